@@ -1,0 +1,236 @@
+"""The `preferences` field: frozen models with the documented bounds.
+
+Unknown keys are errors at every level. Lengths are counted in Unicode code points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from metaalign.dimensions import DIMENSIONS
+from metaalign.errors import InvalidPreferences
+
+__all__ = [
+    "LIMITS",
+    "Example",
+    "Preferences",
+    "PreferencesField",
+    "SystemPreferences",
+    "UserPreferences",
+    "describe_validation_error",
+    "parse_preferences",
+]
+
+LIMITS = {
+    "info": 8_000,
+    "attributes": 32,
+    "attribute_value": 200,
+    "priorities": 8,
+    "priority": 64,
+    "examples": 8,
+    "example_text": 2_000,
+    "profiles": 8,
+    "total": 32_000,
+}
+
+PROFILE_REFERENCE = r"^[a-z0-9][a-z0-9_-]{0,62}([@:][A-Za-z0-9_.-]{1,63})?$"
+
+
+def _no_surrogates(value: str) -> str:
+    # A lone surrogate (JSON "\ud800") is no Unicode text: it has no UTF-8 bytes and no tokens.
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise ValueError("must be valid Unicode without lone surrogates")
+    return value
+
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+DimensionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+DimensionValue = Annotated[str, StringConstraints(min_length=1, max_length=LIMITS["attribute_value"])]
+ProfileReference = Annotated[str, StringConstraints(pattern=PROFILE_REFERENCE)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Example(_Model):
+    """An exchange that shows a preference instead of stating it; at least one of the two answers is given."""
+
+    query: Annotated[Text, Field(max_length=LIMITS["example_text"])]
+    preferred: Annotated[Text, Field(max_length=LIMITS["example_text"])] | None = None
+    rejected: Annotated[Text, Field(max_length=LIMITS["example_text"])] | None = None
+
+    @model_validator(mode="after")
+    def _has_an_answer(self) -> Example:
+        if self.preferred is None and self.rejected is None:
+            raise ValueError("an example needs `preferred`, `rejected`, or both")
+        return self
+
+
+class _TierPreferences(_Model):
+    info: Annotated[str, Field(max_length=LIMITS["info"], description="free text")] | None = None
+    attributes: Annotated[
+        Mapping[DimensionName, DimensionValue],
+        Field(default_factory=dict, max_length=LIMITS["attributes"], description="dimension -> value"),
+    ]
+
+    @field_validator("attributes")
+    @classmethod
+    def _known_values(cls, attributes: Mapping[str, str]) -> Mapping[str, str]:
+        for name, value in attributes.items():
+            known = DIMENSIONS.get(name)
+            if known is not None and known.pattern is None and value not in known.values:
+                raise ValueError(f"`{name}` takes one of: {', '.join(known.values)}")
+            if "\n" in value or "\r" in value:
+                raise ValueError(f"`{name}` must be one line")
+        return attributes
+
+
+class SystemPreferences(_TierPreferences):
+    """What the provider says: the System tier."""
+
+    priorities: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[^\r\n]{1,64}$")], ...],
+        Field(max_length=LIMITS["priorities"], description="most important first"),
+    ] = ()
+    locked: Annotated[
+        tuple[DimensionName, ...],
+        Field(max_length=LIMITS["attributes"], description="dimensions that no later layer may change"),
+    ] = ()
+
+    @model_validator(mode="after")
+    def _locks_what_it_sets(self) -> SystemPreferences:
+        missing = sorted(set(self.locked) - set(self.attributes))
+        if missing:
+            raise ValueError("`locked` may only name dimensions that `attributes` sets beside it")
+        if len(set(self.priorities)) != len(self.priorities):
+            raise ValueError("`priorities` must not repeat an entry")
+        return self
+
+
+class UserPreferences(_TierPreferences):
+    """What the user says of themselves: the User tier."""
+
+    examples: Annotated[tuple[Example, ...], Field(max_length=LIMITS["examples"])] = ()
+
+
+def _text_is_info(value: object) -> object:
+    return {"info": value} if isinstance(value, str) else value
+
+
+def _one_profile_is_a_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _or_string(schema: dict[str, Any], what: str, limit: int) -> dict[str, Any]:
+    return {"anyOf": [{"type": "string", "maxLength": limit, "description": what}, schema]}
+
+
+class Preferences(_Model):
+    """The whole field. A bare string stands for `{"system": "…"}`."""
+
+    version: Literal["1"] = "1"
+    profile: Annotated[
+        tuple[ProfileReference, ...],
+        BeforeValidator(_one_profile_is_a_list),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string", "pattern": PROFILE_REFERENCE},
+                    {
+                        "type": "array",
+                        "items": {"type": "string", "pattern": PROFILE_REFERENCE},
+                        "maxItems": LIMITS["profiles"],
+                    },
+                ]
+            }
+        ),
+        Field(max_length=LIMITS["profiles"], description="stored profiles, later wins"),
+    ] = ()
+    system: Annotated[SystemPreferences, BeforeValidator(_text_is_info, json_schema_input_type=str | SystemPreferences)] | None = None
+    user: Annotated[UserPreferences, BeforeValidator(_text_is_info, json_schema_input_type=str | UserPreferences)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_is_system(cls, value: object) -> object:
+        return {"system": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Preferences:
+        total = sum(len(text) for text in _texts(self))
+        if total > LIMITS["total"]:
+            raise ValueError(f"all texts together may hold {LIMITS['total']} characters, not {total}")
+        for text in _texts(self):
+            _no_surrogates(text)
+        return self
+
+
+PreferencesField = Annotated[
+    Preferences | None,
+    Field(
+        default=None,
+        description="Preferences of the provider (`system`) and of the user (`user`) for this answer.",
+    ),
+]
+
+
+def _texts(preferences: Preferences) -> list[str]:
+    texts: list[str] = []
+    for tier in (preferences.system, preferences.user):
+        if tier is not None:
+            texts.append(tier.info or "")
+            texts.extend(tier.attributes.values())
+    if preferences.system is not None:
+        texts.extend(preferences.system.priorities)
+    if preferences.user is not None:
+        for example in preferences.user.examples:
+            texts.extend((example.query, example.preferred or "", example.rejected or ""))
+    return texts
+
+
+def describe_validation_error(error: ValidationError, root: str) -> tuple[str, str]:
+    """The first problem as `(message, param)`; `param` is a path such as `preferences.user.atributes`.
+
+    The offending value is never repeated: it may be private text.
+    """
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    path = root
+    for step in first["loc"]:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif isinstance(step, str) and step.isidentifier():
+            path += f".{step}"
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        reason = "unknown key; remove it or correct its name"
+    return f"{path}: {reason}", path
+
+
+def parse_preferences(value: object) -> Preferences:
+    """Validate plain data (a JSON value) into `Preferences`.
+
+    Raises:
+        InvalidPreferences: with `param` pointing inside the field.
+    """
+    if isinstance(value, Preferences):
+        return value
+    if not isinstance(value, (str, dict)):
+        raise InvalidPreferences("preferences: must be a string or an object", param="preferences")
+    try:
+        return Preferences.model_validate(value)
+    except ValidationError as error:
+        message, param = describe_validation_error(error, "preferences")
+        raise InvalidPreferences(message, param=param) from None

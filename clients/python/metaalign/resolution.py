@@ -1,0 +1,156 @@
+"""Who may say what, and what wins: layers of preferences become one Meta-Prompt specification.
+
+System tier, in order: tenant policy, profiles, request, `system`/`developer` messages.
+User tier, in order: profiles, request, `user_info` messages.
+
+- A dimension set in the System tier beats the same dimension in the User tier.
+- Within a tier a later layer overrides an earlier one, unless the earlier one locked the dimension.
+- Free text is never edited; texts of a tier follow one another in layer order.
+
+`resolve()` is a pure function: equal layers give an equal `Resolution`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from metaalign.preferences import Example, Preferences, SystemPreferences, UserPreferences
+
+__all__ = ["Layer", "Overridden", "Resolution", "Tier", "request_layers", "resolve"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One source of preferences.
+
+    Attributes:
+        source: Who speaks: `tenant`, `profile support:3`, `request` or `messages`.
+        system: Its System part, if any.
+        user: Its User part, if any.
+    """
+
+    source: str
+    system: SystemPreferences | None = None
+    user: UserPreferences | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overridden:
+    """A value that was not rendered: `value` of `dimension` in `tier` lost to `kept`, said by layer `by`."""
+
+    dimension: str
+    tier: str
+    value: str
+    kept: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """What one tier says after resolution; attributes in the order in which they were first set."""
+
+    texts: tuple[str, ...] = ()
+    priorities: tuple[str, ...] = ()
+    attributes: tuple[tuple[str, str], ...] = ()
+    examples: tuple[Example, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The result of `resolve()`: two tiers and the list of what lost."""
+
+    system: Tier
+    user: Tier
+    overridden: tuple[Overridden, ...] = ()
+
+
+def request_layers(
+    preferences: Preferences | None,
+    *,
+    system_messages: Iterable[str] = (),
+    user_info_messages: Iterable[str] = (),
+) -> tuple[Layer, ...]:
+    """The layers that one request brings with it: its field, then its messages."""
+    layers: list[Layer] = []
+    if preferences is not None and (preferences.system is not None or preferences.user is not None):
+        layers.append(Layer("request", preferences.system, preferences.user))
+    # Messages are not subject to the bounds of the field, so they are constructed without validation.
+    layers.extend(
+        Layer("messages", system=SystemPreferences.model_construct(info=text, attributes={}))
+        for text in system_messages
+    )
+    layers.extend(
+        Layer("messages", user=UserPreferences.model_construct(info=text, attributes={}))
+        for text in user_info_messages
+    )
+    return tuple(layers)
+
+
+@dataclass(slots=True)
+class _Choice:
+    value: str
+    source: str
+    locked: bool
+
+
+def _merge(
+    parts: Sequence[tuple[str, SystemPreferences | UserPreferences]],
+    tier: str,
+    fixed: dict[str, _Choice],
+    overridden: list[Overridden],
+) -> dict[str, _Choice]:
+    """Choose one value per dimension; `fixed` holds the choices of a higher tier."""
+    chosen: dict[str, _Choice] = {}
+    for source, part in parts:
+        locked = part.locked if isinstance(part, SystemPreferences) else ()
+        for name, value in part.attributes.items():
+            new = _Choice(value, f"{tier}:{source}", name in locked)
+            higher, earlier = fixed.get(name), chosen.get(name)
+            if higher is not None:
+                if higher.value != value:
+                    overridden.append(Overridden(name, tier, value, higher.value, higher.source))
+            elif earlier is None:
+                chosen[name] = new
+            elif earlier.locked:
+                if earlier.value != value:
+                    overridden.append(Overridden(name, tier, value, earlier.value, earlier.source))
+            else:
+                if earlier.value != value:
+                    overridden.append(Overridden(name, tier, earlier.value, value, new.source))
+                chosen[name] = new
+    return chosen
+
+
+def resolve(layers: Sequence[Layer]) -> Resolution:
+    """Merge `layers`, given in order of precedence (earliest first), into one specification."""
+    system = [(layer.source, layer.system) for layer in layers if layer.system is not None]
+    user = [(layer.source, layer.user) for layer in layers if layer.user is not None]
+    overridden: list[Overridden] = []
+    system_choices = _merge(system, "system", {}, overridden)
+    user_choices = _merge(user, "user", system_choices, overridden)
+
+    priorities: tuple[str, ...] = ()
+    for source, part in system:
+        if part.priorities:
+            if priorities and priorities != part.priorities:
+                overridden.append(
+                    Overridden(
+                        "priorities", "system", ", ".join(priorities), ", ".join(part.priorities), f"system:{source}"
+                    )
+                )
+            priorities = part.priorities
+
+    return Resolution(
+        system=Tier(
+            texts=tuple(part.info for _, part in system if part.info),
+            priorities=priorities,
+            attributes=tuple((name, choice.value) for name, choice in system_choices.items()),
+        ),
+        user=Tier(
+            texts=tuple(part.info for _, part in user if part.info),
+            attributes=tuple((name, choice.value) for name, choice in user_choices.items()),
+            examples=tuple(example for _, part in user for example in part.examples),
+        ),
+        overridden=tuple(overridden),
+    )

@@ -1,0 +1,48 @@
+"""The JSON Schema of the `preferences` field. `python -m metaalign.schema` writes it to `docs/`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from metaalign.dimensions import DIMENSIONS
+from metaalign.preferences import LIMITS, Preferences
+
+__all__ = ["preferences_schema"]
+
+SCHEMA_PATH = Path("docs") / "preferences.schema.json"
+
+
+def preferences_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of `preferences`, with every bound and every documented dimension."""
+    schema = Preferences.model_json_schema()
+    dimensions = {
+        d.name: {"description": d.summary, "values": d.values, "other_values": d.pattern is not None}
+        for d in DIMENSIONS.values()
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "preferences",
+        "description": "Preferences of provider and user for one request. A bare string stands for {\"system\": …}.",
+        "anyOf": [{"type": "string", "maxLength": LIMITS["info"]}, {"$ref": "#/$defs/Preferences"}],
+        "$defs": {
+            **schema.pop("$defs"),
+            "Preferences": {**schema, "description": "All texts together hold at most 32000 characters."},
+        },
+        "x-dimensions": dimensions,
+    }
+
+
+def schema_text() -> str:
+    """The committed file's exact content."""
+    return json.dumps(preferences_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    """Write the schema into the working tree."""
+    SCHEMA_PATH.write_text(schema_text(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

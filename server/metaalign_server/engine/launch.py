@@ -1,0 +1,184 @@
+"""Start vLLM's engine, build the application on it, serve, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from argparse import Namespace
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+import uvloop
+import vllm.envs
+from fastapi import FastAPI
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.entrypoints.launchers.launcher import create_server_socket, validate_api_server_args
+from vllm.platforms import current_platform
+from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
+from vllm.usage.usage_lib import UsageContext
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.utils.system_utils import set_ulimit
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from metaalign_server.app import create_app
+from metaalign_server.auth import Authenticator
+from metaalign_server.engine.service import Service, attach_service
+from metaalign_server.middleware import Gate
+from metaalign_server.settings import ConfigurationError, Settings
+
+__all__ = ["engine_client", "parse_engine_args", "run"]
+
+logger = logging.getLogger(__name__)
+
+ENGINE_FAILED = 70
+"""Exit code after the engine has failed for good (EX_SOFTWARE)."""
+
+
+def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
+    """vLLM's arguments: our defaults, then the operator's flags, which win.
+
+    Raises:
+        SystemExit: vLLM's parser refuses a flag.
+    """
+    defaults = ["--model", settings.model, "--served-model-name", settings.model_name]
+    defaults += ["--host", settings.host, "--port", str(settings.port), "--enable-prompt-tokens-details"]
+    if current_platform.is_cpu():
+        # Compiling costs more start-up than it gains; blocks of 32 let short Meta-Prompts hit the prefix cache.
+        defaults += ["--enforce-eager", "--block-size", "32", "--max-num-seqs", "64"]
+    if not any(flag.startswith(("--tool-call-parser", "--enable-auto-tool-choice")) for flag in flags):
+        defaults += ["--tool-call-parser", "hermes", "--enable-auto-tool-choice"]
+    parser = make_arg_parser(FlexibleArgumentParser(prog="metaalign-server serve"))
+    args: Namespace = parser.parse_args([*defaults, *flags])
+    validate_parsed_serve_args(args)
+    return args
+
+
+@asynccontextmanager
+async def engine_client(args: Namespace) -> AsyncIterator[AsyncLLM]:
+    """vLLM's engine, started and, on leaving, stopped.
+
+    On CPU the engine's process is forked from this one, which has imported everything: that halves the start.
+    """
+    engine_args = AsyncEngineArgs.from_cli_args(args)
+    config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    if current_platform.is_cpu():
+        # vLLM sets its default while it makes the config, so this comes after it.
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+    engine = AsyncLLM.from_vllm_config(
+        vllm_config=config,
+        usage_context=UsageContext.OPENAI_API_SERVER,
+        enable_log_requests=engine_args.enable_log_requests,
+        aggregate_engine_logging=engine_args.aggregate_engine_logging,
+        disable_log_stats=engine_args.disable_log_stats,
+    )
+    try:
+        await engine.reset_mm_cache()
+        yield engine
+    finally:
+        engine.shutdown(timeout=config.shutdown_timeout)
+
+
+async def build_app(engine: AsyncLLM, args: Namespace, settings: Settings) -> FastAPI:
+    """Our application on a running engine."""
+    app = create_app()
+    await init_app_state(engine, app.state, args, await engine.get_supported_tasks())
+    attach_service(app.state, settings)
+    return app
+
+
+async def _serve(settings: Settings, args: Namespace) -> int:
+    for plugin, manager in (
+        (args.tool_parser_plugin, ToolParserManager.import_tool_parser),
+        (args.reasoning_parser_plugin, ReasoningParserManager.import_reasoning_parser),
+    ):
+        if plugin:
+            manager(plugin)
+    validate_api_server_args(args)
+    # The port is taken before the engine starts: a second server fails at once, not after loading weights.
+    sock = _bind(args)
+    set_ulimit()
+    try:
+        async with engine_client(args) as engine:
+            vllm.envs.enable_envs_cache()  # vLLM reads its settings hundreds of times per request otherwise
+            app = await build_app(engine, args, settings)
+            service: Service = app.state.metaalign
+            gate = Gate(app, service, Authenticator(settings.keys))
+            return await _serve_until_stopped(service, gate, sock, settings)
+    finally:
+        sock.close()
+
+
+def _bind(args: Namespace) -> socket.socket:
+    try:
+        return create_server_socket((args.host, args.port), reuse_port=False)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {args.host}:{args.port}: {error.strerror}; choose another with --port"
+        ) from error
+
+
+async def _serve_until_stopped(service: Service, gate: Gate, sock: socket.socket, settings: Settings) -> int:
+    config = uvicorn.Config(
+        gate, log_config=None, access_log=False, loop="uvloop", http="httptools", lifespan="on", server_header=False
+    )
+    server = uvicorn.Server(config)
+    server.capture_signals = _no_signals  # type: ignore[method-assign]  # ours drain instead of closing at once
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    watching = asyncio.create_task(_watch_engine(service))
+    stopping = asyncio.create_task(stop.wait())
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    host, port = sock.getsockname()[:2]
+    logger.info("ready", extra={"fields": {"url": f"http://{host}:{port}", "model": settings.model_name}})
+    await asyncio.wait({serving, watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    code = ENGINE_FAILED if watching.done() else 0
+    if stop.is_set():
+        await _drain(service, gate, settings.drain_seconds, again=stop)
+    service.draining = True
+    server.should_exit = True
+    if gate.in_flight:
+        server.force_exit = True
+    for task in (watching, stopping):
+        task.cancel()
+    await serving
+    logger.info("stopped", extra={"fields": {"exit_code": code}})
+    return code
+
+
+@contextmanager
+def _no_signals() -> Iterator[None]:
+    yield
+
+
+async def _drain(service: Service, gate: Gate, seconds: float, again: asyncio.Event) -> None:
+    """Refuse new work, and wait until what runs is finished, the time is over, or a second signal comes."""
+    service.draining = True
+    again.clear()
+    logger.info("draining", extra={"fields": {"in_flight": gate.in_flight}})
+    deadline = asyncio.get_running_loop().time() + seconds
+    while gate.in_flight and not again.is_set() and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.05)
+
+
+async def _watch_engine(service: Service) -> None:
+    """Return when the engine has failed for good."""
+    while not service.dead:
+        await asyncio.sleep(0.25)
+    logger.error("the engine has failed; exiting so that a supervisor can restart the server")
+
+
+def run(settings: Settings, flags: Sequence[str]) -> int:
+    """Serve until stopped; returns the process's exit code."""
+    args = parse_engine_args(settings, flags)
+    return uvloop.run(_serve(settings, args))

@@ -1,0 +1,191 @@
+"""The hook in vLLM's rendering: every prompt of every protocol is assembled here, tiers first.
+
+vLLM's handlers all render through one `OnlineRenderer`. It gets a copy of the engine's renderer whose
+`render_messages_async` is ours; the engine's own renderer is left alone. What the route knows comes through
+`current_scope`, because the handlers rebuild requests on the way (Anthropic's drops unknown fields).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vllm.renderers.chat_utils import has_non_text_content, parse_chat_messages_async
+from vllm.renderers.hf import HfRenderer, resolve_chat_template_content_format
+from vllm.renderers.online_renderer import OnlineRenderer
+
+from metaalign import (
+    ChatTemplate,
+    InvalidPrompt,
+    InvalidTemplate,
+    Prompt,
+    PromptAssembler,
+    RefusedField,
+    SystemTierForbidden,
+)
+from metaalign_server.alignment import Aligner, RequestScope, current_scope
+
+__all__ = ["build_assembler", "install_hook", "render_conversation"]
+
+_SYSTEM_ROLES = ("system", "developer")
+_OUR_TEMPLATE_VARIABLES = ("chat_template", "return_dict", "tokenize")
+
+
+def build_assembler(online_renderer: OnlineRenderer) -> PromptAssembler:
+    """The assembler for the served checkpoint.
+
+    Raises:
+        InvalidTemplate: the checkpoint cannot be served with preferences; one line says why.
+    """
+    renderer = online_renderer.renderer
+    if online_renderer.use_harmony or not isinstance(renderer, HfRenderer):
+        raise InvalidTemplate(
+            "model: its prompts are not made by a Jinja chat template (Harmony or Mistral format), so tiers cannot be"
+            " applied; serve a checkpoint with a chat template"
+        )
+    tokenizer = renderer.get_tokenizer()
+    template = None
+    if online_renderer.chat_template is not None:
+        special = {k: str(v) for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str)}
+        template = ChatTemplate(online_renderer.chat_template, special)
+    return PromptAssembler.from_tokenizer(tokenizer, template)
+
+
+def install_hook(online_renderer: OnlineRenderer, aligner: Aligner) -> None:
+    """Route all rendering of `online_renderer` through `aligner`."""
+    hook = _Hook(online_renderer, aligner)
+    renderer = copy.copy(online_renderer.renderer)
+    renderer.render_messages_async = hook.render_messages
+    online_renderer.renderer = renderer
+    online_renderer.preprocess_completion = hook.preprocess_completion
+
+
+def _content_text(content: object) -> str:
+    """Text of a message: parts are joined by a line break, as our template does."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(part if isinstance(part, str) else str(part.get("text", "")) for part in content)
+    return ""
+
+
+def render_conversation(
+    aligner: Aligner, scope: RequestScope, conversation: Sequence[Mapping[str, Any]], **options: Any
+) -> Prompt:
+    """Put the tiers before the dialogue and tokenise both.
+
+    Args:
+        aligner: Applies preferences for the served checkpoint.
+        scope: The request; `applied` is set on it.
+        conversation: Messages as the client sent them, system messages included.
+        **options: Options of `PromptAssembler.assemble`.
+
+    Raises:
+        SystemTierForbidden: a system message from a key without the scope `system`.
+        InvalidPrompt: the template refuses the conversation.
+    """
+    assembler = aligner.assembler
+    system: list[str] = []
+    user_info: list[str] = []
+    dialogue: list[Mapping[str, Any]] = []
+    for message in conversation:
+        role = message["role"]
+        if role in _SYSTEM_ROLES:
+            system.append(_content_text(message.get("content")))
+        elif role == "user_info":
+            user_info.append(_content_text(message.get("content")))
+        else:
+            dialogue.append(message)
+    if system and not scope.caller.may_write_system:
+        raise SystemTierForbidden(
+            "messages: this key lacks the scope `system` and may not send system messages", param="messages"
+        )
+    if scope.preferences is None and not assembler.cuttable:
+        return assembler.assemble(conversation, **options)  # a foreign template decides for itself
+    applied = scope.applied = aligner.apply(scope.preferences, system, user_info)
+    if not assembler.cuttable:
+        return assembler.assemble([*applied.messages, *dialogue], **options)
+    rest = assembler.assemble(dialogue, **options)
+    return Prompt(applied.prefix_text + rest.text, applied.prefix_ids + rest.token_ids, rest.cut)
+
+
+class _Hook:
+    def __init__(self, online_renderer: OnlineRenderer, aligner: Aligner) -> None:
+        self._aligner = aligner
+        self._model_config = online_renderer.model_config
+        self._tokenizer = online_renderer.renderer.get_tokenizer()
+        self._stock_completion = online_renderer.preprocess_completion
+
+    async def render_messages(self, messages: list[Any], params: Any) -> tuple[list[Any], Any]:
+        """Stands in for `HfRenderer.render_messages_async`: returns the conversation and a prompt of ids."""
+        scope = current_scope.get() or RequestScope()
+        if not scope.allow_media and has_non_text_content(messages):
+            raise RefusedField(
+                "messages: only text is accepted; images, audio, video and embeddings are refused by default",
+                param="messages",
+            )
+        conversation, _, _ = await parse_chat_messages_async(
+            messages,
+            self._model_config,
+            content_format=resolve_chat_template_content_format(
+                chat_template=params.chat_template,
+                tools=params.chat_template_kwargs.get("tools"),
+                given_format=params.chat_template_content_format,
+                tokenizer=self._tokenizer,
+                model_config=self._model_config,
+            ),
+        )
+        options = params.get_apply_chat_template_kwargs()
+        for name in _OUR_TEMPLATE_VARIABLES:
+            options.pop(name, None)
+        prompt = render_conversation(
+            self._aligner, scope, conversation, add_special_tokens=scope.add_special_tokens, **options
+        )
+        return conversation, {"prompt_token_ids": list(prompt.token_ids), "prompt": prompt.text}
+
+    async def preprocess_completion(
+        self, request: Any, prompt_input: Any, prompt_embeds: Any, *, skip_mm_cache: bool = False
+    ) -> Any:
+        """Stands in for `OnlineRenderer.preprocess_completion`.
+
+        With preferences a text prompt is the User Query; without, it is raw text as the protocol says. A key
+        without the scope `system` cannot write control tokens into raw text.
+        """
+        scope = current_scope.get() or RequestScope()
+        prompts = prompt_input
+        if scope.preferences is not None:
+            prompts = [self._as_query(scope, text) for text in _text_prompts(request, prompt_input)]
+        elif not scope.caller.may_write_system and prompt_input is not None:
+            prompts = [self._without_control(prompt) for prompt in _as_list(prompt_input)]
+        return await self._stock_completion(request, prompts, prompt_embeds, skip_mm_cache=skip_mm_cache)
+
+    def _as_query(self, scope: RequestScope, text: str) -> list[int]:
+        query = [{"role": "user", "content": text}]
+        return list(render_conversation(self._aligner, scope, query, add_generation_prompt=True).token_ids)
+
+    def _without_control(self, prompt: str | list[int]) -> list[int]:
+        assembler = self._aligner.assembler
+        if isinstance(prompt, str):
+            return assembler.encode_text(prompt, control=False)
+        if assembler.has_control(prompt):
+            raise SystemTierForbidden(
+                "prompt: this key lacks the scope `system` and may not send control tokens", param="prompt"
+            )
+        return prompt
+
+
+def _as_list(prompt: Any) -> list[Any]:
+    if isinstance(prompt, str) or (isinstance(prompt, list) and prompt and isinstance(prompt[0], int)):
+        return [prompt]
+    return list(prompt)
+
+
+def _text_prompts(request: Any, prompt: Any) -> list[str]:
+    prompts = _as_list(prompt) if prompt is not None else []
+    if not prompts or not all(isinstance(text, str) for text in prompts):
+        raise InvalidPrompt("prompt: with `preferences` it must be text, not token ids", param="prompt")
+    for name in ("echo", "suffix"):
+        if getattr(request, name, None):
+            raise InvalidPrompt(f"{name}: not available together with `preferences`", param=name)
+    return prompts

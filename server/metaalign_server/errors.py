@@ -1,0 +1,82 @@
+"""HTTP errors, mapped once: OpenAI-shaped everywhere, Anthropic-shaped on `/v1/messages`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+from metaalign import MetaAlignError
+
+__all__ = ["STATUS_BY_CODE", "error_body", "error_response", "metaalign_error_response"]
+
+STATUS_BY_CODE = {
+    "invalid_preferences": 400,
+    "invalid_prompt": 400,
+    "refused_field": 400,
+    "conflicting_profiles": 400,
+    "system_tier_forbidden": 403,
+    "profile_not_found": 404,
+}
+
+_OPENAI_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "service_unavailable",
+}
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+def is_anthropic(path: str) -> bool:
+    """Whether `path` speaks Anthropic's protocol."""
+    return path.startswith("/v1/messages")
+
+
+def error_body(
+    path: str,
+    status: int,
+    message: str,
+    *,
+    code: str | int | None = None,
+    param: str | None = None,
+    type_: str | None = None,
+) -> dict[str, Any]:
+    """The error document for `path`."""
+    if is_anthropic(path):
+        kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+        return {"type": "error", "error": {"type": kind, "message": message, "code": code, "param": param}}
+    kind = type_ or _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def error_response(
+    path: str,
+    status: int,
+    message: str,
+    *,
+    code: str | int | None = None,
+    param: str | None = None,
+    type_: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """The error document as a response."""
+    body = error_body(path, status, message, code=code, param=param, type_=type_)
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def metaalign_error_response(path: str, error: MetaAlignError) -> JSONResponse:
+    """One of our own errors as a response."""
+    status = STATUS_BY_CODE.get(error.code, 500)
+    return error_response(path, status, error.message, code=error.code, param=error.param)

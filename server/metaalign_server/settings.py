@@ -1,0 +1,83 @@
+"""Settings of `metaalign-server`: environment variables `METAALIGN_*`, a `.env` file, and command-line flags."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from metaalign_server.auth import ApiKey, parse_api_keys
+
+__all__ = ["ConfigurationError", "Settings"]
+
+
+class ConfigurationError(Exception):
+    """The server cannot start as configured; the message is one line with the remedy."""
+
+
+def _comma_separated(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """What the server itself is told; everything about the engine is given as vLLM's own flags."""
+
+    model_config = SettingsConfigDict(env_prefix="METAALIGN_", env_file=".env", extra="ignore", frozen=True)
+
+    model: str = Field("checkpoints/metaalign-demo", description="checkpoint folder or Hugging Face model name")
+    served_model_name: str | None = Field(None, description="name that clients use; default: the folder's name")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on")
+    api_keys: SecretStr = Field(
+        SecretStr(""), description="comma-separated keys; `key:inference` may not write the System tier"
+    )
+    allow_open_network: bool = Field(False, description="listen beyond loopback although no key is configured")
+    allow_fields: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="comma-separated request fields to accept although they are refused by default"
+    )
+    max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="largest request body")
+    max_choices: int = Field(64, ge=1, description="largest `n`")
+    drain_seconds: float = Field(30.0, ge=0, description="how long SIGTERM waits for requests in flight")
+    log_format: Literal["json", "text"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    spec_cache_entries: int = Field(1024, ge=1, description="rendered Meta-Prompts to keep")
+
+    _split_fields = field_validator("allow_fields", mode="before")(_comma_separated)
+
+    @property
+    def keys(self) -> tuple[ApiKey, ...]:
+        """The configured keys."""
+        return parse_api_keys(self.api_keys.get_secret_value())
+
+    @property
+    def model_name(self) -> str:
+        """The name under which the model is served."""
+        if self.served_model_name:
+            return self.served_model_name
+        path = Path(self.model)
+        return path.resolve().name if path.is_dir() else self.model
+
+    def check_exposure(self) -> None:
+        """Refuse to be reachable from other machines without a key.
+
+        Raises:
+            ConfigurationError: with the three ways out.
+        """
+        if self.keys or self.allow_open_network or _is_loopback(self.host):
+            return
+        raise ConfigurationError(
+            f"host {self.host!r} is reachable from other machines and no key is configured: set METAALIGN_API_KEYS, "
+            "listen on 127.0.0.1, or pass --allow-open-network"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

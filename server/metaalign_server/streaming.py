@@ -1,0 +1,95 @@
+"""Server-sent events: the receipt on the first event, early failures with their status, no false `[DONE]`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from metaalign_server.alignment import AppliedSpec
+
+__all__ = ["EarlyFailure", "Splice", "open_stream"]
+
+
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """Where one protocol carries the receipt in a stream.
+
+    Attributes:
+        anchor: JSON text behind which the receipt is put; every event that has it is marked, or only the first.
+        every: Mark every event that has the anchor, not only the first.
+    """
+
+    anchor: str
+    every: bool = False
+
+
+OPENAI_STREAM = Splice("data: {")
+ANTHROPIC_STREAM = Splice('"message":{')
+RESPONSES_STREAM = Splice('"response":{', every=True)
+
+
+class EarlyFailure(Exception):
+    """The stream failed before its first event: it can still be answered with an HTTP status."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__("the stream failed before its first event")
+        self.error = error
+
+
+def _error_of(event: str) -> dict[str, Any] | None:
+    """The error document that `event` carries, or None."""
+    if not (event.startswith('data: {"error"') or event.startswith("event: error")):
+        return None
+    data = json.loads(event[event.index("data: ") + 6 :])
+    error = data.get("error", data)
+    return error if isinstance(error, dict) else None
+
+
+async def open_stream(
+    events: AsyncIterator[str], applied: AppliedSpec | None, splice: Splice, fingerprint: tuple[str, str] | None
+) -> AsyncIterator[bytes]:
+    """Wait for the first event, then return the stream of encoded events.
+
+    Args:
+        events: Events as vLLM's handler formats them.
+        applied: The spec whose receipt is put on the first event, if any.
+        splice: Where this protocol carries it.
+        fingerprint: The engine's `system_fingerprint` and the one to send instead.
+
+    Raises:
+        EarlyFailure: the first event is an error.
+    """
+    first = await anext(events, None)
+    if first is not None and (error := _error_of(first)) is not None:
+        raise EarlyFailure(error)
+    return _stream(first, events, applied, splice, fingerprint)
+
+
+async def _stream(
+    first: str | None,
+    events: AsyncIterator[str],
+    applied: AppliedSpec | None,
+    splice: Splice,
+    fingerprint: tuple[str, str] | None,
+) -> AsyncIterator[bytes]:
+    if first is None:
+        return
+    receipt = f'"metaalign":{applied.receipt_json.decode()},' if applied is not None else ""
+    if receipt and fingerprint is not None and splice is OPENAI_STREAM:
+        first = first.replace(splice.anchor, f'{splice.anchor}"system_fingerprint":{json.dumps(fingerprint[1])},', 1)
+    if receipt:
+        first = first.replace(splice.anchor, splice.anchor + receipt, 1)
+    yield first.encode()
+    failed = False
+    async for event in events:
+        if receipt:
+            if splice.every and splice.anchor in event:
+                event = event.replace(splice.anchor, splice.anchor + receipt, 1)
+            elif fingerprint is not None and fingerprint[0] in event:
+                event = event.replace(fingerprint[0], fingerprint[1], 1)
+        if failed and event.startswith("data: [DONE]"):
+            continue  # an answer that broke off is not done
+        failed = failed or event.startswith('data: {"error"')
+        yield event.encode()
