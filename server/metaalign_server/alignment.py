@@ -108,7 +108,9 @@ def _split(reference: str | None, door: str) -> tuple[str, ...]:
         return ()
     references = tuple(part.strip() for part in reference.split(","))
     if not all(re.fullmatch(PROFILE_REFERENCE, part) for part in references):
-        raise InvalidPreferences(f"{door}: a profile is named like `support`, `support:3` or `support@stable`", param=door)
+        raise InvalidPreferences(
+            f"{door}: a profile is named like `support`, `support:3` or `support@stable`", param=door
+        )
     return references
 
 
@@ -146,7 +148,10 @@ class Aligner:
         return spec
 
     def _apply(
-        self, preferences: Preferences | None, system_messages: tuple[str, ...], user_info_messages: tuple[str, ...]
+        self,
+        preferences: Preferences | None,
+        system_messages: tuple[str, ...],
+        user_info_messages: tuple[str, ...],
     ) -> AppliedSpec:
         assembler = self.assembler
         layers = request_layers(
@@ -165,7 +170,8 @@ class Aligner:
                 for o in resolution.overridden
             ),
             tokens=TierTokens(
-                system_info=assembler.count(meta_prompt.system_info), user_info=assembler.count(meta_prompt.user_info)
+                system_info=assembler.count(meta_prompt.system_info),
+                user_info=assembler.count(meta_prompt.user_info),
             ),
         )
         return AppliedSpec(

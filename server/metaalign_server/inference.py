@@ -52,7 +52,9 @@ async def require_json(raw_request: Request) -> None:
         raise RequestValidationError([{"loc": ("header", "content-type"), "msg": "must be application/json"}])
 
 
-def _open_scope(request: InferenceRequest | AlignRequest | RenderRequest, raw_request: Request) -> RequestScope:
+def _open_scope(
+    request: InferenceRequest | AlignRequest | RenderRequest, raw_request: Request
+) -> RequestScope:
     """Check the request, and make what the renderer needs to know known to it."""
     service = service_of(raw_request)
     settings = service.settings
@@ -86,7 +88,9 @@ def _headers(scope: RequestScope) -> dict[str, str]:
     return scope.receipt.receipt.headers() if scope.receipt is not None else {}
 
 
-async def _answer(raw_request: Request, scope: RequestScope, handler: Any, result: Any, splice: Splice) -> Response:
+async def _answer(
+    raw_request: Request, scope: RequestScope, handler: Any, result: Any, splice: Splice
+) -> Response:
     """Turn what a vLLM handler returned into a response that carries the receipt."""
     path = raw_request.url.path
     if is_error(result):
@@ -102,7 +106,11 @@ async def _answer(raw_request: Request, scope: RequestScope, handler: Any, resul
         if applied is not None:
             body = body[:-1] + b',"metaalign":' + applied.receipt_json + b"}"
         return Response(body, media_type="application/json", headers=_headers(scope))
-    events = as_server_sent_events(result, sse_interval(raw_request.app.state)) if splice is not ANTHROPIC_STREAM else result
+    events = (
+        as_server_sent_events(result, sse_interval(raw_request.app.state))
+        if splice is not ANTHROPIC_STREAM
+        else result
+    )
     try:
         stream = await open_stream(events, applied, splice, fingerprint)
     except EarlyFailure as failure:
@@ -209,11 +217,11 @@ async def align(request: AlignRequest, raw_request: Request) -> Response:
     """Answer one query under preferences: `{"text", "metaalign", "usage"}`."""
     scope = _open_scope(request, raw_request)
     handler = service_of(raw_request).chat
-    sampling = request.model_dump(
-        exclude={"query", "preferences", "max_tokens"}, exclude_none=True
-    )
+    sampling = request.model_dump(exclude={"query", "preferences", "max_tokens"}, exclude_none=True)
     chat = ChatRequest(
-        messages=[{"role": "user", "content": request.query}], max_completion_tokens=request.max_tokens, **sampling
+        messages=[{"role": "user", "content": request.query}],
+        max_completion_tokens=request.max_tokens,
+        **sampling,
     )
     result = await handler.create_chat_completion(chat, raw_request)
     if is_error(result):

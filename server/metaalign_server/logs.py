@@ -53,3 +53,5 @@ def configure_logging(style: str, level: str) -> None:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for chatty in ("httpx", "httpcore", "asyncio", "urllib3", "filelock"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    for quoting in ("vllm.entrypoints.openai", "vllm.entrypoints.anthropic", "vllm.entrypoints.serve"):
+        logging.getLogger(quoting).setLevel(logging.CRITICAL)  # their errors repeat parts of requests

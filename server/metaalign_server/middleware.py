@@ -26,7 +26,9 @@ _ENGINE_HEADERS = frozenset({b"x-vllm-priority", b"x-data-parallel-rank"})
 
 REQUESTS = Counter("metaalign_requests_total", "Answered HTTP requests.", ["route", "status"])
 IN_FLIGHT = Gauge("metaalign_requests_in_flight", "HTTP requests being answered.")
-APPLIED = Counter("metaalign_preferences_applied_total", "Answers to which preferences were applied.", ["route"])
+APPLIED = Counter(
+    "metaalign_preferences_applied_total", "Answers to which preferences were applied.", ["route"]
+)
 
 
 class Availability(Protocol):
@@ -38,8 +40,42 @@ class Availability(Protocol):
     def ready(self) -> bool: ...
 
 
-class _TooLarge(Exception):
-    pass
+class _Exchange:
+    """The two channels of one request: counts what comes in, and puts the request id on what goes out."""
+
+    def __init__(
+        self, request_id: bytes, receive: Receive, send: Send, max_body: int, too_large: ASGIApp, scope: Scope
+    ) -> None:
+        self._request_id = request_id
+        self._receive = receive
+        self._send = send
+        self._left = max_body
+        self._too_large = too_large
+        self._scope = scope
+        self._cut_off = False
+        self.status = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._left -= len(message.get("body", b""))
+            if self._left < 0:
+                self._cut_off = True
+                raise ValueError("body too large")  # whatever the application answers to this, 413 is sent
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self._cut_off:
+            if self.status:
+                return
+            self._cut_off = False
+            await self._too_large(self._scope, self._receive, self.send)
+            self._cut_off = True
+            return
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
+        await self._send(message)
 
 
 class Gate:
@@ -72,48 +108,18 @@ class Gate:
             for name, value in scope["headers"]
             if name != b"x-request-id" and name not in _ENGINE_HEADERS
         ]
-        status = 500
-        begun = False
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status, begun
-            if message["type"] == "http.response.start":
-                begun = True
-                status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
-            await send(message)
-
-        received = 0
-
-        async def counted_receive() -> Message:
-            nonlocal received
-            message = await receive()
-            if message["type"] == "http.request":
-                received += len(message.get("body", b""))
-                if received > self._max_body:
-                    raise _TooLarge
-            return message
-
-        path = scope["path"]
+        exchange = _Exchange(request_id, receive, send, self._max_body, self._too_large(scope["path"]), scope)
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id.decode()
         self.in_flight += 1
         IN_FLIGHT.inc()
         try:
-            refusal = self._refusal(scope, headers, state)
-            if refusal is not None:
-                await refusal(scope, receive, send_with_id)
-            else:
-                try:
-                    await self._app(scope, counted_receive, send_with_id)
-                except _TooLarge:
-                    if begun:
-                        raise
-                    await self._too_large(path)(scope, receive, send_with_id)
+            answer = self._refusal(scope, headers, state) or self._app
+            await answer(scope, exchange.receive, exchange.send)
         finally:
             self.in_flight -= 1
             IN_FLIGHT.dec()
-            self._record(scope, state, status, started)
+            self._record(scope, state, exchange.status, started)
 
     def _too_large(self, path: str) -> ASGIApp:
         return error_response(
@@ -137,7 +143,11 @@ class Gate:
         if scope["method"] == "POST":
             if not self._service.ready:
                 return error_response(
-                    path, 503, "the server is shutting down; try another", code="unavailable", headers={"Retry-After": "5"}
+                    path,
+                    503,
+                    "the server is shutting down; try another",
+                    code="unavailable",
+                    headers={"Retry-After": "5"},
                 )
             length = headers.get(b"content-length", b"0")
             if length.isdigit() and int(length) > self._max_body:

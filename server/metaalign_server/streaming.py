@@ -48,7 +48,10 @@ def _error_of(event: str) -> dict[str, Any] | None:
 
 
 async def open_stream(
-    events: AsyncIterator[str], applied: AppliedSpec | None, splice: Splice, fingerprint: tuple[str, str] | None
+    events: AsyncIterator[str],
+    applied: AppliedSpec | None,
+    splice: Splice,
+    fingerprint: tuple[str, str] | None,
 ) -> AsyncIterator[bytes]:
     """Wait for the first event, then return the stream of encoded events.
 
@@ -78,7 +81,9 @@ async def _stream(
         return
     receipt = f'"metaalign":{applied.receipt_json.decode()},' if applied is not None else ""
     if receipt and fingerprint is not None and splice is OPENAI_STREAM:
-        first = first.replace(splice.anchor, f'{splice.anchor}"system_fingerprint":{json.dumps(fingerprint[1])},', 1)
+        first = first.replace(
+            splice.anchor, f'{splice.anchor}"system_fingerprint":{json.dumps(fingerprint[1])},', 1
+        )
     if receipt:
         first = first.replace(splice.anchor, splice.anchor + receipt, 1)
     yield first.encode()

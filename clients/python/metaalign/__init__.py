@@ -14,7 +14,14 @@ from metaalign.errors import (
     SystemTierForbidden,
 )
 from metaalign.manifest import Manifest, read_manifest, verify_checkpoint, write_manifest
-from metaalign.preferences import LIMITS, Example, Preferences, SystemPreferences, UserPreferences, parse_preferences
+from metaalign.preferences import (
+    LIMITS,
+    Example,
+    Preferences,
+    SystemPreferences,
+    UserPreferences,
+    parse_preferences,
+)
 from metaalign.receipt import Receipt
 from metaalign.rendering import MetaPrompt, fold, render
 from metaalign.resolution import Layer, Overridden, Resolution, Tier, request_layers, resolve

@@ -160,8 +160,18 @@ class Preferences(_Model):
         ),
         Field(max_length=LIMITS["profiles"], description="stored profiles, later wins"),
     ] = ()
-    system: Annotated[SystemPreferences, BeforeValidator(_text_is_info, json_schema_input_type=str | SystemPreferences)] | None = None
-    user: Annotated[UserPreferences, BeforeValidator(_text_is_info, json_schema_input_type=str | UserPreferences)] | None = None
+    system: (
+        Annotated[
+            SystemPreferences, BeforeValidator(_text_is_info, json_schema_input_type=str | SystemPreferences)
+        ]
+        | None
+    ) = None
+    user: (
+        Annotated[
+            UserPreferences, BeforeValidator(_text_is_info, json_schema_input_type=str | UserPreferences)
+        ]
+        | None
+    ) = None
 
     @model_validator(mode="before")
     @classmethod

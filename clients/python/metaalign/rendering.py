@@ -66,7 +66,9 @@ def _tier_text(tier: Tier) -> str:
 def render(resolution: Resolution) -> MetaPrompt:
     """Write both tiers. Pure: equal resolutions give equal bytes."""
     system_info, user_info = _tier_text(resolution.system), _tier_text(resolution.user)
-    canonical = json.dumps({"system_info": system_info, "user_info": user_info, "v": 1}, ensure_ascii=True, sort_keys=True)
+    canonical = json.dumps(
+        {"system_info": system_info, "user_info": user_info, "v": 1}, ensure_ascii=True, sort_keys=True
+    )
     return MetaPrompt(system_info, user_info, hashlib.sha256(canonical.encode("ascii")).hexdigest())
 
 

@@ -136,7 +136,11 @@ def resolve(layers: Sequence[Layer]) -> Resolution:
             if priorities and priorities != part.priorities:
                 overridden.append(
                     Overridden(
-                        "priorities", "system", ", ".join(priorities), ", ".join(part.priorities), f"system:{source}"
+                        "priorities",
+                        "system",
+                        ", ".join(priorities),
+                        ", ".join(part.priorities),
+                        f"system:{source}",
                     )
                 )
             priorities = part.priorities

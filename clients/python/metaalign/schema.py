@@ -24,7 +24,7 @@ def preferences_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "preferences",
-        "description": "Preferences of provider and user for one request. A bare string stands for {\"system\": …}.",
+        "description": 'Preferences of provider and user for one request. A bare string stands for {"system": …}.',
         "anyOf": [{"type": "string", "maxLength": LIMITS["info"]}, {"$ref": "#/$defs/Preferences"}],
         "$defs": {
             **schema.pop("$defs"),

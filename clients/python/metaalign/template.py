@@ -60,7 +60,11 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
         for sequence, factor in ((left, right), (right, left)):
-            if isinstance(sequence, (str, list, tuple)) and isinstance(factor, int) and len(sequence) * factor > MAX_REPEAT:
+            if (
+                isinstance(sequence, (str, list, tuple))
+                and isinstance(factor, int)
+                and len(sequence) * factor > MAX_REPEAT
+            ):
                 raise jinja2.exceptions.SecurityError(f"repetition beyond {MAX_REPEAT} elements")
         if operator == "**" and (abs(left) > 1024 or abs(right) > 64):
             raise jinja2.exceptions.SecurityError("power out of bounds")
@@ -74,7 +78,9 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def _raise_exception(message: str) -> None:
@@ -108,7 +114,9 @@ class ChatTemplate:
 
     def __init__(self, source: str, special_tokens: Mapping[str, str] | None = None) -> None:
         if len(source) > MAX_SOURCE:
-            raise InvalidTemplate(f"chat template: {len(source)} characters; at most {MAX_SOURCE} are accepted")
+            raise InvalidTemplate(
+                f"chat template: {len(source)} characters; at most {MAX_SOURCE} are accepted"
+            )
         self.source = source
         self.special_tokens = dict(special_tokens or {})
         self.sha256 = hashlib.sha256(source.encode("utf-8")).hexdigest()
@@ -141,10 +149,13 @@ class ChatTemplate:
         try:
             return self._compiled.render(messages=messages, **self.special_tokens, **variables)
         except jinja2.exceptions.SecurityError as error:
-            raise InvalidPrompt("messages: the checkpoint's chat template did something unsafe", param="messages") from error
+            raise InvalidPrompt(
+                "messages: the checkpoint's chat template did something unsafe", param="messages"
+            ) from error
         except jinja2.TemplateError as error:
             raise InvalidPrompt(
-                f"messages: the checkpoint's chat template refuses this conversation: {error}", param="messages"
+                f"messages: the checkpoint's chat template refuses this conversation: {error}",
+                param="messages",
             ) from error
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             raise InvalidPrompt(

@@ -117,16 +117,23 @@ async def _serve(settings: Settings, args: Namespace) -> int:
 
 def _bind(args: Namespace) -> socket.socket:
     try:
-        return create_server_socket((args.host, args.port), reuse_port=False)
+        listening: socket.socket = create_server_socket((args.host, args.port), reuse_port=False)
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {args.host}:{args.port}: {error.strerror}; choose another with --port"
         ) from error
+    return listening
 
 
 async def _serve_until_stopped(service: Service, gate: Gate, sock: socket.socket, settings: Settings) -> int:
     config = uvicorn.Config(
-        gate, log_config=None, access_log=False, loop="uvloop", http="httptools", lifespan="on", server_header=False
+        gate,
+        log_config=None,
+        access_log=False,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        server_header=False,
     )
     server = uvicorn.Server(config)
     server.capture_signals = _no_signals  # type: ignore[method-assign]  # ours drain instead of closing at once
@@ -181,4 +188,5 @@ async def _watch_engine(service: Service) -> None:
 def run(settings: Settings, flags: Sequence[str]) -> int:
     """Serve until stopped; returns the process's exit code."""
     args = parse_engine_args(settings, flags)
-    return uvloop.run(_serve(settings, args))
+    code: int = uvloop.run(_serve(settings, args))
+    return code

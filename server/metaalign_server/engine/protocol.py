@@ -80,7 +80,9 @@ class CountTokensRequest(AnthropicCountTokensRequest):
     preferences: PreferencesInput = None
 
 
-InferenceRequest = ChatRequest | CompletionsRequest | ResponsesApiRequest | MessagesRequest | CountTokensRequest
+InferenceRequest = (
+    ChatRequest | CompletionsRequest | ResponsesApiRequest | MessagesRequest | CountTokensRequest
+)
 
 REFUSED_FIELDS = {
     "chat_template": "a client may not bring a template",
@@ -106,7 +108,8 @@ def refuse_fields(request: BaseModel, *, allowed: frozenset[str], max_choices: i
     for name, reason in REFUSED_FIELDS.items():
         if getattr(request, name, None) is not None and name not in allowed:
             raise RefusedField(
-                f"{name}: {reason}; remove it (an operator may allow it with METAALIGN_ALLOW_FIELDS={name})", param=name
+                f"{name}: {reason}; remove it (an operator may allow it with METAALIGN_ALLOW_FIELDS={name})",
+                param=name,
             )
     n = getattr(request, "n", None)
     if n is not None and n > max_choices:
@@ -114,4 +117,6 @@ def refuse_fields(request: BaseModel, *, allowed: frozenset[str], max_choices: i
     if extra := request.model_extra:
         for name in _MISTAKEN_FIELDS:
             if name in extra:
-                raise RefusedField(f"{name}: unknown field; preferences are given in `preferences`", param=name)
+                raise RefusedField(
+                    f"{name}: unknown field; preferences are given in `preferences`", param=name
+                )

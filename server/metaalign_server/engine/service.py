@@ -16,7 +16,13 @@ from metaalign_server.settings import Settings
 
 __all__ = ["ENGINE_ERRORS", "VLLM_VERSION", "EngineError", "Service", "attach_service", "describe_exception"]
 
-ENGINE_ERRORS: tuple[type[Exception], ...] = (VLLMError, ValueError, TypeError, OverflowError, NotImplementedError)
+ENGINE_ERRORS: tuple[type[Exception], ...] = (
+    VLLMError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    NotImplementedError,
+)
 """What vLLM's handlers raise for a request that they refuse."""
 
 
@@ -99,5 +105,6 @@ def attach_service(state: Any, settings: Settings) -> Service:
     """
     aligner = Aligner(build_assembler(state.online_renderer), settings.spec_cache_entries)
     install_hook(state.online_renderer, aligner)
-    state.metaalign = Service(settings=settings, aligner=aligner, state=state)
-    return state.metaalign
+    service = Service(settings=settings, aligner=aligner, state=state)
+    state.metaalign = service
+    return service

@@ -23,7 +23,9 @@ def sse_interval(state: Any) -> float:
 
 def as_server_sent_events(events: AsyncIterator[Any], keep_alive: float) -> AsyncIterator[str]:
     """Format the Responses API's event objects; pass on what is formatted already."""
-    stream: AsyncIterator[str] = with_sse_keep_alive(_formatted(events), keep_alive) if keep_alive else _formatted(events)
+    stream: AsyncIterator[str] = (
+        with_sse_keep_alive(_formatted(events), keep_alive) if keep_alive else _formatted(events)
+    )
     return stream
 
 

@@ -1,0 +1,87 @@
+"""Server processes for tests: started on free ports, waited for, always stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
+START_TIMEOUT = 240.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server process and where its log goes."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def log_text(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment without the developer's own METAALIGN_* settings."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("METAALIGN_")} | (extra or {})
+
+
+@contextmanager
+def running(
+    command: Sequence[str], url: str, log: Path, *, ready: str = "/readyz", env: dict[str, str] | None = None
+) -> Iterator[Server]:
+    """Run `python COMMAND` until the block ends; waits until `url + ready` answers 200."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment(env),
+            start_new_session=True,
+        )
+        server = Server(process, url, log)
+        try:
+            _wait_until_ready(server, url + ready)
+            yield server
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait(10)
+
+
+def _wait_until_ready(server: Server, url: str) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise RuntimeError(
+                f"server exited with {server.process.returncode}:\n{server.log_text()[-4000:]}"
+            )
+        try:
+            if httpx.get(url, timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise RuntimeError(f"server not ready after {START_TIMEOUT} s:\n{server.log_text()[-4000:]}")

@@ -1,0 +1,54 @@
+"""One engine, two applications: ours and stock vLLM's, so that both can be asked the same thing.
+
+python -m tests.server.twin OUR_PORT STOCK_PORT
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from metaalign_server.cli import prepare_environment
+from metaalign_server.logs import configure_logging
+from metaalign_server.settings import Settings
+
+KEY, USER_KEY = "twin-key", "twin-user-key"
+MODEL = "checkpoints/metaalign-demo"
+
+
+async def serve(port: int, stock_port: int) -> None:
+    """Serve until killed."""
+    import uvicorn
+    from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+    from vllm.entrypoints.launchers.app import build_app as build_stock_app
+
+    from metaalign_server.auth import Authenticator
+    from metaalign_server.engine import launch
+    from metaalign_server.middleware import Gate
+
+    settings = Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        model=MODEL,
+        port=port,
+        api_keys=f"{KEY},{USER_KEY}:inference",  # type: ignore[arg-type]
+        max_body_bytes=256 * 1024,
+    )
+    args = launch.parse_engine_args(settings, [])
+    async with launch.engine_client(args) as engine:
+        ours = await launch.build_app(engine, args, settings)
+        gate = Gate(ours, ours.state.metaalign, Authenticator(settings.keys))
+        tasks = await engine.get_supported_tasks()
+        stock = build_stock_app(args, tasks, engine.model_config)
+        await init_app_state(engine, stock.state, args, tasks)
+        servers = [
+            uvicorn.Server(uvicorn.Config(app, port=number, log_config=None, access_log=False))
+            for app, number in ((gate, port), (stock, stock_port))
+        ]
+        stock.state.server = servers[1]
+        configure_logging("json", "info")  # stock vLLM's application has changed the root logger's level
+        await asyncio.gather(*(server.serve() for server in servers))
+
+
+if __name__ == "__main__":
+    prepare_environment()
+    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2])))

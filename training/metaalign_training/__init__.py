@@ -1,0 +1,1 @@
+"""Makes Meta-aligned checkpoints: data, SFT, evaluation, export."""
