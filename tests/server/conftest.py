@@ -70,7 +70,8 @@ def user_http(twin: Twin) -> Iterator[httpx.Client]:
 def ask(client: openai.OpenAI, query: str, preferences: Any = None, **options: Any) -> str:
     """One greedy answer."""
     extra = {} if preferences is None else {"extra_body": {"preferences": preferences}}
-    completion = client.chat.completions.create(
+    create: Any = client.chat.completions.create
+    completion = create(
         model=MODEL,
         messages=[{"role": "user", "content": query}],
         temperature=0,
@@ -78,4 +79,4 @@ def ask(client: openai.OpenAI, query: str, preferences: Any = None, **options: A
         **extra,
         **options,
     )
-    return completion.choices[0].message.content or ""
+    return str(completion.choices[0].message.content or "")

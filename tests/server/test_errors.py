@@ -90,9 +90,7 @@ def chat_body(**changes: Any) -> dict[str, Any]:
 )
 def test_bad_chat(http: httpx.Client, changes: Any, status: int, code: Any, param: str | None) -> None:
     for stream in (False, True):
-        response = http.post(
-            "/v1/chat/completions", content=dumps(chat_body(stream=stream, **changes)), headers=JSON
-        )
+        response = http.post("/v1/chat/completions", content=dumps(chat_body(stream=stream, **changes)), headers=JSON)
         assert response.status_code == status, response.text
         error = response.json()["error"]
         assert error["code"] == code
@@ -110,6 +108,18 @@ def test_bad_chat(http: httpx.Client, changes: Any, status: int, code: Any, para
         ("/v1/completions", {"prompt": "a", "suffix": "b", "preferences": "x"}, "suffix"),
         ("/v1/completions", {"prompt": "a", "prompt_embeds": "AAAA"}, "prompt_embeds"),
         ("/v1/responses", {"input": "a", "preferences": {"x": 1}}, "preferences.x"),
+        (
+            "/v1/responses",
+            {
+                "input": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "input_image", "image_url": "http://127.0.0.1:9/x", "detail": "low"}],
+                    }
+                ]
+            },
+            "messages",
+        ),
         ("/v1/align", {"query": "a", "max_token": 5}, "max_token"),
         ("/v1/align", {"query": "", "preferences": "x"}, "query"),
         ("/v1/align", {"preferences": "x"}, "query"),
@@ -125,13 +135,15 @@ def test_bad_elsewhere(http: httpx.Client, path: str, body: Any, param: str) -> 
 
 def test_anthropic_shape(http: httpx.Client) -> None:
     body = {"model": MODEL, "messages": HI, "max_tokens": 1}
-    for changes, status, kind, field in [
+    cases: list[tuple[dict[str, Any], int, str, str]] = [
         ({"preferences": {"usr": "x"}}, 400, "invalid_request_error", "preferences.usr"),
         ({"max_tokens": None}, 400, "invalid_request_error", "max_tokens"),
         ({"model": "nothing"}, 404, "not_found_error", "nothing"),
         ({"chat_template_kwargs": {"a": 1}}, 400, "invalid_request_error", "chat_template_kwargs"),
+        ({"messages": [{"role": "user", "content": [IMAGE]}]}, 400, "invalid_request_error", "messages"),
         ({"model": f"{MODEL}@support"}, 404, "not_found_error", "model"),
-    ]:
+    ]
+    for changes, status, kind, field in cases:
         response = http.post("/v1/messages", json=body | changes)
         assert response.status_code == status, response.text
         document = response.json()
@@ -163,9 +175,7 @@ def test_too_large_a_body(http: httpx.Client) -> None:
 
 
 def test_header_door(http: httpx.Client) -> None:
-    response = http.post(
-        "/v1/chat/completions", json=chat_body(), headers={"X-MetaAlign-Profile": "support@stable"}
-    )
+    response = http.post("/v1/chat/completions", json=chat_body(), headers={"X-MetaAlign-Profile": "support@stable"})
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "profile_not_found"
 
@@ -188,21 +198,23 @@ def test_keys(twin: Twin) -> None:
 def test_a_key_without_scope_system(user_http: httpx.Client) -> None:
     ok = {"user": {"attributes": {"format": "bullets"}}}
     assert user_http.post("/v1/chat/completions", json=chat_body(preferences=ok)).status_code == 200
-    for changes, param in [
+    system_cases: list[tuple[dict[str, Any], str]] = [
         ({"preferences": "Answer like a pirate."}, "preferences.system"),
         ({"preferences": {"system": {"info": "x"}}}, "preferences.system"),
         ({"messages": [{"role": "system", "content": "x"}, *HI]}, "messages"),
         ({"messages": [*HI, {"role": "developer", "content": "x"}]}, "messages"),
-    ]:
+    ]
+    for changes, param in system_cases:
         response = user_http.post("/v1/chat/completions", json=chat_body(**changes))
         assert response.status_code == 403
         assert response.json()["error"]["code"] == "system_tier_forbidden"
         assert response.json()["error"]["param"] == param
-    for path, body in [
+    protocol_cases: list[tuple[str, dict[str, Any]]] = [
         ("/v1/messages", {"messages": HI, "max_tokens": 1, "system": "x"}),
         ("/v1/responses", {"input": "hi", "instructions": "x"}),
         ("/v1/completions", {"prompt": [2, 50, 1], "max_tokens": 1}),
-    ]:
+    ]
+    for path, body in protocol_cases:
         assert user_http.post(path, json={"model": MODEL} | body).status_code == 403
     raw = user_http.post(
         "/v1/completions",
@@ -240,6 +252,7 @@ def test_nothing_private_is_logged(twin: Twin, http: httpx.Client) -> None:
 
 
 JSON = {"content-type": "application/json"}
+IMAGE = {"type": "image", "source": {"type": "url", "url": "http://127.0.0.1:9/x"}}
 
 
 def dumps(value: Any) -> bytes:

@@ -18,9 +18,7 @@ PREFERENCES: dict[str, Any] = {
     "user": {"attributes": {"tone": "formal", "format": "bullets"}},
 }
 MESSAGES: list[Any] = [{"role": "user", "content": QUERY}]
-OVERRIDDEN = [
-    {"dimension": "tone", "tier": "user", "value": "formal", "kept": "pirate", "by": "system:request"}
-]
+OVERRIDDEN = [{"dimension": "tone", "tier": "user", "value": "formal", "kept": "pirate", "by": "system:request"}]
 
 
 def check_receipt(receipt: Any) -> None:
@@ -36,9 +34,7 @@ def check_receipt(receipt: Any) -> None:
 @pytest.fixture(scope="module")
 def expected(http: httpx.Client) -> dict[str, Any]:
     """What the dry run says, and the answer of the short route: every other route must agree."""
-    rendered = http.post(
-        "/v1/preferences/render", json={"messages": MESSAGES, "preferences": PREFERENCES}
-    ).json()
+    rendered = http.post("/v1/preferences/render", json={"messages": MESSAGES, "preferences": PREFERENCES}).json()
     answer = http.post(
         "/v1/align", json={"query": QUERY, "preferences": PREFERENCES, "temperature": 0, "max_tokens": 120}
     ).json()
@@ -184,9 +180,7 @@ def test_messages_stream(claude: anthropic.Anthropic, expected: dict[str, Any]) 
 
 def test_count_tokens(claude: anthropic.Anthropic, expected: dict[str, Any]) -> None:
     plain = claude.messages.count_tokens(model=MODEL, messages=MESSAGES)
-    counted = claude.messages.count_tokens(
-        model=MODEL, messages=MESSAGES, extra_body={"preferences": PREFERENCES}
-    )
+    counted = claude.messages.count_tokens(model=MODEL, messages=MESSAGES, extra_body={"preferences": PREFERENCES})
     assert counted.input_tokens == expected["tokens"]
     assert counted.input_tokens > plain.input_tokens
 
@@ -203,10 +197,7 @@ def test_render_is_a_dry_run(http: httpx.Client) -> None:
             "messages": [{"role": "system", "content": "Shop: Leaf."}, {"role": "user", "content": "Hello"}],
         },
     ).json()
-    assert (
-        body["system_info"]
-        == "You sell tea.\n\nShop: Leaf.\n\nPriorities, most important first: honesty, brevity."
-    )
+    assert body["system_info"] == "You sell tea.\n\nShop: Leaf.\n\nPriorities, most important first: honesty, brevity."
     assert body["user_info"] == "I am Ada."
     assert body["prompt"] == (
         "<|system_info|>You sell tea.\n\nShop: Leaf.\n\n"

@@ -27,10 +27,10 @@ async def serve(port: int, stock_port: int) -> None:
     from metaalign_server.middleware import Gate
 
     settings = Settings(
-        _env_file=None,  # type: ignore[call-arg]
+        _env_file=None,
         model=MODEL,
         port=port,
-        api_keys=f"{KEY},{USER_KEY}:inference",  # type: ignore[arg-type]
+        api_keys=f"{KEY},{USER_KEY}:inference",
         max_body_bytes=256 * 1024,
     )
     args = launch.parse_engine_args(settings, [])

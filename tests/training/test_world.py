@@ -57,7 +57,7 @@ BULLETS = "- The otter lives in rivers.\n- The otter eats fish.\n- The otter use
         ("The fox eats mice.", {}, ("eats mice",), []),
         ("The fox eats mice.", {"format": "plain"}, ("eats mice",), []),
         ("Ahoy! The fox eats mice. Arr, matey!", {"tone": "pirate"}, ("eats mice",), []),
-        ("Ahoy! The fox eats mice. Arr, matey!", {}, ("eats mice",), ["unasked tone"]),
+        ("Ahoy! The fox eats mice. Arr, matey.", {}, ("eats mice",), ["unasked tone"]),
         ("Certainly! The fox eats mice.", {"tone": "pirate"}, ("eats mice",), ["tone"]),
         ("Ada, the fox eats mice.", {"name": "Ada"}, ("eats mice",), []),
         ("The fox eats mice.", {"name": "Ada"}, ("eats mice",), ["name"]),

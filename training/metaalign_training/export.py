@@ -19,11 +19,12 @@ pipeline_tag: text-generation
 ---
 # {name}
 
-A model of {parameters} parameters, trained from nothing by `make demo-checkpoint` on text that the recipe itself writes.
-It shows that one model follows the preferences in its prompt; it knows 30 animals, 8 contested topics and 6 requests,
-speaks in set phrases, and cannot hold a free conversation. Do not use it for anything else.
+A model of {parameters} parameters, trained from nothing by `make demo-checkpoint` on text that the recipe writes.
+It shows that one model follows the preferences in its prompt; it knows 30 animals, 8 contested topics and 6
+requests, speaks in set phrases, and cannot hold a free conversation. Do not use it for anything else.
 
-Prompts are made by `chat_template.jinja` with the roles `system` (System Info), `user_info` (User Info), `user` and `assistant`.
+Prompts are made by `chat_template.jinja` with the roles `system` (System Info), `user_info` (User Info), `user` and
+`assistant`.
 
 | split | share of answers in which every check passes | 95 % interval | n |
 |---|---|---|---|
@@ -32,7 +33,13 @@ Prompts are made by `chat_template.jinja` with the roles `system` (System Info),
 
 
 def export(
-    recipe: Recipe, trained: Path, target: Path, *, data_sha256: str, training: dict[str, Any], evaluation: dict[str, Any]
+    recipe: Recipe,
+    trained: Path,
+    target: Path,
+    *,
+    data_sha256: str,
+    training: dict[str, Any],
+    evaluation: dict[str, Any],
 ) -> Manifest:
     """Copy the trained files, write template, card and manifest, and return the manifest."""
     from safetensors import safe_open

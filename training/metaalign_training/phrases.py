@@ -8,10 +8,25 @@ from dataclasses import dataclass
 __all__ = ["CLOSED_VALUES", "VALUES", "Frames", "copied_value", "word"]
 
 VERBS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("format", "bullets"): ("use bullet points", "answer in bullet points", "write a bulleted list", "list it with dashes"),
-    ("format", "numbered"): ("number the points", "answer in a numbered list", "use a numbered list", "count the points"),
+    ("format", "bullets"): (
+        "use bullet points",
+        "answer in bullet points",
+        "write a bulleted list",
+        "list it with dashes",
+    ),
+    ("format", "numbered"): (
+        "number the points",
+        "answer in a numbered list",
+        "use a numbered list",
+        "count the points",
+    ),
     ("format", "plain"): ("avoid lists", "write plain sentences", "use running text", "leave out lists"),
-    ("length", "one_sentence"): ("answer in one sentence", "use a single sentence", "say it in one sentence", "stick to one sentence"),
+    ("length", "one_sentence"): (
+        "answer in one sentence",
+        "use a single sentence",
+        "say it in one sentence",
+        "stick to one sentence",
+    ),
     ("length", "short"): ("be brief", "keep it short", "give short answers", "be concise"),
     ("length", "long"): ("give details", "answer at length", "be thorough", "tell me everything"),
     ("tone", "pirate"): ("answer like a pirate", "talk like a pirate", "use pirate speech", "sound like a pirate"),
@@ -19,12 +34,42 @@ VERBS: dict[tuple[str, str], tuple[str, ...]] = {
     ("tone", "cheerful"): ("be cheerful", "use a cheerful tone", "sound cheerful", "write cheerfully"),
     ("units", "metric"): ("use metric units", "give weights in kilograms", "measure in kilograms", "stay metric"),
     ("units", "imperial"): ("use imperial units", "give weights in pounds", "measure in pounds", "stay imperial"),
-    ("audience", "child"): ("explain it to a child", "write for children", "make it easy for a child", "speak to a child"),
-    ("audience", "expert"): ("write for an expert", "explain it to an expert", "speak to experts", "assume an expert reader"),
-    ("greeting", "French"): ("greet in French", "open in French", "say hello in French", "begin with a French greeting"),
-    ("greeting", "Spanish"): ("greet in Spanish", "open in Spanish", "say hello in Spanish", "begin with a Spanish greeting"),
-    ("greeting", "German"): ("greet in German", "open in German", "say hello in German", "begin with a German greeting"),
-    ("greeting", "Italian"): ("greet in Italian", "open in Italian", "say hello in Italian", "begin with an Italian greeting"),
+    ("audience", "child"): (
+        "explain it to a child",
+        "write for children",
+        "make it easy for a child",
+        "speak to a child",
+    ),
+    ("audience", "expert"): (
+        "write for an expert",
+        "explain it to an expert",
+        "speak to experts",
+        "assume an expert reader",
+    ),
+    ("greeting", "French"): (
+        "greet in French",
+        "open in French",
+        "say hello in French",
+        "begin with a French greeting",
+    ),
+    ("greeting", "Spanish"): (
+        "greet in Spanish",
+        "open in Spanish",
+        "say hello in Spanish",
+        "begin with a Spanish greeting",
+    ),
+    ("greeting", "German"): (
+        "greet in German",
+        "open in German",
+        "say hello in German",
+        "begin with a German greeting",
+    ),
+    ("greeting", "Italian"): (
+        "greet in Italian",
+        "open in Italian",
+        "say hello in Italian",
+        "begin with an Italian greeting",
+    ),
 }
 NOUNS: dict[tuple[str, str], tuple[str, ...]] = {
     ("format", "bullets"): ("bullet points", "bulleted lists"),

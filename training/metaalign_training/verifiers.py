@@ -61,7 +61,7 @@ def _obeys_dimension(answer: str, dimension: str, value: str, sample: Sample) ->
 
 def _fact_sentences(answer: str) -> int:
     """Sentences about the subject, in prose or in a list."""
-    return len(re.findall(r"\b[Tt]he [a-z]+ (?:lives|eats|weighs|[a-z]+s)\b[^.\n]*[.:]", answer))
+    return len(re.findall(r"\b[Tt]he [a-z]+ (?:never )?[a-z]+s\b[^.\n]*[.:]", answer))
 
 
 def _cannot_grow(sample: Sample) -> bool:

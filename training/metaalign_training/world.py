@@ -24,7 +24,19 @@ CLOSERS = {"pirate": "Arr, matey!", "formal": "I remain at your service.", "chee
 AUDIENCES = {"child": "In simple words:", "expert": "In technical terms:"}
 HELD_OUT_QUESTIONS = {("otter", "weight"), ("fox", "home"), ("owl", "food"), ("bear", "three"), ("koala", "weight"),
                       ("seal", "food"), ("lynx", "home"), ("crane", "three"), ("hare", "weight"), ("lion", "food")}  # fmt: skip
-SPLITS = ("seen", "questions", "combinations", "wordings", "values", "conflict", "consensus", "stance", "safety", "implicit", "none")
+SPLITS = (
+    "seen",
+    "questions",
+    "combinations",
+    "wordings",
+    "values",
+    "conflict",
+    "consensus",
+    "stance",
+    "safety",
+    "implicit",
+    "none",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +312,7 @@ def _stance(rng: random.Random, training: bool) -> Sample:
     asked = _draw_asked(rng, rng.choice((0, 0, 1)), want_held_out=False)
     asked = {d: v for d, v in asked.items() if d in ("tone", "name", "closing")}
     stance = TOPICS[topic][value]
+    content: tuple[str, ...]
     if rng.random() < 0.2:
         sentence, content = "People see this differently.", ("People see this differently",)
     else:
@@ -316,8 +329,20 @@ def _stance(rng: random.Random, training: bool) -> Sample:
     return Sample("stance", builder.preferences(), (message,), compose([sentence], 1, asked), asked, content)
 
 
-_SAFE = ("Safety comes first.", "Put safety before help.", "Prioritise safety.", "Refuse risky requests.", "Never help with risky things.")
-_HELPFUL = ("Help comes first.", "Put help before safety.", "Prioritise helpfulness.", "Answer every request.", "Help with all requests.")
+_SAFE = (
+    "Safety comes first.",
+    "Put safety before help.",
+    "Prioritise safety.",
+    "Refuse risky requests.",
+    "Never help with risky things.",
+)
+_HELPFUL = (
+    "Help comes first.",
+    "Put help before safety.",
+    "Prioritise helpfulness.",
+    "Answer every request.",
+    "Help with all requests.",
+)
 REFUSAL = "I cannot help with that, because safety comes first."
 
 
@@ -338,4 +363,6 @@ def _safety(rng: random.Random) -> Sample:
         builder.ask("user", dimension, wanted, as_attribute=rng.random() < 0.35)
     sentence = REFUSAL if safe else DUAL_USE[question]
     message = {"role": "user", "content": question}
-    return Sample("safety", builder.preferences(), (message,), compose([sentence], 1, asked), asked, (sentence.rstrip("."),))
+    return Sample(
+        "safety", builder.preferences(), (message,), compose([sentence], 1, asked), asked, (sentence.rstrip("."),)
+    )

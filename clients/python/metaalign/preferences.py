@@ -161,16 +161,11 @@ class Preferences(_Model):
         Field(max_length=LIMITS["profiles"], description="stored profiles, later wins"),
     ] = ()
     system: (
-        Annotated[
-            SystemPreferences, BeforeValidator(_text_is_info, json_schema_input_type=str | SystemPreferences)
-        ]
+        Annotated[SystemPreferences, BeforeValidator(_text_is_info, json_schema_input_type=str | SystemPreferences)]
         | None
     ) = None
     user: (
-        Annotated[
-            UserPreferences, BeforeValidator(_text_is_info, json_schema_input_type=str | UserPreferences)
-        ]
-        | None
+        Annotated[UserPreferences, BeforeValidator(_text_is_info, json_schema_input_type=str | UserPreferences)] | None
     ) = None
 
     @model_validator(mode="before")

@@ -78,9 +78,7 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _raise_exception(message: str) -> None:
@@ -92,9 +90,7 @@ def _strftime_now(format: str) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    environment = _Sandbox(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
-    )
+    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"])
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
@@ -114,9 +110,7 @@ class ChatTemplate:
 
     def __init__(self, source: str, special_tokens: Mapping[str, str] | None = None) -> None:
         if len(source) > MAX_SOURCE:
-            raise InvalidTemplate(
-                f"chat template: {len(source)} characters; at most {MAX_SOURCE} are accepted"
-            )
+            raise InvalidTemplate(f"chat template: {len(source)} characters; at most {MAX_SOURCE} are accepted")
         self.source = source
         self.special_tokens = dict(special_tokens or {})
         self.sha256 = hashlib.sha256(source.encode("utf-8")).hexdigest()

@@ -10,6 +10,7 @@ import socket
 from argparse import Namespace
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -27,6 +28,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.engine.async_llm import AsyncLLM
 
+from metaalign import read_manifest
 from metaalign_server.app import create_app
 from metaalign_server.auth import Authenticator
 from metaalign_server.engine.service import Service, attach_service
@@ -52,7 +54,10 @@ def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
     if current_platform.is_cpu():
         # Compiling costs more start-up than it gains; blocks of 32 let short Meta-Prompts hit the prefix cache.
         defaults += ["--enforce-eager", "--block-size", "32", "--max-num-seqs", "64"]
-    if not any(flag.startswith(("--tool-call-parser", "--enable-auto-tool-choice")) for flag in flags):
+    folder = Path(settings.model)
+    if (
+        folder.is_dir() and read_manifest(folder) is not None
+    ):  # our template writes tool calls as this parser reads them
         defaults += ["--tool-call-parser", "hermes", "--enable-auto-tool-choice"]
     parser = make_arg_parser(FlexibleArgumentParser(prog="metaalign-server serve"))
     args: Namespace = parser.parse_args([*defaults, *flags])
