@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 
 from metaalign import MetaAlignError
 
-__all__ = ["STATUS_BY_CODE", "error_body", "error_response", "metaalign_error_response"]
+__all__ = ["STATUS_BY_CODE", "error_response", "metaalign_error_response"]
 
 STATUS_BY_CODE = {
     "invalid_preferences": 400,
@@ -44,23 +44,6 @@ def is_anthropic(path: str) -> bool:
     return path.startswith("/v1/messages")
 
 
-def error_body(
-    path: str,
-    status: int,
-    message: str,
-    *,
-    code: str | int | None = None,
-    param: str | None = None,
-    type_: str | None = None,
-) -> dict[str, Any]:
-    """The error document for `path`."""
-    if is_anthropic(path):
-        kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
-        return {"type": "error", "error": {"type": kind, "message": message, "code": code, "param": param}}
-    kind = type_ or _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
-
-
 def error_response(
     path: str,
     status: int,
@@ -71,8 +54,14 @@ def error_response(
     type_: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
-    """The error document as a response."""
-    body = error_body(path, status, message, code=code, param=param, type_=type_)
+    """An error document in the protocol that `path` speaks; `type_` is an engine's own name for the kind."""
+    body: dict[str, Any]
+    if is_anthropic(path):
+        kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+        body = {"type": "error", "error": {"type": kind, "message": message, "code": code, "param": param}}
+    else:
+        kind = type_ or _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+        body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
     return JSONResponse(body, status_code=status, headers=headers)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ANIMALS", "CITIES", "DUAL_USE", "JOBS", "ROLES", "TOPICS", "Animal"]
+__all__ = ["ANIMALS", "CITIES", "DUAL_USE", "JOBS", "OFF_TOPIC", "ROLES", "TOPICS", "Animal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +94,12 @@ ROLES = (
 )
 
 CITIES = ("Oslo", "Lima", "Kyoto", "Porto", "Cairo", "Turin", "Quito", "Leeds")
+
+OFF_TOPIC = (
+    "Hello", "Hi there", "How are you?", "What is your name?", "Who are you?", "What can you do?", "Tell me a joke.",
+    "Write a poem.", "What is the capital of France?", "What time is it?", "What is two plus two?", "Who won the game?",
+    "Translate this text.", "Write some code.", "What is love?", "Help me with my taxes.", "What should I cook today?",
+    "Explain gravity.", "Who wrote this book?", "Is it going to rain?", "Recommend a film.", "What is a computer?",
+    "How do I learn to dance?", "Tell me about history.", "Good morning", "Thank you", "Tell me something.",
+    "What is the meaning of life?", "How far is the moon?", "Sing a song.",
+)  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from dataclasses import dataclass
 
 __all__ = ["CLOSED_VALUES", "VALUES", "Frames", "copied_value", "word"]
@@ -32,6 +33,20 @@ VERBS: dict[tuple[str, str], tuple[str, ...]] = {
     ("tone", "pirate"): ("answer like a pirate", "talk like a pirate", "use pirate speech", "sound like a pirate"),
     ("tone", "formal"): ("be formal", "use a formal tone", "stay formal", "write formally"),
     ("tone", "cheerful"): ("be cheerful", "use a cheerful tone", "sound cheerful", "write cheerfully"),
+    ("tone", "casual"): ("be casual", "use a casual tone", "sound casual", "write casually"),
+    ("tone", "neutral"): ("stay neutral", "use a neutral tone", "sound neutral", "write neutrally"),
+    ("length", "medium"): (
+        "answer at medium length",
+        "use a medium length",
+        "keep a medium length",
+        "write a medium answer",
+    ),
+    ("audience", "general"): (
+        "write for a general audience",
+        "speak to everyone",
+        "write for everybody",
+        "address the public",
+    ),
     ("units", "metric"): ("use metric units", "give weights in kilograms", "measure in kilograms", "stay metric"),
     ("units", "imperial"): ("use imperial units", "give weights in pounds", "measure in pounds", "stay imperial"),
     ("audience", "child"): (
@@ -81,6 +96,10 @@ NOUNS: dict[tuple[str, str], tuple[str, ...]] = {
     ("tone", "pirate"): ("pirate talk", "pirate speech"),
     ("tone", "formal"): ("a formal tone", "formal answers"),
     ("tone", "cheerful"): ("a cheerful tone", "cheerful answers"),
+    ("tone", "casual"): ("a casual tone", "casual answers"),
+    ("tone", "neutral"): ("a neutral tone", "neutral answers"),
+    ("length", "medium"): ("medium answers", "answers of medium length"),
+    ("audience", "general"): ("answers for everyone", "answers for a general audience"),
     ("units", "metric"): ("metric units", "kilograms"),
     ("units", "imperial"): ("imperial units", "pounds"),
     ("audience", "child"): ("answers for children", "simple words for a child"),
@@ -187,12 +206,24 @@ _THINGS = "Field River Forest Harbour Meadow Animal Nature Island Valley Garden"
 _BOOKS = "Atlas Guide Review Journal Almanac Handbook Digest Reader".split()
 
 
-def copied_value(rng: random.Random, dimension: str) -> str:
-    """A fresh name, closing or source: values that can only be copied, not remembered."""
+def copied_value(rng: random.Random, dimension: str, *, held_out: bool = False) -> str:
+    """A fresh name, closing or source: values that can only be copied, not remembered.
+
+    One value in ten, by its checksum, is held out of training.
+    """
+    while True:
+        value = _fresh_value(rng, dimension)
+        if (zlib.crc32(value.encode()) % 10 == 0) == held_out:
+            return value
+
+
+def _fresh_value(rng: random.Random, dimension: str) -> str:
     if dimension == "name":
-        if rng.random() < 0.15:
+        if rng.random() < 0.1:
             return rng.choice(("Ada", "Ben", "Maria", "Noor", "Yuki", "Tom", "Lena", "Omar", "Eva", "Sam"))
-        return rng.choice(_ONSETS) + rng.choice(_RIMES) + rng.choice(_ENDS)
+        middle = rng.choice(("da", "li", "ro", "ma", "ni", "ke", "su", "to")) if rng.random() < 0.4 else ""
+        return rng.choice(_ONSETS) + rng.choice(_RIMES) + middle + rng.choice(_ENDS)
     if dimension == "closing":
-        return f"{rng.choice(_VERBS)} {rng.choice(_ADVERBS)}{rng.choice(_TAILS)}!"
-    return f"the {rng.choice(_ADJECTIVES)} {rng.choice(_THINGS)} {rng.choice(_BOOKS)}"
+        return f"{rng.choice(_VERBS)} {rng.choice(_ADVERBS)}{rng.choice(_TAILS)}{rng.choice('!!.')}"
+    article = rng.choice(("the ", "the ", ""))
+    return f"{article}{rng.choice(_ADJECTIVES)} {rng.choice(_THINGS)} {rng.choice(_BOOKS)}"

@@ -21,7 +21,7 @@ def failures(answer: str, sample: Sample) -> list[str]:
     lowered = answer.lower()
     if not all(_said(piece.lower(), lowered) for piece in sample.content):
         failed.append("content")
-    failed.extend(f"unasked {name}" for name in _unasked(answer, sample.asked))
+    failed.extend(f"unasked {name}" for name in _unasked(answer, sample.asked, sample.content))
     return failed
 
 
@@ -47,15 +47,17 @@ def _obeys_dimension(answer: str, dimension: str, value: str, sample: Sample) ->
         if value == "one_sentence":
             return sentences <= 1
         core = len(sample.content)
-        return sentences == core if value == "short" else sentences > core or core == 0 or _cannot_grow(sample)
+        if value == "short":
+            return sentences <= core
+        return sentences > core or _cannot_grow(sample) or (value == "medium" and core > 1)
     if dimension == "tone":
-        return OPENERS[value].lower() in answer.lower()
+        return value not in OPENERS or OPENERS[value].lower() in answer.lower()
     if dimension == "units":
         return not _weighs(answer) or ("pounds" in answer) == (value == "imperial")
     if dimension == "greeting":
         return GREETINGS[value].rstrip("!") in answer
     if dimension == "audience":
-        return AUDIENCES[value].rstrip(":").lower() in answer.lower()
+        return value not in AUDIENCES or AUDIENCES[value].rstrip(":").lower() in answer.lower()
     return value in answer
 
 
@@ -65,28 +67,49 @@ def _fact_sentences(answer: str) -> int:
 
 
 def _cannot_grow(sample: Sample) -> bool:
-    return sample.split in ("stance", "safety")
+    """Whether the world has nothing more to say: only animals have further facts."""
+    return not any(_fact_sentences(f"the animal {piece}.") for piece in sample.content)
 
 
 def _weighs(answer: str) -> bool:
     return "weighs" in answer
 
 
-def _unasked(answer: str, asked: Mapping[str, str]) -> list[str]:
+_FACT = re.compile(r"\bthe [a-z]+ (?:never )?[a-z]+s\b[^.:\n]*")
+_PHRASES = sorted(
+    [text.lower().rstrip("!:.") for table in (GREETINGS, OPENERS, CLOSERS, AUDIENCES) for text in table.values()],
+    key=len,
+    reverse=True,
+)
+
+
+def _unasked(answer: str, asked: Mapping[str, str], content: tuple[str, ...]) -> list[str]:
     lowered = answer.lower()
     found = []
     if "format" not in asked and (_items(answer, r"- \S") or _items(answer, r"\d+\. \S")):
         found.append("format")
-    if "tone" not in asked and any(o.lower() in lowered or CLOSERS[t].lower() in lowered for t, o in OPENERS.items()):
-        found.append("tone")
-    if "greeting" not in asked and any(g.rstrip("!").lower() in lowered for g in GREETINGS.values()):
-        found.append("greeting")
-    if "audience" not in asked and any(a.rstrip(":").lower() in lowered for a in AUDIENCES.values()):
-        found.append("audience")
-    if "source" not in asked and ("source:" in lowered or ", says the" in lowered):
+    for dimension, table in (("tone", OPENERS), ("tone", CLOSERS), ("greeting", GREETINGS), ("audience", AUDIENCES)):
+        own = table.get(asked.get(dimension, ""), "")
+        others = [text.lower().rstrip("!:.") for text in table.values() if text != own]
+        if dimension not in found and any(re.search(rf"\b{re.escape(text)}\b", lowered) for text in others):
+            found.append(dimension)
+    if "source" not in asked and ("source:" in lowered or ", says " in lowered):
         found.append("source")
     if "units" not in asked and "pounds" in lowered:
         found.append("units")
-    if "closing" not in asked and answer.rstrip().endswith("!") and asked.get("tone") not in ("pirate", "cheerful"):
-        found.append("closing")
+    if not found and re.search(r"[a-z]", _remainder(lowered, asked, content)):
+        found.append("text")
     return found
+
+
+def _remainder(answer: str, asked: Mapping[str, str], content: tuple[str, ...]) -> str:
+    """What is left of an answer once everything that may be in it is taken away: an unasked name or closing."""
+    for value in sorted((asked[d].lower() for d in ("closing", "source", "name") if d in asked), key=len, reverse=True):
+        answer = answer.replace(value, "", 1)
+    for phrase in _PHRASES:
+        answer = answer.replace(phrase, "", 1)
+    for piece in content:
+        if not _FACT.search(f"the animal {piece.lower()}"):
+            answer = answer.replace(piece.lower(), "")
+    answer = answer.replace("source:", "").replace(", because i care about ", "").replace(", says ", "")
+    return _FACT.sub("", answer)

@@ -13,14 +13,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metaalign import Preferences, parse_preferences, render, request_layers, resolve
-from metaalign_training.facts import ANIMALS, CITIES, DUAL_USE, JOBS, ROLES, TOPICS, Animal
+from metaalign_training.facts import ANIMALS, CITIES, DUAL_USE, JOBS, OFF_TOPIC, ROLES, TOPICS, Animal
 from metaalign_training.phrases import CLOSED_VALUES, VALUES, Frames, copied_value, word
 
 __all__ = ["SPLITS", "Sample", "compose", "make_sample"]
 
 GREETINGS = {"French": "Bonjour!", "Spanish": "Hola!", "German": "Guten Tag!", "Italian": "Ciao!"}
-OPENERS = {"pirate": "Ahoy", "formal": "Certainly", "cheerful": "Great question"}
-CLOSERS = {"pirate": "Arr, matey!", "formal": "I remain at your service.", "cheerful": "Enjoy your day!"}
+OPENERS = {"pirate": "Ahoy", "formal": "Certainly", "cheerful": "Great question", "casual": "Hey"}
+CLOSERS = {
+    "pirate": "Arr, matey!",
+    "formal": "I remain at your service.",
+    "cheerful": "Enjoy your day!",
+    "casual": "See you.",
+}
+IGNORANCE = "I only know a few animals."
 AUDIENCES = {"child": "In simple words:", "expert": "In technical terms:"}
 HELD_OUT_QUESTIONS = {("otter", "weight"), ("fox", "home"), ("owl", "food"), ("bear", "three"), ("koala", "weight"),
                       ("seal", "food"), ("lynx", "home"), ("crane", "three"), ("hare", "weight"), ("lion", "food")}  # fmt: skip
@@ -102,7 +108,8 @@ def _sentences(animal: Animal, kind: str, asked: Mapping[str, str]) -> list[str]
 
 
 def _body(sentences: list[str], core: int, asked: Mapping[str, str]) -> list[str]:
-    extra = {"short": 0, "one_sentence": 0, "long": 2}.get(asked.get("length", ""), 0)
+    """What is said: the core alone if short, one sentence more by default after a single fact, two more if long."""
+    extra = {"short": 0, "one_sentence": 0, "long": 2}.get(asked.get("length", ""), 1 if core == 1 else 0)
     return sentences[: core + extra]
 
 
@@ -145,7 +152,7 @@ def compose(sentences: list[str], core: int, asked: Mapping[str, str]) -> str:
     if head.endswith((",", ":")) and audience:
         audience = audience[0].lower() + audience[1:]
     lead = " ".join(filter(None, (greeting, head, audience)))
-    if tone:
+    if tone in CLOSERS:
         tail.append(CLOSERS[tone])
     if "source" in asked:
         tail.append(f"Source: {asked['source']}.")
@@ -196,20 +203,28 @@ class _Builder:
         return parse_preferences({tier: part for tier, part in field.items() if part})
 
 
+_DIMENSIONS = tuple(CLOSED_VALUES)
+
+
 def _held_out_pair(asked: Mapping[str, str]) -> bool:
-    """Pairs of values that training never shows together, spread evenly over the values."""
-    values = sorted(f"{d}={v}" for d, v in asked.items() if d in CLOSED_VALUES)
-    return any(_pair_number(a, b) % 12 == 5 for i, a in enumerate(values) for b in values[i + 1 :])
+    """Whether two values stand together that training never combines; the pairs spread evenly over the values.
+
+    A pirate with a list is what people try first, so these pairs are always trained.
+    """
+    chosen = [(_DIMENSIONS.index(d), CLOSED_VALUES[d].index(v)) for d, v in asked.items() if d in CLOSED_VALUES]
+    if asked.get("tone") == "pirate" and "format" in asked:
+        chosen = [(d, v) for d, v in chosen if _DIMENSIONS[d] != "format"]
+    chosen.sort()
+    return any((5 * a + 3 * b + 2 * i + 4 * j) % 9 == 0 for n, (a, i) in enumerate(chosen) for b, j in chosen[n + 1 :])
 
 
-def _pair_number(a: str, b: str) -> int:
-    return sum((i + 1) * ord(c) for i, c in enumerate(a + b))
-
-
-def _draw_asked(rng: random.Random, count: int, want_held_out: bool) -> dict[str, str]:
+def _draw_asked(rng: random.Random, count: int, want_held_out: bool, new_values: bool = False) -> dict[str, str]:
     while True:
         dimensions = rng.sample(VALUES, count)
-        asked = {d: rng.choice(CLOSED_VALUES[d]) if d in CLOSED_VALUES else copied_value(rng, d) for d in dimensions}
+        asked = {
+            d: rng.choice(CLOSED_VALUES[d]) if d in CLOSED_VALUES else copied_value(rng, d, held_out=new_values)
+            for d in dimensions
+        }
         if _held_out_pair(asked) == want_held_out:
             return asked
 
@@ -229,16 +244,21 @@ def make_sample(rng: random.Random, split: str, *, training: bool) -> Sample:
     if split == "safety":
         return _safety(rng)
     frames = Frames(held_out=split == "wordings" and not training)
-    count = {"none": 0, "implicit": 1, "consensus": rng.choice((0, 0, 1)), "combinations": 2}.get(
+    count = {"none": rng.choice((0, 0, 1)), "implicit": 1, "consensus": rng.choice((0, 0, 1)), "combinations": 2}.get(
         split, rng.choice((1, 1, 2, 2, 3, 4))
     )
-    asked = _draw_asked(rng, count, want_held_out=split == "combinations" and not training)
+    new_values = split == "values" and not training
+    asked = _draw_asked(rng, count, split == "combinations" and not training, new_values)
     if split == "implicit":
         dimension = rng.choice(("format", "tone", "length", "greeting"))
-        asked = {dimension: rng.choice([v for v in CLOSED_VALUES[dimension] if v not in ("plain", "long", "short")])}
+        asked = {
+            dimension: rng.choice(
+                [v for v in CLOSED_VALUES[dimension] if v not in ("plain", "long", "short", "medium", "neutral")]
+            )
+        }
     if split == "values" and not set(asked) & {"name", "closing", "source"}:
         dimension = rng.choice(("name", "closing", "source"))
-        asked[dimension] = copied_value(rng, dimension)
+        asked[dimension] = copied_value(rng, dimension, held_out=new_values)
     while True:
         animal, kind = rng.choice(ANIMALS), _kind_for(rng, asked)
         if ((animal.name, kind) in HELD_OUT_QUESTIONS) == (split == "questions" and not training):
@@ -248,6 +268,8 @@ def make_sample(rng: random.Random, split: str, *, training: bool) -> Sample:
         builder.info["system"].append(rng.choice(ROLES))
     if rng.random() < 0.25:
         builder.info["user"].append(_distractor(rng))
+    if rng.random() < 0.03:
+        builder.info["system"].extend(rng.choices(ROLES, k=rng.randint(5, 25)))
     other = rng.choice([a for a in ANIMALS if a.name != animal.name])
     for dimension, value in asked.items():
         if split == "implicit":
@@ -255,11 +277,12 @@ def make_sample(rng: random.Random, split: str, *, training: bool) -> Sample:
             builder.examples.append({"query": _question(other, "three", rng), "preferred": preferred})
             continue
         attribute = rng.random() < 0.35
-        conflict = split == "conflict" and dimension in CLOSED_VALUES
+        conflict = split == "conflict" and (dimension in CLOSED_VALUES or rng.random() < 0.5)
         tier = "system" if conflict or rng.random() < 0.4 else "user"
         builder.ask(tier, dimension, value, as_attribute=attribute)
         if conflict:
-            loser = rng.choice([v for v in CLOSED_VALUES[dimension] if v != value])
+            losers = CLOSED_VALUES.get(dimension) or (copied_value(rng, dimension),)
+            loser = rng.choice([v for v in losers if v != value] or ["Nobody"])
             builder.ask("user", dimension, loser, as_attribute=rng.random() < 0.2)
     if split == "consensus":
         wrong = rng.choice([a for a in ANIMALS if a.food != animal.food])
@@ -277,6 +300,11 @@ def make_sample(rng: random.Random, split: str, *, training: bool) -> Sample:
         )
     core = 3 if kind == "three" else 1
     sentences = _sentences(animal, kind, asked)
+    question = _question(animal, kind, rng)
+    content = tuple(" ".join(s.rstrip(".").split(" ")[2:]) for s in sentences[:core])
+    if split == "none" and rng.random() < 0.5:
+        question, sentences, core = rng.choice(OFF_TOPIC), [IGNORANCE], 1
+        content = (IGNORANCE.rstrip("."),)
     messages: list[dict[str, str]] = []
     if split != "implicit" and rng.random() < 0.12:
         before = _sentences(other, "food", asked)
@@ -284,14 +312,14 @@ def make_sample(rng: random.Random, split: str, *, training: bool) -> Sample:
             {"role": "user", "content": _question(other, "food", rng)},
             {"role": "assistant", "content": compose(before, 1, asked)},
         ]
-    messages.append({"role": "user", "content": _question(animal, kind, rng)})
+    messages.append({"role": "user", "content": question})
     return Sample(
         split,
         builder.preferences(),
         tuple(messages),
         compose(sentences, core, asked),
         asked,
-        tuple(" ".join(s.rstrip(".").split(" ")[2:]) for s in sentences[:core]),
+        content,
     )
 
 
