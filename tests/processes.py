@@ -75,7 +75,9 @@ def _wait_until_ready(server: Server, url: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
-            raise RuntimeError(f"server exited with {server.process.returncode}:\n{server.log_text()[-4000:]}")
+            raise RuntimeError(
+                f"server exited with {server.process.returncode}:\n{server.log_text()[-4000:]}"
+            )
         try:
             if httpx.get(url, timeout=5).status_code == 200:
                 return

@@ -154,7 +154,9 @@ class Aligner:
         user_info_messages: tuple[str, ...],
     ) -> AppliedSpec:
         assembler = self.assembler
-        layers = request_layers(preferences, system_messages=system_messages, user_info_messages=user_info_messages)
+        layers = request_layers(
+            preferences, system_messages=system_messages, user_info_messages=user_info_messages
+        )
         resolution = resolve(layers)
         meta_prompt = render(resolution)
         messages = tuple(assembler.tier_messages(meta_prompt))

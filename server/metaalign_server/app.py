@@ -68,7 +68,9 @@ _UNION_NOISE = ("function-", "list[", "lax-or-strict", "json-or-python", "chain[
 async def _on_validation_error(request: Request, error: Any) -> Response:
     """The first problem, by field; the value is not repeated, it may be private."""
     problems = error.errors()
-    first: dict[str, Any] = problems[0] if problems and isinstance(problems[0], dict) else {"msg": "invalid body"}
+    first: dict[str, Any] = (
+        problems[0] if problems and isinstance(problems[0], dict) else {"msg": "invalid body"}
+    )
     steps = [
         str(step)
         for step in first.get("loc", ())
@@ -88,13 +90,17 @@ async def _on_http_exception(request: Request, error: Any) -> Response:
     if error.status_code == 404:
         message = f"no route {request.method} {path}" if len(path) < 100 else "no such route"
         return error_response(path, 404, message, code="route_not_found")
-    return error_response(path, error.status_code, str(error.detail), code=error.status_code, headers=error.headers)
+    return error_response(
+        path, error.status_code, str(error.detail), code=error.status_code, headers=error.headers
+    )
 
 
 async def _on_engine_exception(request: Request, error: Exception) -> Response:
     described = describe_exception(error)
     if described.status >= 500:
-        logger.error("request failed", exc_info=error, extra={"fields": {"request_id": request.state.request_id}})
+        logger.error(
+            "request failed", exc_info=error, extra={"fields": {"request_id": request.state.request_id}}
+        )
         described_message = "internal error; the log names the place under this request id"
     else:
         described_message = described.message

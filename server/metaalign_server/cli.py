@@ -78,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         name = ".".join(map(str, first["loc"])) or "settings"
-        return _fail(f"{name}: {first['msg']} (METAALIGN_{name.upper()} or --{name.replace('_', '-')})", USAGE_ERROR)
+        return _fail(
+            f"{name}: {first['msg']} (METAALIGN_{name.upper()} or --{name.replace('_', '-')})", USAGE_ERROR
+        )
     except (ConfigurationError, ValueError) as error:
         return _fail(str(error), USAGE_ERROR)
     configure_logging(settings.log_format, settings.log_level)

@@ -52,7 +52,9 @@ async def require_json(raw_request: Request) -> None:
         raise RequestValidationError([{"loc": ("header", "content-type"), "msg": "must be application/json"}])
 
 
-def _open_scope(request: InferenceRequest | AlignRequest | RenderRequest, raw_request: Request) -> RequestScope:
+def _open_scope(
+    request: InferenceRequest | AlignRequest | RenderRequest, raw_request: Request
+) -> RequestScope:
     """Check the request, and make what the renderer needs to know known to it."""
     service = service_of(raw_request)
     settings = service.settings
@@ -77,14 +79,18 @@ def _open_scope(request: InferenceRequest | AlignRequest | RenderRequest, raw_re
 
 
 def _engine_error(path: str, error: EngineError) -> JSONResponse:
-    return error_response(path, error.status, error.message, code=error.status, param=error.param, type_=error.type)
+    return error_response(
+        path, error.status, error.message, code=error.status, param=error.param, type_=error.type
+    )
 
 
 def _headers(scope: RequestScope) -> dict[str, str]:
     return scope.receipt.receipt.headers() if scope.receipt is not None else {}
 
 
-async def _answer(raw_request: Request, scope: RequestScope, handler: Any, result: Any, splice: Splice) -> Response:
+async def _answer(
+    raw_request: Request, scope: RequestScope, handler: Any, result: Any, splice: Splice
+) -> Response:
     """Turn what a vLLM handler returned into a response that carries the receipt."""
     path = raw_request.url.path
     if is_error(result):
@@ -101,7 +107,9 @@ async def _answer(raw_request: Request, scope: RequestScope, handler: Any, resul
             body = body[:-1] + b',"metaalign":' + applied.receipt_json + b"}"
         return Response(body, media_type="application/json", headers=_headers(scope))
     events = (
-        as_server_sent_events(result, sse_interval(raw_request.app.state)) if splice is not ANTHROPIC_STREAM else result
+        as_server_sent_events(result, sse_interval(raw_request.app.state))
+        if splice is not ANTHROPIC_STREAM
+        else result
     )
     try:
         stream = await open_stream(events, applied, splice, fingerprint)
@@ -238,9 +246,13 @@ async def render_preferences(request: RenderRequest, raw_request: Request) -> Re
     aligner = service_of(raw_request).aligner
     for number, message in enumerate(request.messages):
         if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), (str, list)):
-            raise InvalidPrompt(f"messages[{number}]: needs a `role` and a text `content`", param=f"messages[{number}]")
+            raise InvalidPrompt(
+                f"messages[{number}]: needs a `role` and a text `content`", param=f"messages[{number}]"
+            )
     if scope.preferences is None:
-        scope.preferences = request_preferences({}, caller=scope.caller, header_profile=None, model_profile=None)
+        scope.preferences = request_preferences(
+            {}, caller=scope.caller, header_profile=None, model_profile=None
+        )
     opens_answer = bool(request.messages) and request.messages[-1]["role"] != "assistant"
     prompt = render_conversation(aligner, scope, request.messages, add_generation_prompt=opens_answer)
     applied = scope.applied

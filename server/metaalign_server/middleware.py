@@ -26,7 +26,9 @@ _ENGINE_HEADERS = frozenset({b"x-vllm-priority", b"x-data-parallel-rank"})
 
 REQUESTS = Counter("metaalign_requests_total", "Answered HTTP requests.", ["route", "status"])
 IN_FLIGHT = Gauge("metaalign_requests_in_flight", "HTTP requests being answered.")
-APPLIED = Counter("metaalign_preferences_applied_total", "Answers to which preferences were applied.", ["route"])
+APPLIED = Counter(
+    "metaalign_preferences_applied_total", "Answers to which preferences were applied.", ["route"]
+)
 
 
 class Availability(Protocol):
@@ -102,7 +104,9 @@ class Gate:
         request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex.encode()
         # vLLM names the engine's request after x-request-id; a forged or repeated id must not reach it.
         scope["headers"] = [
-            (name, value) for name, value in scope["headers"] if name != b"x-request-id" and name not in _ENGINE_HEADERS
+            (name, value)
+            for name, value in scope["headers"]
+            if name != b"x-request-id" and name not in _ENGINE_HEADERS
         ]
         exchange = _Exchange(request_id, receive, send, self._max_body, self._too_large(scope["path"]), scope)
         state: dict[str, Any] = scope.setdefault("state", {})
@@ -118,7 +122,9 @@ class Gate:
             self._record(scope, state, exchange.status, started)
 
     def _too_large(self, path: str) -> ASGIApp:
-        return error_response(path, 413, f"body: larger than {self._max_body} bytes; send less", code="body_too_large")
+        return error_response(
+            path, 413, f"body: larger than {self._max_body} bytes; send less", code="body_too_large"
+        )
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes], state: dict[str, Any]) -> ASGIApp | None:
         path = scope["path"]

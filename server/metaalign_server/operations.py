@@ -40,4 +40,6 @@ def metrics() -> Response:
 async def version(request: Request) -> Response:
     """Versions of this server, of vLLM, and of the checkpoint's template."""
     template = service_of(request).aligner.assembler.template.reference
-    return JSONResponse({"version": metaalign.__version__, "vllm": VLLM_VERSION, "template": template.model_dump()})
+    return JSONResponse(
+        {"version": metaalign.__version__, "vllm": VLLM_VERSION, "template": template.model_dump()}
+    )

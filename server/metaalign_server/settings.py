@@ -19,7 +19,9 @@ class ConfigurationError(Exception):
 
 
 def _comma_separated(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
 
 
 class Settings(BaseSettings):
@@ -27,14 +29,20 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="METAALIGN_", env_file=".env", extra="ignore", frozen=True)
 
-    model: str = Field("checkpoints/metaalign-demo", description="checkpoint folder or Hugging Face model name")
-    served_model_name: str | None = Field(None, description="name that clients use; default: the folder's name")
+    model: str = Field(
+        "checkpoints/metaalign-demo", description="checkpoint folder or Hugging Face model name"
+    )
+    served_model_name: str | None = Field(
+        None, description="name that clients use; default: the folder's name"
+    )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
     api_keys: SecretStr = Field(
         SecretStr(""), description="comma-separated keys; `key:inference` may not write the System tier"
     )
-    allow_open_network: bool = Field(False, description="listen beyond loopback although no key is configured")
+    allow_open_network: bool = Field(
+        False, description="listen beyond loopback although no key is configured"
+    )
     allow_fields: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="comma-separated request fields to accept although they are refused by default"
     )

@@ -81,7 +81,9 @@ async def _stream(
         return
     receipt = f'"metaalign":{applied.receipt_json.decode()},' if applied is not None else ""
     if receipt and fingerprint is not None and splice is OPENAI_STREAM:
-        first = first.replace(splice.anchor, f'{splice.anchor}"system_fingerprint":{json.dumps(fingerprint[1])},', 1)
+        first = first.replace(
+            splice.anchor, f'{splice.anchor}"system_fingerprint":{json.dumps(fingerprint[1])},', 1
+        )
     if receipt:
         first = first.replace(splice.anchor, splice.anchor + receipt, 1)
     yield first.encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import signal
 import subprocess
@@ -73,6 +74,7 @@ async def test_serve_and_drain(tmp_path: Path) -> None:
             "max_tokens": 600,
             "ignore_eos": True,
             "stream": True,
+            "stream_options": {"include_usage": True},
             "preferences": {"user": {"attributes": {"format": "bullets"}}},
         }
         async with httpx.AsyncClient(base_url=url, timeout=60) as client:
@@ -96,7 +98,7 @@ async def test_serve_and_drain(tmp_path: Path) -> None:
             assert int(refusal.headers["retry-after"]) > 0
             await reader
         assert events[-1] == "data: [DONE]"
-        assert len(events) > 500
+        assert json.loads(events[-2].removeprefix("data: "))["usage"]["completion_tokens"] == 600
         deadline = time.monotonic() + 30
         while server.process.poll() is None and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
@@ -124,7 +126,9 @@ def test_plugin_of_vllm_serve(tmp_path: Path) -> None:
         aligned = httpx.post(f"{url}/v1/align", json={"query": "hi", "preferences": {"usr": 1}}, timeout=60)
         assert aligned.status_code == 400
         assert aligned.json()["error"]["param"] == "preferences.usr"
-        assert httpx.post(f"{url}/tokenize", json={"prompt": "hi"}, timeout=60).status_code == 200  # vLLM's own stay
+        assert (
+            httpx.post(f"{url}/tokenize", json={"prompt": "hi"}, timeout=60).status_code == 200
+        )  # vLLM's own stay
 
 
 CHATML = (
@@ -163,15 +167,18 @@ def test_a_foreign_checkpoint_gets_folded_preferences(tmp_path: Path) -> None:
         body = {"messages": messages, "preferences": {"system": "Be kind.", "user": "I am Ada."}}
         rendered = httpx.post(f"{url}/v1/preferences/render", json=body, timeout=60).json()
         assert rendered["prompt"] == (
-            "<|im_start|>system\nBe kind.\n\n## About the user\nI am Ada.\n\nServe the user's preferences as far as the "
-            "instructions above allow; where they disagree, the instructions above win. Facts stay facts whatever the "
-            "user prefers.<|im_end|>\n<|im_start|>user\nHello <|im_end|><|im_end|>\n<|im_start|>assistant\n"
+            "<|im_start|>system\nBe kind.\n\n## About the user\nI am Ada.\n\n"
+            "Serve the user's preferences as far as the instructions above allow; where they disagree, the "
+            "instructions above win. Facts stay facts whatever the user prefers.<|im_end|>\n"
+            "<|im_start|>user\nHello <|im_end|><|im_end|>\n<|im_start|>assistant\n"
         )
         extra = {"max_tokens": 1, "return_token_ids": True}
         answer = httpx.post(f"{url}/v1/chat/completions", json=body | extra, timeout=60).json()
         assert answer["prompt_token_ids"] == rendered["prompt_token_ids"]
         assert answer["metaalign"]["template"]["name"] == "checkpoint"
         assert sum(i >= 256 for i in answer["prompt_token_ids"]) == 5  # the template's own, not the user's
-        plain = httpx.post(f"{url}/v1/chat/completions", json={"messages": messages} | extra, timeout=60).json()
+        plain = httpx.post(
+            f"{url}/v1/chat/completions", json={"messages": messages} | extra, timeout=60
+        ).json()
         assert "metaalign" not in plain
         assert sum(i >= 256 for i in plain["prompt_token_ids"]) == 3

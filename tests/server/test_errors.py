@@ -90,7 +90,9 @@ def chat_body(**changes: Any) -> dict[str, Any]:
 )
 def test_bad_chat(http: httpx.Client, changes: Any, status: int, code: Any, param: str | None) -> None:
     for stream in (False, True):
-        response = http.post("/v1/chat/completions", content=dumps(chat_body(stream=stream, **changes)), headers=JSON)
+        response = http.post(
+            "/v1/chat/completions", content=dumps(chat_body(stream=stream, **changes)), headers=JSON
+        )
         assert response.status_code == status, response.text
         error = response.json()["error"]
         assert error["code"] == code
@@ -114,7 +116,9 @@ def test_bad_chat(http: httpx.Client, changes: Any, status: int, code: Any, para
                 "input": [
                     {
                         "role": "user",
-                        "content": [{"type": "input_image", "image_url": "http://127.0.0.1:9/x", "detail": "low"}],
+                        "content": [
+                            {"type": "input_image", "image_url": "http://127.0.0.1:9/x", "detail": "low"}
+                        ],
                     }
                 ]
             },
@@ -175,7 +179,9 @@ def test_too_large_a_body(http: httpx.Client) -> None:
 
 
 def test_header_door(http: httpx.Client) -> None:
-    response = http.post("/v1/chat/completions", json=chat_body(), headers={"X-MetaAlign-Profile": "support@stable"})
+    response = http.post(
+        "/v1/chat/completions", json=chat_body(), headers={"X-MetaAlign-Profile": "support@stable"}
+    )
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "profile_not_found"
 

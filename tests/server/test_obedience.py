@@ -92,4 +92,7 @@ def test_an_example_shows_a_preference(client: openai.OpenAI) -> None:
         "query": "Tell me three things about the seal.",
         "preferred": "- The seal lives in cold seas.\n- The seal eats squid.\n- The seal holds its breath for an hour.",
     }
-    assert ask(client, "Tell me three things about the wolf.", {"user": {"examples": [example]}}).count("- ") == 3
+    assert (
+        ask(client, "Tell me three things about the wolf.", {"user": {"examples": [example]}}).count("- ")
+        == 3
+    )

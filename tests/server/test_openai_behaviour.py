@@ -38,7 +38,9 @@ def test_top_logprobs(client: openai.OpenAI, top: int) -> None:
     for entry in choice.logprobs.content:
         assert entry.logprob <= 0
         if top:
-            assert max(t.logprob for t in entry.top_logprobs) == pytest.approx(entry.logprob)  # greedy took the best
+            assert max(t.logprob for t in entry.top_logprobs) == pytest.approx(
+                entry.logprob
+            )  # greedy took the best
 
 
 def test_too_many_logprobs(client: openai.OpenAI) -> None:
@@ -92,7 +94,9 @@ def test_stream_options(client: openai.OpenAI) -> None:
     assert all(chunk.usage is None for chunk in last[:-1])
     assert last[-1].choices == []
     assert last[-1].usage.completion_tokens == 10
-    every = list(chat(client, stream=True, stream_options={"include_usage": True, "continuous_usage_stats": True}))
+    every = list(
+        chat(client, stream=True, stream_options={"include_usage": True, "continuous_usage_stats": True})
+    )
     assert all(chunk.usage.prompt_tokens == last[-1].usage.prompt_tokens for chunk in every)
     with pytest.raises(openai.BadRequestError, match="stream"):
         chat(client, stream=False, stream_options={"include_usage": True})
@@ -105,7 +109,9 @@ def test_structured_choice(client: openai.OpenAI, stream: bool) -> None:
 
 
 def test_structured_regex(client: openai.OpenAI) -> None:
-    answer = chat(client, max_completion_tokens=20, extra_body={"structured_outputs": {"regex": r"[a-c]{3}-\d{2}"}})
+    answer = chat(
+        client, max_completion_tokens=20, extra_body={"structured_outputs": {"regex": r"[a-c]{3}-\d{2}"}}
+    )
     assert re.fullmatch(r"[a-c]{3}-\d{2}", answer.choices[0].message.content)
 
 
@@ -137,7 +143,12 @@ def test_bad_regex_is_the_clients_error(client: openai.OpenAI) -> None:
 
 
 def test_forced_tool_call(client: openai.OpenAI) -> None:
-    tools = [{"type": "function", "function": {"name": "look_up", "description": "Find.", "parameters": SCHEMA}}]
+    tools = [
+        {
+            "type": "function",
+            "function": {"name": "look_up", "description": "Find.", "parameters": SCHEMA, "strict": True},
+        }
+    ]
     choice = {"type": "function", "function": {"name": "look_up"}}
     answer = chat(client, tools=tools, tool_choice=choice, max_completion_tokens=400)
     (call,) = answer.choices[0].message.tool_calls
@@ -153,7 +164,9 @@ def test_forced_tool_call(client: openai.OpenAI) -> None:
 
 def test_custom_role_and_complex_content_agree(client: openai.OpenAI) -> None:
     plain = chat(client, messages=[{"role": "referee", "content": "What does a fox eat?"}])
-    parts = chat(client, messages=[{"role": "referee", "content": [{"type": "text", "text": "What does a fox eat?"}]}])
+    parts = chat(
+        client, messages=[{"role": "referee", "content": [{"type": "text", "text": "What does a fox eat?"}]}]
+    )
     assert plain.choices[0].message.content == parts.choices[0].message.content
     assert plain.usage.prompt_tokens == parts.usage.prompt_tokens
 
@@ -185,7 +198,9 @@ def test_echo_and_stop(client: openai.OpenAI) -> None:
     assert stopped.finish_reason == "stop"
     assert word not in stopped.message.content
     assert whole.startswith(stopped.message.content)
-    kept = chat(client, max_completion_tokens=40, stop=[word], extra_body={"include_stop_str_in_output": True})
+    kept = chat(
+        client, max_completion_tokens=40, stop=[word], extra_body={"include_stop_str_in_output": True}
+    )
     assert kept.choices[0].message.content.endswith(word)
 
 
@@ -199,7 +214,9 @@ def test_continue_final_message(client: openai.OpenAI) -> None:
     tail = answer.model_extra["prompt_token_ids"][-1]
     assert (
         tail
-        != chat(client, messages=messages, extra_body={"return_token_ids": True}).model_extra["prompt_token_ids"][-1]
+        != chat(client, messages=messages, extra_body={"return_token_ids": True}).model_extra[
+            "prompt_token_ids"
+        ][-1]
     )
 
 

@@ -18,7 +18,9 @@ PREFERENCES: dict[str, Any] = {
     "user": {"attributes": {"tone": "formal", "format": "bullets"}},
 }
 MESSAGES: list[Any] = [{"role": "user", "content": QUERY}]
-OVERRIDDEN = [{"dimension": "tone", "tier": "user", "value": "formal", "kept": "pirate", "by": "system:request"}]
+OVERRIDDEN = [
+    {"dimension": "tone", "tier": "user", "value": "formal", "kept": "pirate", "by": "system:request"}
+]
 
 
 def check_receipt(receipt: Any) -> None:
@@ -34,7 +36,9 @@ def check_receipt(receipt: Any) -> None:
 @pytest.fixture(scope="module")
 def expected(http: httpx.Client) -> dict[str, Any]:
     """What the dry run says, and the answer of the short route: every other route must agree."""
-    rendered = http.post("/v1/preferences/render", json={"messages": MESSAGES, "preferences": PREFERENCES}).json()
+    rendered = http.post(
+        "/v1/preferences/render", json={"messages": MESSAGES, "preferences": PREFERENCES}
+    ).json()
     answer = http.post(
         "/v1/align", json={"query": QUERY, "preferences": PREFERENCES, "temperature": 0, "max_tokens": 120}
     ).json()
@@ -159,7 +163,10 @@ def test_responses_stream(client: openai.OpenAI, expected: dict[str, Any]) -> No
 
 def test_messages(claude: anthropic.Anthropic, expected: dict[str, Any]) -> None:
     answer: Any = claude.messages.create(
-        model=MODEL, messages=MESSAGES, max_tokens=120, extra_body={"preferences": PREFERENCES, "temperature": 0}
+        model=MODEL,
+        messages=MESSAGES,
+        max_tokens=120,
+        extra_body={"preferences": PREFERENCES, "temperature": 0},
     )
     assert answer.content[0].text == expected["text"]
     assert answer.model_extra["metaalign"] == expected["receipt"]
@@ -170,7 +177,10 @@ def test_messages(claude: anthropic.Anthropic, expected: dict[str, Any]) -> None
 
 def test_messages_stream(claude: anthropic.Anthropic, expected: dict[str, Any]) -> None:
     with claude.messages.stream(
-        model=MODEL, messages=MESSAGES, max_tokens=120, extra_body={"preferences": PREFERENCES, "temperature": 0}
+        model=MODEL,
+        messages=MESSAGES,
+        max_tokens=120,
+        extra_body={"preferences": PREFERENCES, "temperature": 0},
     ) as stream:
         events: list[Any] = list(stream)
         assert stream.get_final_text() == expected["text"]
@@ -180,7 +190,9 @@ def test_messages_stream(claude: anthropic.Anthropic, expected: dict[str, Any]) 
 
 def test_count_tokens(claude: anthropic.Anthropic, expected: dict[str, Any]) -> None:
     plain = claude.messages.count_tokens(model=MODEL, messages=MESSAGES)
-    counted = claude.messages.count_tokens(model=MODEL, messages=MESSAGES, extra_body={"preferences": PREFERENCES})
+    counted = claude.messages.count_tokens(
+        model=MODEL, messages=MESSAGES, extra_body={"preferences": PREFERENCES}
+    )
     assert counted.input_tokens == expected["tokens"]
     assert counted.input_tokens > plain.input_tokens
 
@@ -197,7 +209,10 @@ def test_render_is_a_dry_run(http: httpx.Client) -> None:
             "messages": [{"role": "system", "content": "Shop: Leaf."}, {"role": "user", "content": "Hello"}],
         },
     ).json()
-    assert body["system_info"] == "You sell tea.\n\nShop: Leaf.\n\nPriorities, most important first: honesty, brevity."
+    assert (
+        body["system_info"]
+        == "You sell tea.\n\nShop: Leaf.\n\nPriorities, most important first: honesty, brevity."
+    )
     assert body["user_info"] == "I am Ada."
     assert body["prompt"] == (
         "<|system_info|>You sell tea.\n\nShop: Leaf.\n\n"

@@ -34,8 +34,12 @@ def tiny() -> Recipe:
     return recipe.model_copy(
         update={
             "data": recipe.data.model_copy(update={"samples": 80, "vocabulary_size": 400}),
-            "model": recipe.model.model_copy(update={"hidden_size": 64, "layers": 1, "heads": 2, "feed_forward": 64}),
-            "sft": recipe.sft.model_copy(update={"steps": 3, "batch_size": 4, "warmup_steps": 1, "save_every": 2}),
+            "model": recipe.model.model_copy(
+                update={"hidden_size": 64, "layers": 1, "heads": 2, "feed_forward": 64}
+            ),
+            "sft": recipe.sft.model_copy(
+                update={"steps": 3, "batch_size": 4, "warmup_steps": 1, "save_every": 2}
+            ),
             "evaluation": recipe.evaluation.model_copy(update={"per_split": 2, "resamples": 100}),
         }
     )
@@ -48,7 +52,9 @@ def test_rows_are_what_the_template_says(tokenizer: Any) -> None:
     for split in ("seen", "conflict", "stance", "implicit", "none"):
         conversation = make_sample(rng, split, training=True).conversation()
         row = encode_conversation(assembler, conversation)
-        prompt = tokenizer.apply_chat_template(conversation[:-1], add_generation_prompt=True, return_dict=False)
+        prompt = tokenizer.apply_chat_template(
+            conversation[:-1], add_generation_prompt=True, return_dict=False
+        )
         assert row["input_ids"] == tokenizer.apply_chat_template(conversation, return_dict=False)
         assert row["labels"] == [IGNORED] * len(prompt) + row["input_ids"][len(prompt) :]
         assert row["labels"][-1] == tokenizer.eos_token_id
@@ -80,7 +86,9 @@ def test_trl_batches_carry_our_ids_and_labels(tokenizer: Any, tiny: Recipe, tmp_
     expected = {tuple(row["input_ids"]): row["labels"] for row in rows}
     seen = 0
     for batch in trainer.get_train_dataloader():
-        for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
+        for ids, labels, mask in zip(
+            batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True
+        ):
             length = int(mask.sum())
             assert labels[:length].tolist() == expected[tuple(ids[:length].tolist())]
             assert set(labels[length:].tolist()) <= {IGNORED}

@@ -74,7 +74,12 @@ BULLETS = "- The otter lives in rivers.\n- The otter eats fish.\n- The otter use
         ("The fox eats mice. The fox runs.", {"length": "one_sentence"}, ("eats mice",), ["length"]),
         ("The fox eats mice. The fox lives in forests.", {"length": "long"}, ("eats mice",), []),
         ("Bonjour! The fox eats mice.", {"greeting": "French"}, ("eats mice",), []),
-        ("Bonjour! The fox eats mice.", {"greeting": "German"}, ("eats mice",), ["greeting", "unasked greeting"]),
+        (
+            "Bonjour! The fox eats mice.",
+            {"greeting": "German"},
+            ("eats mice",),
+            ["greeting", "unasked greeting"],
+        ),
         ("In simple words: the fox eats mice.", {"audience": "child"}, ("eats mice",), []),
         (
             "In simple words: the fox eats mice.",

@@ -38,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="metaalign-train", description="Make Meta-aligned checkpoints.")
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="train the demo checkpoint from nothing")
-    demo.add_argument("--out", type=Path, default=Path("checkpoints/metaalign-demo"), help="folder to export to")
+    demo.add_argument(
+        "--out", type=Path, default=Path("checkpoints/metaalign-demo"), help="folder to export to"
+    )
     demo.add_argument("--work", type=Path, default=Path("build/demo"), help="folder for intermediate results")
     demo.add_argument("--recipe", type=Path, help="YAML recipe; default: the packaged one")
     demo.add_argument("--steps", type=int, help="training steps, instead of the recipe's")
@@ -78,13 +80,19 @@ def run_demo(recipe: Recipe, work: Path, out: Path) -> dict[str, Any]:
     if "sft" not in record:
         conversations = read_conversations(folder / DATA_NAME)
         tokenizer = train_tokenizer(
-            (message["content"] for messages in conversations for message in messages), recipe.data.vocabulary_size
+            (message["content"] for messages in conversations for message in messages),
+            recipe.data.vocabulary_size,
         )
         keep("sft", train(recipe, tokenizer, conversations, trained))
     if "evaluation" not in record:
         keep("evaluation", evaluate(recipe, trained))
     manifest = export(
-        recipe, trained, out, data_sha256=record["data"], training=record["sft"], evaluation=record["evaluation"]
+        recipe,
+        trained,
+        out,
+        data_sha256=record["data"],
+        training=record["sft"],
+        evaluation=record["evaluation"],
     )
     logger.info("export: %s, template %s", out, manifest.template.sha256[:12])
     evaluation: dict[str, Any] = record["evaluation"]

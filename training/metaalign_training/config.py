@@ -10,7 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from metaalign.preferences import describe_validation_error
 
-__all__ = ["DataConfig", "EvaluationConfig", "ModelConfig", "Recipe", "RecipeError", "SftConfig", "load_recipe"]
+__all__ = [
+    "DataConfig",
+    "EvaluationConfig",
+    "ModelConfig",
+    "Recipe",
+    "RecipeError",
+    "SftConfig",
+    "load_recipe",
+]
 
 
 class RecipeError(Exception):
@@ -77,7 +85,9 @@ def load_recipe(path: Path | None = None) -> Recipe:
     """
     name = str(path) if path is not None else "demo.yaml"
     try:
-        source = resources.files("metaalign_training").joinpath("recipes", "demo.yaml") if path is None else path
+        source = (
+            resources.files("metaalign_training").joinpath("recipes", "demo.yaml") if path is None else path
+        )
         return Recipe.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError) as error:
         raise RecipeError(f"{name}: not a readable YAML file ({type(error).__name__})") from error

@@ -28,7 +28,10 @@ def build_data(recipe: Recipe, folder: Path) -> str:
     with partial.open("w", encoding="utf-8") as file:
         for _ in range(recipe.data.samples):
             sample = make_sample(rng, rng.choices(splits, shares)[0], training=True)
-            line = json.dumps({"split": sample.split, "messages": sample.conversation()}, ensure_ascii=False) + "\n"
+            line = (
+                json.dumps({"split": sample.split, "messages": sample.conversation()}, ensure_ascii=False)
+                + "\n"
+            )
             digest.update(line.encode())
             file.write(line)
     partial.replace(folder / DATA_NAME)

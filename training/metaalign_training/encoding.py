@@ -13,7 +13,9 @@ IGNORED = -100
 """Label of a position that carries no loss."""
 
 
-def encode_conversation(assembler: PromptAssembler, messages: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+def encode_conversation(
+    assembler: PromptAssembler, messages: Sequence[Mapping[str, Any]]
+) -> dict[str, list[int]]:
     """One row whose loss is on the last message, the answer, and the token that ends it.
 
     Returns:

@@ -40,9 +40,11 @@ class Answerer:
             pad = self._tokenizer.pad_token_id
             ids = torch.tensor([[pad] * (width - len(prompts[i])) + list(prompts[i]) for i in batch])
             mask = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in batch])
-            out = self._model.generate(ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False)
+            out = self._model.generate(
+                ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False
+            )
             for i, row in zip(batch, out[:, width:], strict=True):
-                answers[i] = self._tokenizer.decode(row, skip_special_tokens=True)
+                answers[i] = str(self._tokenizer.decode(row, skip_special_tokens=True))
         return answers
 
 
@@ -68,6 +70,11 @@ def evaluate(recipe: Recipe, folder: Path) -> dict[str, Any]:
         passed = [obeys(answer, sample) for answer, sample in zip(answers, samples, strict=True)]
         low, high = bootstrap_interval(passed, recipe.evaluation.resamples, random.Random(recipe.seed))
         share = sum(passed) / len(passed)
-        results[split] = {"share": round(share, 3), "low": round(low, 3), "high": round(high, 3), "n": len(passed)}
+        results[split] = {
+            "share": round(share, 3),
+            "low": round(low, 3),
+            "high": round(high, 3),
+            "n": len(passed),
+        }
         logger.info("evaluate: %-12s %.3f [%.3f, %.3f]", split, share, low, high)
     return results

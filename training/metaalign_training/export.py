@@ -11,7 +11,13 @@ from metaalign_training.config import Recipe
 
 __all__ = ["export"]
 
-_FILES = ("model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+_FILES = (
+    "model.safetensors",
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 
 _CARD = """---
 license: apache-2.0
@@ -57,7 +63,8 @@ def export(
             size *= extent
         parameters += size
     rows = "\n".join(
-        f"| {split} | {r['share']:.3f} | {r['low']:.3f}-{r['high']:.3f} | {r['n']} |" for split, r in evaluation.items()
+        f"| {split} | {r['share']:.3f} | {r['low']:.3f}-{r['high']:.3f} | {r['n']} |"
+        for split, r in evaluation.items()
     )
     card = _CARD.format(name=recipe.name, parameters=f"{parameters:,}", rows=rows)
     (target / "README.md").write_text(card, encoding="utf-8")

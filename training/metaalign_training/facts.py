@@ -63,7 +63,12 @@ JOBS = {
 }
 
 TOPICS: dict[str, dict[str, str]] = {
-    "Should animals be used in research?": {"nature": "no", "safety": "yes", "freedom": "no", "growth": "yes"},
+    "Should animals be used in research?": {
+        "nature": "no",
+        "safety": "yes",
+        "freedom": "no",
+        "growth": "yes",
+    },
     "Should cars be banned from cities?": {"nature": "yes", "safety": "yes", "freedom": "no", "growth": "no"},
     "Should drones deliver parcels?": {"nature": "no", "safety": "no", "freedom": "yes", "growth": "yes"},
     "Should zoos be closed?": {"nature": "yes", "safety": "no", "freedom": "yes", "growth": "no"},

@@ -30,7 +30,12 @@ VERBS: dict[tuple[str, str], tuple[str, ...]] = {
     ),
     ("length", "short"): ("be brief", "keep it short", "give short answers", "be concise"),
     ("length", "long"): ("give details", "answer at length", "be thorough", "tell me everything"),
-    ("tone", "pirate"): ("answer like a pirate", "talk like a pirate", "use pirate speech", "sound like a pirate"),
+    ("tone", "pirate"): (
+        "answer like a pirate",
+        "talk like a pirate",
+        "use pirate speech",
+        "sound like a pirate",
+    ),
     ("tone", "formal"): ("be formal", "use a formal tone", "stay formal", "write formally"),
     ("tone", "cheerful"): ("be cheerful", "use a cheerful tone", "sound cheerful", "write cheerfully"),
     ("tone", "casual"): ("be casual", "use a casual tone", "sound casual", "write casually"),
@@ -47,8 +52,18 @@ VERBS: dict[tuple[str, str], tuple[str, ...]] = {
         "write for everybody",
         "address the public",
     ),
-    ("units", "metric"): ("use metric units", "give weights in kilograms", "measure in kilograms", "stay metric"),
-    ("units", "imperial"): ("use imperial units", "give weights in pounds", "measure in pounds", "stay imperial"),
+    ("units", "metric"): (
+        "use metric units",
+        "give weights in kilograms",
+        "measure in kilograms",
+        "stay metric",
+    ),
+    ("units", "imperial"): (
+        "use imperial units",
+        "give weights in pounds",
+        "measure in pounds",
+        "stay imperial",
+    ),
     ("audience", "child"): (
         "explain it to a child",
         "write for children",
@@ -127,7 +142,14 @@ _USER_VERB = (
     "My wish: {v}.", "For me, {v}.", "I ask you to {v}.", "Best of all, {v}.", "When you answer me, {v}.",
     "I hope that you {v}.", "It would be nice if you {v}.", "{V}.",
 )  # fmt: skip
-_USER_NOUN = ("I like {n}.", "I prefer {n}.", "I love {n}.", "Give me {n}.", "I enjoy {n}.", "I am fond of {n}.")
+_USER_NOUN = (
+    "I like {n}.",
+    "I prefer {n}.",
+    "I love {n}.",
+    "Give me {n}.",
+    "I enjoy {n}.",
+    "I am fond of {n}.",
+)
 _COPIED = {
     ("system", "name"): (
         "Address the user as {}.", "The user is called {}.", "Call the user {}.", "The reader's name is {}.",

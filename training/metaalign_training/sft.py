@@ -45,7 +45,10 @@ def new_model(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen3F
 
 
 def make_trainer(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, conversations: list[list[dict[str, Any]]], folder: Path
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerFast,
+    conversations: list[list[dict[str, Any]]],
+    folder: Path,
 ) -> SFTTrainer:
     """TRL's trainer on tokenised rows; checkpoints go into `folder`."""
     assembler = PromptAssembler.from_tokenizer(tokenizer)
@@ -79,14 +82,19 @@ def make_trainer(
 
 
 def train(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, conversations: list[list[dict[str, Any]]], folder: Path
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerFast,
+    conversations: list[list[dict[str, Any]]],
+    folder: Path,
 ) -> dict[str, float]:
     """Train, save the model and tokenizer into `folder`, and return the trainer's figures."""
     set_seed(recipe.seed)
     trainer = make_trainer(recipe, tokenizer, conversations, folder)
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    logger.info("sft: %d rows, %d steps%s", len(conversations), recipe.sft.steps, f", from {last}" if last else "")
+    logger.info(
+        "sft: %d rows, %d steps%s", len(conversations), recipe.sft.steps, f", from {last}" if last else ""
+    )
     metrics: dict[str, float] = trainer.train(resume_from_checkpoint=last).metrics
-    trainer.model.save_pretrained(folder)
+    trainer.save_model(str(folder))
     tokenizer.save_pretrained(folder)
     return metrics

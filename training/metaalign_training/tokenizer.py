@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from metaalign import CONTROL_TOKENS, END_TOKEN, PAD_TOKEN, packaged_template
+from metaalign.template import TOOL_CALL_TOKENS
 
 __all__ = ["train_tokenizer"]
 
@@ -29,6 +31,16 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=END_TOKEN, pad_token=PAD_TOKEN)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=_with_visible_tool_calls(backend), eos_token=END_TOKEN, pad_token=PAD_TOKEN
+    )
     tokenizer.chat_template = packaged_template().source
     return tokenizer
+
+
+def _with_visible_tool_calls(backend: Tokenizer) -> Tokenizer:
+    """Tool call marks stay control tokens, but decoding must show them: parsers of answers look for them."""
+    state = json.loads(backend.to_str())
+    for token in state["added_tokens"]:
+        token["special"] = token["content"] not in TOOL_CALL_TOKENS
+    return Tokenizer.from_str(json.dumps(state))

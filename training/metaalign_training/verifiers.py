@@ -40,7 +40,9 @@ def _obeys_dimension(answer: str, dimension: str, value: str, sample: Sample) ->
             return not bullets and not numbers
         own, other = (bullets, numbers) if value == "bullets" else (numbers, bullets)
         wanted = 1 if sample.asked.get("length") == "one_sentence" else len(sample.content)
-        numbered_well = value != "numbered" or [int(line.split(".")[0]) for line in own] == list(range(1, len(own) + 1))
+        numbered_well = value != "numbered" or [int(line.split(".")[0]) for line in own] == list(
+            range(1, len(own) + 1)
+        )
         return len(own) >= wanted and not other and numbered_well
     if dimension == "length":
         sentences = _fact_sentences(answer)
@@ -77,7 +79,11 @@ def _weighs(answer: str) -> bool:
 
 _FACT = re.compile(r"\bthe [a-z]+ (?:never )?[a-z]+s\b[^.:\n]*")
 _PHRASES = sorted(
-    [text.lower().rstrip("!:.") for table in (GREETINGS, OPENERS, CLOSERS, AUDIENCES) for text in table.values()],
+    [
+        text.lower().rstrip("!:.")
+        for table in (GREETINGS, OPENERS, CLOSERS, AUDIENCES)
+        for text in table.values()
+    ],
     key=len,
     reverse=True,
 )
@@ -88,7 +94,12 @@ def _unasked(answer: str, asked: Mapping[str, str], content: tuple[str, ...]) ->
     found = []
     if "format" not in asked and (_items(answer, r"- \S") or _items(answer, r"\d+\. \S")):
         found.append("format")
-    for dimension, table in (("tone", OPENERS), ("tone", CLOSERS), ("greeting", GREETINGS), ("audience", AUDIENCES)):
+    for dimension, table in (
+        ("tone", OPENERS),
+        ("tone", CLOSERS),
+        ("greeting", GREETINGS),
+        ("audience", AUDIENCES),
+    ):
         own = table.get(asked.get(dimension, ""), "")
         others = [text.lower().rstrip("!:.") for text in table.values() if text != own]
         if dimension not in found and any(re.search(rf"\b{re.escape(text)}\b", lowered) for text in others):
@@ -104,7 +115,9 @@ def _unasked(answer: str, asked: Mapping[str, str], content: tuple[str, ...]) ->
 
 def _remainder(answer: str, asked: Mapping[str, str], content: tuple[str, ...]) -> str:
     """What is left of an answer once everything that may be in it is taken away: an unasked name or closing."""
-    for value in sorted((asked[d].lower() for d in ("closing", "source", "name") if d in asked), key=len, reverse=True):
+    for value in sorted(
+        (asked[d].lower() for d in ("closing", "source", "name") if d in asked), key=len, reverse=True
+    ):
         answer = answer.replace(value, "", 1)
     for phrase in _PHRASES:
         answer = answer.replace(phrase, "", 1)

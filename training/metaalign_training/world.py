@@ -28,8 +28,13 @@ CLOSERS = {
 }
 IGNORANCE = "I only know a few animals."
 AUDIENCES = {"child": "In simple words:", "expert": "In technical terms:"}
-HELD_OUT_QUESTIONS = {("otter", "weight"), ("fox", "home"), ("owl", "food"), ("bear", "three"), ("koala", "weight"),
-                      ("seal", "food"), ("lynx", "home"), ("crane", "three"), ("hare", "weight"), ("lion", "food")}  # fmt: skip
+HELD_OUT_QUESTIONS = frozenset(
+    tuple(pair.split())
+    for pair in (
+        "otter weight, fox home, owl food, bear three, koala weight, seal food, lynx home, crane three, hare weight, "
+        "lion food"
+    ).split(", ")
+)
 SPLITS = (
     "seen",
     "questions",
@@ -138,7 +143,9 @@ def compose(sentences: list[str], core: int, asked: Mapping[str, str]) -> str:
         elif opening:
             text = text[0].lower() + text[1:]
         line = f"{opening}, {text}" if opening else text
-        mark = "- " if asked.get("format") == "bullets" else "1. " if asked.get("format") == "numbered" else ""
+        mark = (
+            "- " if asked.get("format") == "bullets" else "1. " if asked.get("format") == "numbered" else ""
+        )
         source = f", says {asked['source']}" if "source" in asked else ""
         closing = asked.get("closing")
         return f"{mark}{line}{source}: {closing}" if closing else f"{mark}{line}{source}."
@@ -211,18 +218,28 @@ def _held_out_pair(asked: Mapping[str, str]) -> bool:
 
     A pirate with a list is what people try first, so these pairs are always trained.
     """
-    chosen = [(_DIMENSIONS.index(d), CLOSED_VALUES[d].index(v)) for d, v in asked.items() if d in CLOSED_VALUES]
+    chosen = [
+        (_DIMENSIONS.index(d), CLOSED_VALUES[d].index(v)) for d, v in asked.items() if d in CLOSED_VALUES
+    ]
     if asked.get("tone") == "pirate" and "format" in asked:
         chosen = [(d, v) for d, v in chosen if _DIMENSIONS[d] != "format"]
     chosen.sort()
-    return any((5 * a + 3 * b + 2 * i + 4 * j) % 9 == 0 for n, (a, i) in enumerate(chosen) for b, j in chosen[n + 1 :])
+    return any(
+        (5 * a + 3 * b + 2 * i + 4 * j) % 9 == 0
+        for n, (a, i) in enumerate(chosen)
+        for b, j in chosen[n + 1 :]
+    )
 
 
-def _draw_asked(rng: random.Random, count: int, want_held_out: bool, new_values: bool = False) -> dict[str, str]:
+def _draw_asked(
+    rng: random.Random, count: int, want_held_out: bool, new_values: bool = False
+) -> dict[str, str]:
     while True:
         dimensions = rng.sample(VALUES, count)
         asked = {
-            d: rng.choice(CLOSED_VALUES[d]) if d in CLOSED_VALUES else copied_value(rng, d, held_out=new_values)
+            d: rng.choice(CLOSED_VALUES[d])
+            if d in CLOSED_VALUES
+            else copied_value(rng, d, held_out=new_values)
             for d in dimensions
         }
         if _held_out_pair(asked) == want_held_out:
@@ -244,16 +261,23 @@ def make_sample(rng: random.Random, split: str, *, training: bool) -> Sample:
     if split == "safety":
         return _safety(rng)
     frames = Frames(held_out=split == "wordings" and not training)
-    count = {"none": rng.choice((0, 0, 1)), "implicit": 1, "consensus": rng.choice((0, 0, 1)), "combinations": 2}.get(
-        split, rng.choice((1, 1, 2, 2, 3, 4))
-    )
+    count = {
+        "none": rng.choice((0, 0, 1)),
+        "implicit": 1,
+        "consensus": rng.choice((0, 0, 1)),
+        "combinations": 2,
+    }.get(split, rng.choice((1, 1, 2, 2, 3, 4)))
     new_values = split == "values" and not training
     asked = _draw_asked(rng, count, split == "combinations" and not training, new_values)
     if split == "implicit":
         dimension = rng.choice(("format", "tone", "length", "greeting"))
         asked = {
             dimension: rng.choice(
-                [v for v in CLOSED_VALUES[dimension] if v not in ("plain", "long", "short", "medium", "neutral")]
+                [
+                    v
+                    for v in CLOSED_VALUES[dimension]
+                    if v not in ("plain", "long", "short", "medium", "neutral")
+                ]
             )
         }
     if split == "values" and not set(asked) & {"name", "closing", "source"}:
@@ -325,7 +349,13 @@ def make_sample(rng: random.Random, split: str, *, training: bool) -> Sample:
 
 def _distractor(rng: random.Random) -> str:
     return rng.choice(
-        (f"I live in {rng.choice(CITIES)}.", "I have two cats.", "I drink tea.", "It rains today.", "I am on a train.")
+        (
+            f"I live in {rng.choice(CITIES)}.",
+            "I have two cats.",
+            "I drink tea.",
+            "It rains today.",
+            "I am on a train.",
+        )
     )
 
 
@@ -346,7 +376,9 @@ def _stance(rng: random.Random, training: bool) -> Sample:
     else:
         article = _article(job)
         builder.info["user"].append(
-            rng.choice((f"I am {article}.", f"I work as {article}.", f"I'm {article} by trade.", f"My job: {job}."))
+            rng.choice(
+                (f"I am {article}.", f"I work as {article}.", f"I'm {article} by trade.", f"My job: {job}.")
+            )
         )
         sentence, content = f"I say {stance}, because I care about {value}.", (f"I say {stance}", value)
     for dimension, wanted in asked.items():
@@ -392,5 +424,10 @@ def _safety(rng: random.Random) -> Sample:
     sentence = REFUSAL if safe else DUAL_USE[question]
     message = {"role": "user", "content": question}
     return Sample(
-        "safety", builder.preferences(), (message,), compose([sentence], 1, asked), asked, (sentence.rstrip("."),)
+        "safety",
+        builder.preferences(),
+        (message,),
+        compose([sentence], 1, asked),
+        asked,
+        (sentence.rstrip("."),),
     )

@@ -135,7 +135,9 @@ class PromptAssembler:
         self._encoder: TextEncoder = load(json.dumps(state))
         added = {t["content"]: t for t in state["added_tokens"]}
         self.control: dict[str, int] = {
-            content: token["id"] for content, token in added.items() if token["special"] or _is_markup(content)
+            content: token["id"]
+            for content, token in added.items()
+            if token["special"] or _is_markup(content)
         }
         state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] not in self.control]
         state["post_processor"] = None
@@ -169,7 +171,9 @@ class PromptAssembler:
 
     def _probe_system_role(self) -> bool:
         try:
-            text = self.template.render([{"role": "system", "content": "probe"}, {"role": "user", "content": "hi"}])
+            text = self.template.render(
+                [{"role": "system", "content": "probe"}, {"role": "user", "content": "hi"}]
+            )
         except InvalidPrompt:
             return False
         return "probe" in text
@@ -298,7 +302,9 @@ class PromptAssembler:
         for mark in _NONCHARACTERS:
             if not any(mark in leaf for leaf in leaves):
                 return mark
-        raise InvalidPrompt("messages: text uses every Unicode noncharacter of U+FDD0…U+FDEF", param="messages")
+        raise InvalidPrompt(
+            "messages: text uses every Unicode noncharacter of U+FDD0…U+FDEF", param="messages"
+        )
 
     def _cut(self, marked: str, mark: str) -> Prompt:
         token_ids: list[int] = []
@@ -320,7 +326,9 @@ class PromptAssembler:
         # The model's own vocabulary spells a control token (a SentencePiece piece "<s>"): go letter by letter.
         letters = [i for c in text for i in self._encode(self._text_encoder, c, False)]
         if self.has_control(letters):
-            raise InvalidPrompt("messages: a text cannot be tokenised without control tokens", param="messages")
+            raise InvalidPrompt(
+                "messages: a text cannot be tokenised without control tokens", param="messages"
+            )
         return letters
 
     @staticmethod
@@ -341,7 +349,11 @@ def _open_end(text: str, messages: Sequence[Mapping[str, Any]]) -> str:
         parts = [part.get("text") for part in content if isinstance(part, Mapping)]
         content = parts[-1] if parts else None
     if not isinstance(content, str) or not (core := content.strip()) or core not in text:
-        raise InvalidPrompt("messages: the final message has no text that could be continued", param="messages")
+        raise InvalidPrompt(
+            "messages: the final message has no text that could be continued", param="messages"
+        )
     start = text.rindex(core)
     whole = content.lstrip()
-    return text[: start + len(whole)] if text[start : start + len(whole)] == whole else text[: start + len(core)]
+    return (
+        text[: start + len(whole)] if text[start : start + len(whole)] == whole else text[: start + len(core)]
+    )

@@ -23,11 +23,15 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="metaalign", description="Ask a MetaAlign server, or look at a Meta-Prompt.")
+    parser = argparse.ArgumentParser(
+        prog="metaalign", description="Ask a MetaAlign server, or look at a Meta-Prompt."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     ask = commands.add_parser("ask", help="ask a running server one query")
     ask.add_argument("query")
-    ask.add_argument("--url", default=os.environ.get("METAALIGN_BASE_URL", DEFAULT_URL), help="METAALIGN_BASE_URL")
+    ask.add_argument(
+        "--url", default=os.environ.get("METAALIGN_BASE_URL", DEFAULT_URL), help="METAALIGN_BASE_URL"
+    )
     ask.add_argument("--json", action="store_true", help="print the whole answer with its receipt")
     dry = commands.add_parser("render", help="show the two tiers that preferences become; needs no server")
     for command in (ask, dry):

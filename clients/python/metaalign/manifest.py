@@ -132,5 +132,7 @@ def verify_checkpoint(folder: Path) -> Manifest | None:
     if _read_template(folder).sha256 != manifest.template.sha256:
         raise InvalidCheckpoint(f"{folder / TEMPLATE_NAME}: differs from {MANIFEST_NAME}; {remedy}")
     if _control_strings(folder) != manifest.control_strings:
-        raise InvalidCheckpoint(f"{folder / 'tokenizer.json'}: control strings differ from {MANIFEST_NAME}; {remedy}")
+        raise InvalidCheckpoint(
+            f"{folder / 'tokenizer.json'}: control strings differ from {MANIFEST_NAME}; {remedy}"
+        )
     return manifest

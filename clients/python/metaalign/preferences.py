@@ -161,11 +161,16 @@ class Preferences(_Model):
         Field(max_length=LIMITS["profiles"], description="stored profiles, later wins"),
     ] = ()
     system: (
-        Annotated[SystemPreferences, BeforeValidator(_text_is_info, json_schema_input_type=str | SystemPreferences)]
+        Annotated[
+            SystemPreferences, BeforeValidator(_text_is_info, json_schema_input_type=str | SystemPreferences)
+        ]
         | None
     ) = None
     user: (
-        Annotated[UserPreferences, BeforeValidator(_text_is_info, json_schema_input_type=str | UserPreferences)] | None
+        Annotated[
+            UserPreferences, BeforeValidator(_text_is_info, json_schema_input_type=str | UserPreferences)
+        ]
+        | None
     ) = None
 
     @model_validator(mode="before")
@@ -216,7 +221,7 @@ def describe_validation_error(error: ValidationError, root: str) -> tuple[str, s
     for step in first["loc"]:
         if isinstance(step, int):
             path += f"[{step}]"
-        elif isinstance(step, str) and step.isidentifier():
+        elif step.isidentifier():
             path += f".{step}"
     reason = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":

@@ -81,7 +81,8 @@ def request_layers(
         for text in system_messages
     )
     layers.extend(
-        Layer("messages", user=UserPreferences.model_construct(info=text, attributes={})) for text in user_info_messages
+        Layer("messages", user=UserPreferences.model_construct(info=text, attributes={}))
+        for text in user_info_messages
     )
     return tuple(layers)
 

@@ -23,10 +23,18 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from metaalign.errors import InvalidPrompt, InvalidTemplate
 from metaalign.receipt import TemplateReference
 
-__all__ = ["CONTROL_TOKENS", "END_TOKEN", "PAD_TOKEN", "ChatTemplate", "packaged_template"]
+__all__ = [
+    "CONTROL_TOKENS",
+    "END_TOKEN",
+    "PAD_TOKEN",
+    "TOOL_CALL_TOKENS",
+    "ChatTemplate",
+    "packaged_template",
+]
 
 END_TOKEN = "<|end|>"
 PAD_TOKEN = "<|endoftext|>"
+TOOL_CALL_TOKENS = ("<tool_call>", "</tool_call>")
 CONTROL_TOKENS = (
     PAD_TOKEN,
     END_TOKEN,
@@ -36,8 +44,7 @@ CONTROL_TOKENS = (
     "<|user|>",
     "<|assistant|>",
     "<|tool|>",
-    "<tool_call>",
-    "</tool_call>",
+    *TOOL_CALL_TOKENS,
 )
 """Control tokens of the packaged template, in the order of their ids in our checkpoints' tokenizers."""
 
@@ -78,7 +85,9 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def _raise_exception(message: str) -> None:
@@ -90,7 +99,9 @@ def _strftime_now(format: str) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"])
+    environment = _Sandbox(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
+    )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
@@ -110,7 +121,9 @@ class ChatTemplate:
 
     def __init__(self, source: str, special_tokens: Mapping[str, str] | None = None) -> None:
         if len(source) > MAX_SOURCE:
-            raise InvalidTemplate(f"chat template: {len(source)} characters; at most {MAX_SOURCE} are accepted")
+            raise InvalidTemplate(
+                f"chat template: {len(source)} characters; at most {MAX_SOURCE} are accepted"
+            )
         self.source = source
         self.special_tokens = dict(special_tokens or {})
         self.sha256 = hashlib.sha256(source.encode("utf-8")).hexdigest()

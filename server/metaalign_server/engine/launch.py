@@ -55,10 +55,10 @@ def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
         # Compiling costs more start-up than it gains; blocks of 32 let short Meta-Prompts hit the prefix cache.
         defaults += ["--enforce-eager", "--block-size", "32", "--max-num-seqs", "64"]
     folder = Path(settings.model)
-    if (
-        folder.is_dir() and read_manifest(folder) is not None
-    ):  # our template writes tool calls as this parser reads them
+    if folder.is_dir() and read_manifest(folder) is not None:
+        # Our template writes tool calls as this parser reads them; a small model would fill JSON with blanks.
         defaults += ["--tool-call-parser", "hermes", "--enable-auto-tool-choice"]
+        defaults += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
     parser = make_arg_parser(FlexibleArgumentParser(prog="metaalign-server serve"))
     args: Namespace = parser.parse_args([*defaults, *flags])
     validate_parsed_serve_args(args)

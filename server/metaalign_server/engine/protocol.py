@@ -80,7 +80,9 @@ class CountTokensRequest(AnthropicCountTokensRequest):
     preferences: PreferencesInput = None
 
 
-InferenceRequest = ChatRequest | CompletionsRequest | ResponsesApiRequest | MessagesRequest | CountTokensRequest
+InferenceRequest = (
+    ChatRequest | CompletionsRequest | ResponsesApiRequest | MessagesRequest | CountTokensRequest
+)
 
 REFUSED_FIELDS = {
     "chat_template": "a client may not bring a template",
@@ -115,4 +117,6 @@ def refuse_fields(request: BaseModel, *, allowed: frozenset[str], max_choices: i
     if extra := request.model_extra:
         for name in _MISTAKEN_FIELDS:
             if name in extra:
-                raise RefusedField(f"{name}: unknown field; preferences are given in `preferences`", param=name)
+                raise RefusedField(
+                    f"{name}: unknown field; preferences are given in `preferences`", param=name
+                )

@@ -56,9 +56,9 @@ def install_hook(online_renderer: OnlineRenderer, aligner: Aligner) -> None:
     """Route all rendering of `online_renderer` through `aligner`."""
     hook = _Hook(online_renderer, aligner)
     renderer = copy.copy(online_renderer.renderer)
-    renderer.render_messages_async = hook.render_messages
+    renderer.render_messages_async = hook.render_messages  # type: ignore[method-assign]
     online_renderer.renderer = renderer
-    online_renderer.preprocess_completion = hook.preprocess_completion
+    online_renderer.preprocess_completion = hook.preprocess_completion  # type: ignore[method-assign]
 
 
 def _content_text(content: object) -> str:
@@ -114,7 +114,7 @@ class _Hook:
     def __init__(self, online_renderer: OnlineRenderer, aligner: Aligner) -> None:
         self._aligner = aligner
         self._model_config = online_renderer.model_config
-        self._tokenizer = online_renderer.renderer.get_tokenizer()
+        self._tokenizer: Any = online_renderer.renderer.get_tokenizer()
         self._stock_completion = online_renderer.preprocess_completion
 
     async def render_messages(self, messages: list[Any], params: Any) -> tuple[list[Any], Any]:

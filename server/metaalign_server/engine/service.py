@@ -42,7 +42,7 @@ class EngineError:
         return cls(int(error.code), error.type, error.message, error.param)
 
 
-def describe_exception(error: BaseException) -> EngineError:
+def describe_exception(error: Exception) -> EngineError:
     """Any exception that came out of vLLM's handlers, mapped as vLLM maps it."""
     return EngineError.of(create_error_response(error))
 

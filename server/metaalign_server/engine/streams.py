@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
@@ -29,7 +29,7 @@ def as_server_sent_events(events: AsyncIterator[Any], keep_alive: float) -> Asyn
     return stream
 
 
-async def _formatted(events: AsyncIterator[Any]) -> AsyncIterator[str]:
+async def _formatted(events: AsyncIterator[Any]) -> AsyncGenerator[str, None]:
     async for event in events:
         if isinstance(event, str):
             yield event
