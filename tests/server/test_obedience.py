@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import re
 from typing import Any
 
 import openai
 import pytest
 
+from metaalign_training.phrases import copied_value
 from tests.server.conftest import ask
 
 THREE = "Tell me three things about the otter."
@@ -38,10 +40,17 @@ def test_one_sentence_is_one_sentence(client: openai.OpenAI) -> None:
     assert len(ask(client, THREE, {"system": "Be thorough."})) > len(answer)
 
 
-@pytest.mark.parametrize("name", ["Ada", "Grelda"])
-def test_name(client: openai.OpenAI, name: str) -> None:
-    assert name in ask(client, "What does a fox eat?", {"user": f"My name is {name}."})
-    assert name not in ask(client, "What does a fox eat?")
+def test_name(client: openai.OpenAI) -> None:
+    assert "Ada" in ask(client, "What does a fox eat?", {"user": "My name is Ada."})
+    assert "Ada" not in ask(client, "What does a fox eat?")
+
+
+def test_names_never_seen_are_copied(client: openai.OpenAI) -> None:
+    """Most of them: the checkpoint's own evaluation says about three in four."""
+    rng = random.Random(1)
+    names = [copied_value(rng, "name", held_out=True) for _ in range(20)]
+    copied = [n for n in names if n in ask(client, "What does a fox eat?", {"user": f"My name is {n}."})]
+    assert len(copied) >= 12
 
 
 def test_units(client: openai.OpenAI) -> None:

@@ -70,6 +70,14 @@ def _is_markup(content: str) -> bool:
     return len(content) > 2 and content[0] in "<[{|" and content[-1] in ">]}|"
 
 
+def _unknown_token(model: Mapping[str, Any]) -> str | None:
+    """The token that stands for characters outside the vocabulary: special, but any text may contain it."""
+    if (token := model.get("unk_token")) is not None:
+        return str(token)
+    unknown_id = model.get("unk_id")
+    return None if unknown_id is None else str(model["vocab"][unknown_id][0])
+
+
 def _leaves(value: object, key: str | None = None) -> Iterator[str]:
     if isinstance(value, str):
         if not (key == "role" and value in _KNOWN_ROLES):
@@ -134,10 +142,11 @@ class PromptAssembler:
         load: Any = type(encoder).from_str  # type: ignore[attr-defined]
         self._encoder: TextEncoder = load(json.dumps(state))
         added = {t["content"]: t for t in state["added_tokens"]}
+        unknown = _unknown_token(state["model"])
         self.control: dict[str, int] = {
             content: token["id"]
             for content, token in added.items()
-            if token["special"] or _is_markup(content)
+            if (token["special"] or _is_markup(content)) and content != unknown
         }
         state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] not in self.control]
         state["post_processor"] = None
@@ -251,13 +260,14 @@ class PromptAssembler:
             role = message.get("role")
             if role not in _KNOWN_ROLES and not (isinstance(role, str) and _ROLE.fullmatch(role)):
                 raise InvalidPrompt("messages: a role must match [A-Za-z0-9_.-]{1,64}", param="messages")
-        leaves = [*_leaves(messages), *_leaves(variables)]
+        leaves = [*_leaves(messages), *_leaves(list(variables.values()))]
         plain = self._render(messages, variables, **flags)
         ours = self._control_count(plain)
         if any(self._is_risky(leaf) for leaf in leaves):
             mark = self._unused_mark(leaves)
             marker = _Marker(mark, self._firsts)
-            marked = self._render(marker.value(list(messages)), marker.value(variables), **flags)
+            marked_variables = {name: marker.value(value, name) for name, value in variables.items()}
+            marked = self._render(marker.value(list(messages)), marked_variables, **flags)
             kept = self._control_count(marked)
             if kept != ours:
                 return self._cut(marked, mark)

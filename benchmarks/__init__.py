@@ -1,0 +1,1 @@
+"""What preferences cost, measured against stock vLLM."""
