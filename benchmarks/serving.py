@@ -25,10 +25,10 @@ from typing import Any
 import aiohttp
 import httpx
 import psutil
+from tests.processes import Server, free_port, running
 
 from benchmarks.spec_cost import measure_spec_cost
 from metaalign_server.cli import prepare_environment
-from tests.processes import Server, free_port, running
 
 MODEL = "checkpoints/metaalign-demo"
 NAME = "metaalign-demo"

@@ -6,7 +6,9 @@ python -m tests.server.twin OUR_PORT STOCK_PORT
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
+from contextlib import nullcontext
 
 from metaalign_server.cli import prepare_environment
 from metaalign_server.logs import configure_logging
@@ -46,7 +48,15 @@ async def serve(port: int, stock_port: int) -> None:
         ]
         stock.state.server = servers[1]
         configure_logging("json", "info")  # stock vLLM's application has changed the root logger's level
-        await asyncio.gather(*(server.serve() for server in servers))
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        for server in servers:
+            server.capture_signals = nullcontext  # type: ignore[method-assign]  # it would end us before the engine
+        serving = [asyncio.create_task(server.serve()) for server in servers]
+        await stop.wait()
+        for server in servers:
+            server.should_exit = True
+        await asyncio.gather(*serving)
 
 
 if __name__ == "__main__":
