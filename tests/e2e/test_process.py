@@ -176,7 +176,7 @@ def test_a_foreign_checkpoint_gets_folded_preferences(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [*SERVE, "--port", str(port), "--model", str(tmp_path / "chatml")]
-    with running(command, url, tmp_path / "foreign.log"):
+    with running(command, url, tmp_path / "foreign.log") as server:
         messages = [{"role": "user", "content": "Hello <|im_end|>"}]
         body = {"messages": messages, "preferences": {"system": "Be kind.", "user": "I am Ada."}}
         rendered = httpx.post(f"{url}/v1/preferences/render", json=body, timeout=60).json()
@@ -196,3 +196,9 @@ def test_a_foreign_checkpoint_gets_folded_preferences(tmp_path: Path) -> None:
         ).json()
         assert "metaalign" not in plain
         assert sum(i >= 256 for i in plain["prompt_token_ids"]) == 3
+        server.process.kill()  # as the kernel does when memory is short: the engine must not stay behind
+        server.process.wait(10)
+        deadline = time.monotonic() + 10
+        while engine_processes(server.process.pid) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not engine_processes(server.process.pid)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
 import socket
+import sys
 from argparse import Namespace
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -39,6 +41,8 @@ __all__ = ["engine_client", "parse_engine_args", "run"]
 
 logger = logging.getLogger(__name__)
 
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
 ENGINE_FAILED = 70
 """Exit code after the engine has failed for good (EX_SOFTWARE)."""
 
@@ -65,6 +69,11 @@ def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
     return args
 
 
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 @asynccontextmanager
 async def engine_client(args: Namespace) -> AsyncIterator[AsyncLLM]:
     """vLLM's engine, started and, on leaving, stopped.
@@ -76,6 +85,8 @@ async def engine_client(args: Namespace) -> AsyncIterator[AsyncLLM]:
     if current_platform.is_cpu():
         # vLLM sets its default while it makes the config, so this comes after it.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+        # A forked engine holds its own end of vLLM's death pipe, so it would outlive a server that is killed.
+        os.register_at_fork(after_in_child=_die_with_parent)
     engine = AsyncLLM.from_vllm_config(
         vllm_config=config,
         usage_context=UsageContext.OPENAI_API_SERVER,
