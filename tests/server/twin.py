@@ -51,7 +51,7 @@ async def serve(port: int, stock_port: int) -> None:
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         for server in servers:
-            server.capture_signals = nullcontext  # type: ignore[method-assign]  # it would end us before the engine
+            server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]  # it would end us before the engine
         serving = [asyncio.create_task(server.serve()) for server in servers]
         await stop.wait()
         for server in servers:
