@@ -36,6 +36,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+# What the wheels of both locks need: llguidance asks for the newest, and is built by Rust where the wheel does not fit.
+GLIBC = (2, 31)
 
 # pip's settings and the variables that tell uv the same. uv reads none of pip's by itself.
 UV_NAMES = {
@@ -147,6 +149,13 @@ def check_machine() -> None:
         raise InstallError(
             f"the locked environment is for Linux on x86_64 and this is {system} on {machine}: "
             "use a Linux container, or only the client: pip install ."
+        )
+    libc, version = platform.libc_ver()
+    if libc != "glibc" or tuple(int(part) for part in re.findall(r"\d+", version)) < GLIBC:
+        raise InstallError(
+            f"the locked wheels need glibc {GLIBC[0]}.{GLIBC[1]} or newer and this system has "
+            f"{f'{libc} {version}'.strip() or 'another C library'}: use a newer system or a container, "
+            "or only the client: pip install ."
         )
     for module in ("venv", "ensurepip"):
         if importlib.util.find_spec(module) is None:

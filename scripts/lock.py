@@ -34,12 +34,12 @@ PLATFORM = {
 }
 HEADERS = {
     "cpu": """\
-# The complete environment for the CPU engine: Linux on x86_64, CPython 3.11 to 3.14. Written by `make lock`.
+# The complete environment for the CPU engine: Linux on x86_64 (glibc >= 2.31), CPython 3.11 to 3.14. By `make lock`.
 # `make install` installs it with --no-deps, because requirements/cpu-excludes.txt is left out on purpose.
 # Tested: installed and run on CPython 3.11. Not tested: 3.12 to 3.14, for which it was only resolved.
 """,
     "cuda": """\
-# The complete environment for the CUDA engine: Linux on x86_64, CPython 3.11 to 3.14. Written by `make lock`.
+# The complete environment for the CUDA engine: Linux on x86_64 (glibc >= 2.31), CPython 3.11 to 3.14. By `make lock`.
 # `make install DEVICE=cuda` installs it, into .venv-cuda.
 # Tested: it resolves, and every pin has a wheel for each of these Pythons. Not tested: installing and running it.
 """,

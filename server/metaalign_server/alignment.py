@@ -62,7 +62,6 @@ class RequestScope:
     preferences: Preferences | None = None
     caller: Caller = OPEN_CALLER
     add_special_tokens: bool = False
-    allow_media: bool = False
     applied: AppliedSpec | None = field(default=None)
 
     @property

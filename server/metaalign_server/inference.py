@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -58,8 +59,7 @@ def _open_scope(
     """Check the request, and make what the renderer needs to know known to it."""
     service = service_of(raw_request)
     settings = service.settings
-    allowed = frozenset(settings.allow_fields)
-    refuse_fields(request, allowed=allowed, max_choices=settings.max_choices)
+    refuse_fields(request, allowed=frozenset(settings.allow_fields), max_choices=settings.max_choices)
     model, separator, profile = (request.model or "").partition("@")
     caller = getattr(raw_request.state, "caller", OPEN_CALLER)  # none under `vllm serve`
     scope = RequestScope(
@@ -71,7 +71,6 @@ def _open_scope(
         ),
         caller=caller,
         add_special_tokens=bool(getattr(request, "add_special_tokens", False)),
-        allow_media="media" in allowed,
     )
     current_scope.set(scope)
     raw_request.state.metaalign_scope = scope
@@ -86,6 +85,13 @@ def _engine_error(path: str, error: EngineError) -> JSONResponse:
 
 def _headers(scope: RequestScope) -> dict[str, str]:
     return scope.receipt.receipt.headers() if scope.receipt is not None else {}
+
+
+async def _within(scope: RequestScope, events: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Iterate in the request's scope: a stream is read by another task, and may render further prompts."""
+    current_scope.set(scope)
+    async for event in events:
+        yield event
 
 
 async def _answer(
@@ -112,7 +118,7 @@ async def _answer(
         else result
     )
     try:
-        stream = await open_stream(events, applied, splice, fingerprint)
+        stream = await open_stream(_within(scope, events), applied, splice, fingerprint)
     except EarlyFailure as failure:
         error = failure.error
         status = error.get("code")

@@ -11,7 +11,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from metaalign_server.auth import ApiKey, parse_api_keys
 
-__all__ = ["ConfigurationError", "Settings"]
+__all__ = ["ALLOWABLE_FIELDS", "ConfigurationError", "Settings"]
+
+
+ALLOWABLE_FIELDS = ("cache_salt", "chat_template_kwargs", "prompt_embeds")
+"""Refused request fields that an operator who trusts the clients may allow; the others would bypass the tiers."""
 
 
 class ConfigurationError(Exception):
@@ -54,6 +58,15 @@ class Settings(BaseSettings):
     spec_cache_entries: int = Field(1024, ge=1, description="rendered Meta-Prompts to keep")
 
     _split_fields = field_validator("allow_fields", mode="before")(_comma_separated)
+
+    @field_validator("allow_fields")
+    @classmethod
+    def _only_what_can_be_allowed(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(names) - set(ALLOWABLE_FIELDS)):
+            raise ValueError(
+                f"{', '.join(unknown)} cannot be allowed; only {', '.join(ALLOWABLE_FIELDS)} can"
+            )
+        return names
 
     @property
     def keys(self) -> tuple[ApiKey, ...]:

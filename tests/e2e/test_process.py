@@ -46,6 +46,9 @@ def test_refuses_the_open_network_without_a_key(host: str) -> None:
 
 def test_refuses_bad_settings() -> None:
     assert refused("--port", "99999")[0] == 2
+    code, text = refused("--allow-fields", "cache_salt,chat_template")
+    assert code == 2
+    assert "chat_template cannot be allowed" in text
     code, text = refused(env={"METAALIGN_API_KEYS": "sekrit:root"})
     assert code == 2
     assert "entry 1" in text

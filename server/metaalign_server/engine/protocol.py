@@ -11,6 +11,7 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
 from metaalign import Preferences, RefusedField
+from metaalign_server.settings import ALLOWABLE_FIELDS
 
 __all__ = [
     "REFUSED_FIELDS",
@@ -107,10 +108,12 @@ def refuse_fields(request: BaseModel, *, allowed: frozenset[str], max_choices: i
     """
     for name, reason in REFUSED_FIELDS.items():
         if getattr(request, name, None) is not None and name not in allowed:
-            raise RefusedField(
-                f"{name}: {reason}; remove it (an operator may allow it with METAALIGN_ALLOW_FIELDS={name})",
-                param=name,
+            way_out = (
+                f" (an operator may allow it with METAALIGN_ALLOW_FIELDS={name})"
+                if name in ALLOWABLE_FIELDS
+                else ""
             )
+            raise RefusedField(f"{name}: {reason}; remove it{way_out}", param=name)
     n = getattr(request, "n", None)
     if n is not None and n > max_choices:
         raise RefusedField(f"n: at most {max_choices} choices per request", param="n")

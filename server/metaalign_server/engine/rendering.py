@@ -120,9 +120,9 @@ class _Hook:
     async def render_messages(self, messages: list[Any], params: Any) -> tuple[list[Any], Any]:
         """Stands in for `HfRenderer.render_messages_async`: returns the conversation and a prompt of ids."""
         scope = current_scope.get() or RequestScope()
-        if not scope.allow_media and has_non_text_content(messages):
+        if has_non_text_content(messages):
             raise RefusedField(
-                "messages: only text is accepted; images, audio, video and embeddings are refused by default",
+                "messages: only text is accepted; images, audio, video and embeddings are refused",
                 param="messages",
             )
         conversation, _, _ = await parse_chat_messages_async(
