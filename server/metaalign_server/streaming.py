@@ -79,22 +79,24 @@ async def _stream(
 ) -> AsyncIterator[bytes]:
     if first is None:
         return
-    receipt = f'"metaalign":{applied.receipt_json.decode()},' if applied is not None else ""
-    if receipt and fingerprint is not None and splice is OPENAI_STREAM:
-        first = first.replace(
-            splice.anchor, f'{splice.anchor}"system_fingerprint":{json.dumps(fingerprint[1])},', 1
-        )
-    if receipt:
-        first = first.replace(splice.anchor, splice.anchor + receipt, 1)
-    yield first.encode()
+    mark = splice.anchor
+    stock, ours = (f'"system_fingerprint":{json.dumps(name)}' for name in fingerprint or ("", ""))
+    if applied is not None:
+        if fingerprint is not None and splice is OPENAI_STREAM:
+            mark += f"{ours},"
+        mark += f'"metaalign":{applied.receipt_json.decode()},'
+    unmarked = applied is not None
     failed = False
-    async for event in events:
-        if receipt:
-            if splice.every and splice.anchor in event:
-                event = event.replace(splice.anchor, splice.anchor + receipt, 1)
-            elif fingerprint is not None and fingerprint[0] in event:
-                event = event.replace(fingerprint[0], fingerprint[1], 1)
-        if failed and event.startswith("data: [DONE]"):
-            continue  # an answer that broke off is not done
-        failed = failed or event.startswith('data: {"error"')
-        yield event.encode()
+    event: str | None = first
+    while event is not None:
+        if (
+            unmarked and splice.anchor in event
+        ):  # not always the first event: that may be a keep-alive comment
+            event = event.replace(splice.anchor, mark, 1)
+            unmarked = splice.every
+        elif applied is not None and fingerprint is not None and stock in event:
+            event = event.replace(stock, ours, 1)
+        if not (failed and event.startswith("data: [DONE]")):  # an answer that broke off is not done
+            failed = failed or event.startswith('data: {"error"')
+            yield event.encode()
+        event = await anext(events, None)

@@ -1,0 +1,74 @@
+"""Failures of a stream, before and after its first event, and where the receipt goes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from metaalign import PromptAssembler, parse_preferences
+from metaalign_server.alignment import Aligner, AppliedSpec
+from metaalign_server.streaming import OPENAI_STREAM, RESPONSES_STREAM, EarlyFailure, Splice, open_stream
+from tests.contract.tokenizers_for_tests import ours
+
+CHUNK = 'data: {"id":"x","choices":[]}\n\n'
+LAST = 'data: {"id":"x","choices":[],"system_fingerprint":"engine"}\n\n'
+ERROR = 'data: {"error": {"message": "engine died", "type": "InternalServerError", "param": null, "code": 503}}\n\n'
+DONE = "data: [DONE]\n\n"
+
+
+@pytest.fixture(scope="module")
+def applied() -> AppliedSpec:
+    return Aligner(PromptAssembler.from_tokenizer(ours())).apply(parse_preferences("Be kind."))
+
+
+async def read(events: list[str], applied: AppliedSpec | None, splice: Splice = OPENAI_STREAM) -> list[str]:
+    async def source() -> AsyncIterator[str]:
+        for event in events:
+            yield event
+
+    stream = await open_stream(source(), applied, splice, ("engine", "engine-ma1"))
+    return [event.decode() async for event in stream]
+
+
+async def test_without_preferences_nothing_changes() -> None:
+    assert await read([CHUNK, LAST, DONE], None) == [CHUNK, LAST, DONE]
+
+
+async def test_the_receipt_is_on_the_first_event_and_the_fingerprint_on_all_that_have_one(
+    applied: AppliedSpec,
+) -> None:
+    first, second, last, done = await read([CHUNK, CHUNK, LAST, DONE], applied)
+    data = json.loads(first.removeprefix("data: "))
+    assert data["metaalign"] == applied.receipt.model_dump(mode="json")
+    assert data["system_fingerprint"] == "engine-ma1"
+    assert second == CHUNK
+    assert json.loads(last.removeprefix("data: "))["system_fingerprint"] == "engine-ma1"
+    assert done == DONE
+
+
+async def test_a_keep_alive_comment_carries_no_receipt(applied: AppliedSpec) -> None:
+    comment, first, _ = await read([": keep-alive\n\n", CHUNK, DONE], applied)
+    assert comment == ": keep-alive\n\n"
+    assert "metaalign" in first
+
+
+async def test_every_response_object_carries_the_receipt(applied: AppliedSpec) -> None:
+    event = 'event: response.completed\ndata: {"response":{"id":"r"}}\n\n'
+    delta = 'event: response.output_text.delta\ndata: {"delta":"x"}\n\n'
+    first, middle, last = await read([event, delta, event], applied, RESPONSES_STREAM)
+    assert "metaalign" in first
+    assert middle == delta
+    assert "metaalign" in last
+
+
+async def test_an_early_failure_can_still_have_a_status(applied: AppliedSpec) -> None:
+    with pytest.raises(EarlyFailure) as caught:
+        await read([ERROR, DONE], applied)
+    assert caught.value.error["code"] == 503
+
+
+async def test_a_late_failure_is_not_followed_by_done(applied: AppliedSpec) -> None:
+    events = await read([CHUNK, ERROR, DONE], applied)
+    assert events[1:] == [ERROR]
