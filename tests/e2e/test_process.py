@@ -55,6 +55,28 @@ def test_refuses_bad_settings() -> None:
     assert "sekrit" not in text
 
 
+def test_reads_settings_from_a_dotenv_file(tmp_path: Path) -> None:
+    """Flags win over the environment, the environment over `.env`."""
+    (tmp_path / ".env").write_text("METAALIGN_HOST=0.0.0.0\nMETAALIGN_PORT=99999\n")
+
+    def error(*flags: str, **variables: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *SERVE, *flags],
+            cwd=tmp_path,
+            env=environment(variables),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode in (2, 65)
+        return done.stderr
+
+    assert "port" in error()
+    assert "'0.0.0.0'" in error(METAALIGN_PORT="8000")
+    assert "'192.0.2.1'" in error("--host", "192.0.2.1", METAALIGN_PORT="8000")
+    assert "no such checkpoint" in error("--host", "127.0.0.1", METAALIGN_PORT="8000")
+
+
 def test_refuses_a_damaged_checkpoint(tmp_path: Path) -> None:
     copy = tmp_path / "demo"
     shutil.copytree(ROOT / DEMO, copy)
