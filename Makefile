@@ -13,7 +13,7 @@ VENV := $(if $(filter cpu,$(DEVICE)),.venv,.venv-$(DEVICE))
 BIN  := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format lock schema demo-checkpoint bench clean
+.PHONY: help install serve test lint format lock schema demo-checkpoint bench bench-training clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,10 +45,13 @@ schema: install ## write docs/preferences.schema.json from the code
 	$(BIN)/python -m metaalign.schema
 
 demo-checkpoint: install ## train checkpoints/metaalign-demo by the recipe that made it
-	$(BIN)/metaalign-train demo $(ARGS)
+	$(BIN)/metaalign-train run demo --out checkpoints/metaalign-demo $(ARGS)
 
 bench: install ## measure what preferences cost in serving
 	$(BIN)/python -m benchmarks.serving $(ARGS)
+
+bench-training: install ## measure SFT and DPO against a plain TRL script on the same rows
+	$(BIN)/python -m benchmarks.training $(ARGS)
 
 clean: ## remove the environments, caches and build results
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -181,8 +181,8 @@ def make_foreign_checkpoint(folder: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from metaalign_training.config import ModelConfig
-    from metaalign_training.sft import new_model
+    from metaalign_training.models import new_model
+    from metaalign_training.recipe import NewModelConfig
 
     vocabulary = {token: i for i, token in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -191,7 +191,7 @@ def make_foreign_checkpoint(folder: Path) -> None:
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
     tokenizer.chat_template = CHATML
     tokenizer.save_pretrained(folder)
-    shape = ModelConfig(hidden_size=64, layers=1, heads=2, feed_forward=64)
+    shape = NewModelConfig(vocabulary_size=300, hidden_size=64, layers=1, heads=2, feed_forward=64)
     new_model(shape, tokenizer).save_pretrained(folder)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from metaalign_training.phrases import copied_value
+from metaalign_training.world.phrases import copied_value
 from tests.server.conftest import ask
 
 THREE = "Tell me three things about the otter."

@@ -1,4 +1,4 @@
-"""The synthetic world is reproducible, and its verifiers judge hand-written answers."""
+"""The synthetic world is reproducible, holds out what it says, and its verifiers judge hand-written answers."""
 
 from __future__ import annotations
 
@@ -7,31 +7,68 @@ from collections.abc import Mapping
 
 import pytest
 
-from metaalign import parse_preferences
-from metaalign_training.verifiers import failures, obeys
-from metaalign_training.world import SPLITS, Sample, make_sample
-
-
-def sample(asked: Mapping[str, str], content: tuple[str, ...]) -> Sample:
-    return Sample("seen", parse_preferences({}), (), "", asked, content)
+from metaalign_training.world.samples import (
+    PARTS,
+    SPLITS,
+    Check,
+    Sample,
+    draw,
+    make_sample,
+    realise,
+    twin,
+)
+from metaalign_training.world.verifiers import failures, obeys
 
 
 def test_same_seed_same_world() -> None:
-    def draw(seed: int) -> list[Sample]:
+    def samples(seed: int) -> list[Sample]:
         rng = random.Random(seed)
         return [make_sample(rng, split, training=True) for split in SPLITS for _ in range(20)]
 
-    assert draw(1) == draw(1)
-    assert draw(1) != draw(2)
+    assert samples(1) == samples(1)
+    assert samples(1) != samples(2)
+
+
+def test_every_split_has_a_part() -> None:
+    assert sorted(split for splits in PARTS.values() for split in splits) == sorted(SPLITS)
 
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("training", [True, False])
 def test_the_world_satisfies_its_own_verifiers(split: str, training: bool) -> None:
+    """Composing and judging are separate code; what one writes the other must accept, and not the rejected one."""
     rng = random.Random(5)
+    accepted = rejected = 0
     for _ in range(150):
         drawn = make_sample(rng, split, training=training)
-        assert failures(drawn.answer, drawn) == [], (drawn.answer, drawn.asked)
+        assert failures(drawn.answer, drawn.check) == [], (drawn.answer, drawn.check)
+        if drawn.rejected is not None:
+            rejected += 1
+            accepted += obeys(drawn.rejected, drawn.check)
+    assert accepted <= 0.03 * rejected
+
+
+@pytest.mark.parametrize("split", [s for s in SPLITS if s != "consensus"])
+def test_the_answers_of_twins_are_wrong_for_each_other(split: str) -> None:
+    """Swap the preference, and chosen and rejected swap."""
+    rng = random.Random(7)
+    turned = 0
+    for _ in range(100):
+        draft = draw(rng, split, training=True)
+        other = twin(draft, rng)
+        if other is None:
+            continue
+        turned += 1
+        one, two = realise(draft), realise(other)
+        assert one.messages[-1] == two.messages[-1]
+        assert not obeys(one.answer, two.check), (one.answer, two.check)
+        assert not obeys(two.answer, one.check), (two.answer, one.check)
+    assert turned >= (10 if split == "none" else 40)
+
+
+def test_facts_have_no_opposite() -> None:
+    rng = random.Random(8)
+    assert all(twin(draw(rng, "consensus", training=True), rng) is None for _ in range(50))
 
 
 def test_held_out_never_trains() -> None:
@@ -41,8 +78,35 @@ def test_held_out_never_trains() -> None:
     assert not trained & held_out
 
 
-THREE = ("lives in rivers", "eats fish", "uses stones as tools")
+def test_held_out_values_backgrounds_and_pairs_never_train() -> None:
+    rng = random.Random(4)
+    names: dict[bool, set[str]] = {True: set(), False: set()}
+    stances: dict[bool, set[tuple[str, str]]] = {True: set(), False: set()}
+    pairs: dict[bool, set[tuple[tuple[str, str], ...]]] = {True: set(), False: set()}
+    for _ in range(3000):
+        for training in (True, False):
+            recall = draw(rng, "recall", training=training)
+            names[training] |= {r.value for r in recall.requests}
+            stance = draw(rng, "stance", training=training)
+            if stance.job:
+                stances[training].add((stance.job, stance.topic))
+            asked = draw(rng, "combinations", training=training).asked
+            closed = sorted((d, v) for d, v in asked.items() if d not in ("name", "closing", "source"))
+            if len(closed) == 2:
+                pairs[training].add(tuple(closed))
+    for seen in (names, stances, pairs):
+        assert seen[True]
+        assert seen[False]
+        assert not seen[True] & seen[False]
+
+
+OTTER = ("lives in rivers", "eats fish", "uses stones as tools", "weighs about 9 kilograms")
+FOX = ("lives in forests", "eats mice", "hears a mouse under snow", "weighs about 6 kilograms")
+FOX_ES = ("vive en los bosques", "come ratones", "oye bajo la nieve", "pesa unos 6 kilogramos")
+THREE = OTTER[:3]
 BULLETS = "- The otter lives in rivers.\n- The otter eats fish.\n- The otter uses stones as tools."
+TABLE = "| No. | Fact |\n|---|---|\n| 1 | The fox eats mice. |"
+MICE = ("eats mice",)
 
 
 @pytest.mark.parametrize(
@@ -50,45 +114,71 @@ BULLETS = "- The otter lives in rivers.\n- The otter eats fish.\n- The otter use
     [
         (BULLETS, {"format": "bullets"}, THREE, []),
         (BULLETS, {"format": "numbered"}, THREE, ["format"]),
+        (BULLETS, {"format": "plain"}, THREE, ["format"]),
         (BULLETS, {}, THREE, ["unasked format"]),
-        (BULLETS.replace("fish", "grass"), {"format": "bullets"}, THREE, ["content"]),
-        ("1. The fox eats mice.", {"format": "numbered"}, ("eats mice",), []),
-        ("2. The fox eats mice.", {"format": "numbered"}, ("eats mice",), ["format"]),
-        ("The fox eats mice.", {}, ("eats mice",), []),
-        ("The fox eats mice.", {"format": "plain"}, ("eats mice",), []),
-        ("Ahoy! The fox eats mice. Arr, matey!", {"tone": "pirate"}, ("eats mice",), []),
-        ("Ahoy! The fox eats mice. Arr, matey.", {}, ("eats mice",), ["unasked tone"]),
-        ("Certainly! The fox eats mice.", {"tone": "pirate"}, ("eats mice",), ["tone", "unasked tone"]),
-        ("Ada, the fox eats mice.", {"name": "Ada"}, ("eats mice",), []),
-        ("The fox eats mice.", {"name": "Ada"}, ("eats mice",), ["name"]),
-        ("The fox eats mice. Stay calm!", {"closing": "Stay calm!"}, ("eats mice",), []),
-        ("The fox eats mice. Stay calm!", {}, ("eats mice",), ["unasked text"]),
-        ("Zork, the fox eats mice.", {}, ("eats mice",), ["unasked text"]),
-        ("Ahoy, Zork! The fox eats mice. Arr, matey!", {"tone": "pirate"}, ("eats mice",), ["unasked text"]),
-        ("The fox eats mice. Source: the Old Atlas.", {"source": "the Old Atlas"}, ("eats mice",), []),
-        ("The fox eats mice. Source: the Old Atlas.", {}, ("eats mice",), ["unasked source"]),
-        ("The fox weighs about 13 pounds.", {"units": "imperial"}, ("weighs",), []),
-        ("The fox weighs about 6 kilograms.", {"units": "imperial"}, ("weighs",), ["units"]),
-        ("The fox eats mice. The fox lives in forests.", {"length": "short"}, ("eats mice",), ["length"]),
-        ("The fox eats mice.", {"length": "one_sentence"}, ("eats mice",), []),
-        ("The fox eats mice. The fox runs.", {"length": "one_sentence"}, ("eats mice",), ["length"]),
-        ("The fox eats mice. The fox lives in forests.", {"length": "long"}, ("eats mice",), []),
-        ("Bonjour! The fox eats mice.", {"greeting": "French"}, ("eats mice",), []),
+        (BULLETS.replace("fish", "grass"), {"format": "bullets"}, THREE, ["content", "false fact"]),
+        ("1. The fox eats mice.", {"format": "numbered"}, MICE, []),
+        ("2. The fox eats mice.", {"format": "numbered"}, MICE, ["format"]),
+        (TABLE, {"format": "table"}, MICE, []),
+        (TABLE, {"format": "json"}, MICE, ["format"]),
+        ('{"facts": ["The fox eats mice."]}', {"format": "json"}, MICE, []),
+        ('{"facts": ["The fox eats mice."', {"format": "json"}, MICE, ["format", "unasked text"]),
+        ('{"facts": ["The fox eats mice."]}', {}, MICE, ["unasked format"]),
+        ("The fox eats mice.", {}, MICE, []),
+        ("The fox eats mice.", {"format": "plain"}, MICE, []),
+        ("Ahoy! The fox eats mice. Arr, matey!", {"tone": "pirate"}, MICE, []),
+        ("Ahoy! The fox eats mice. Arr, matey.", {}, MICE, ["unasked tone"]),
+        ("Certainly! The fox eats mice.", {"tone": "pirate"}, MICE, ["tone", "unasked tone"]),
+        ("Ada, the fox eats mice.", {"name": "Ada"}, MICE, []),
+        ("The fox eats mice.", {"name": "Ada"}, MICE, ["name"]),
+        ("The fox eats mice. Stay calm!", {"closing": "Stay calm!"}, MICE, []),
+        ("The fox eats mice. Stay calm!", {}, MICE, ["unasked text"]),
+        ("Zork, the fox eats mice.", {}, MICE, ["unasked text"]),
+        ("Ahoy, Zork! The fox eats mice. Arr, matey!", {"tone": "pirate"}, MICE, ["unasked text"]),
+        ("The fox eats mice. Source: Old Atlas.", {"source": "Old Atlas"}, MICE, []),
+        ("The fox eats mice. Source: Old Atlas.", {}, MICE, ["unasked source"]),
+        ("The fox weighs about 6 kilograms.", {"units": "imperial"}, ("weighs about 13 pounds",), ["units", "content"]),
+        ("The fox eats mice. The fox lives in forests.", {"length": "short"}, MICE, ["length"]),
+        ("The fox eats mice.", {"length": "short"}, MICE, []),
+        ("The fox eats mice. The fox lives in forests.", {"length": "medium"}, MICE, []),
+        ("The fox eats mice.", {"length": "one_sentence"}, MICE, []),
+        ("The fox eats mice: Stay calm!", {"length": "one_sentence", "closing": "Stay calm!"}, MICE, []),
+        ("The fox eats mice. The fox lives in forests.", {"length": "one_sentence"}, MICE, ["length"]),
+        ("The fox eats mice. The fox lives in forests.", {"length": "long"}, MICE, ["length"]),
+        ("The fox eats mice. The fox eats mice.", {}, MICE, ["repetition"]),
+        ("The otter eats mice.", {}, MICE, ["false fact"]),
+        ("The fox eats mice. The fox lives in rivers.", {}, MICE, ["false fact"]),
+        ("Bonjour! The fox eats mice.", {"greeting": "French"}, MICE, []),
+        ("Bonjour! The fox eats mice.", {"greeting": "German"}, MICE, ["greeting", "unasked greeting"]),
+        ("In simple words: the fox eats mice.", {"audience": "child"}, MICE, []),
+        ("In simple words: the fox eats mice.", {"audience": "expert"}, MICE, ["audience", "unasked audience"]),
+        ("El zorro come ratones.", {"language": "Spanish"}, ("come ratones",), []),
+        ("The fox eats mice.", {"language": "Spanish"}, ("come ratones",), ["language", "content", "false fact"]),
+        ("En palabras sencillas: el zorro come ratones.", {"language": "Spanish"}, ("come ratones",),
+         ["unasked audience"]),
+    ],
+)  # fmt: skip
+def test_verifiers(answer: str, asked: dict[str, str], content: tuple[str, ...], failed: list[str]) -> None:
+    spanish = asked.get("language") == "Spanish"
+    facts: Mapping[bool, tuple[str, ...]] = {True: OTTER, False: FOX_ES if spanish else FOX}
+    otter = content == THREE
+    subject = "The otter" if otter else "El zorro" if spanish else "The fox"
+    check = Check(asked, content, subject, facts[otter])
+    assert failures(answer, check) == failed
+    assert obeys(answer, check) is (not failed)
+
+
+@pytest.mark.parametrize(
+    ("answer", "content", "failed"),
+    [
+        ("I care about nature, so I say no.", ("I care about nature", "I say no"), []),
         (
-            "Bonjour! The fox eats mice.",
-            {"greeting": "German"},
-            ("eats mice",),
-            ["greeting", "unasked greeting"],
+            "I care about nature, so I say yes.",
+            ("I care about nature", "I say no"),
+            ["content", "unasked text"],
         ),
-        ("In simple words: the fox eats mice.", {"audience": "child"}, ("eats mice",), []),
-        (
-            "In simple words: the fox eats mice.",
-            {"audience": "expert"},
-            ("eats mice",),
-            ["audience", "unasked audience"],
-        ),
+        ("The fox eats mice.", ("I care about nature",), ["content", "false fact"]),
     ],
 )
-def test_verifiers(answer: str, asked: dict[str, str], content: tuple[str, ...], failed: list[str]) -> None:
-    assert failures(answer, sample(asked, content)) == failed
-    assert obeys(answer, sample(asked, content)) is (not failed)
+def test_verifiers_of_other_questions(answer: str, content: tuple[str, ...], failed: list[str]) -> None:
+    assert failures(answer, Check({}, content)) == failed

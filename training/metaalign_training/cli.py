@@ -1,27 +1,27 @@
-"""`metaalign-train demo [--out DIR] [--recipe FILE] [--steps N] [--seed N]`: data, SFT, evaluation, export.
+"""`metaalign-train {build-data,sft,dpo,evaluate,export,run} [RECIPE]`: make Meta-aligned checkpoints, stage by stage.
 
-Each stage leaves its result in the work folder and is not run again unless the recipe changed; a killed training run
-continues from its last checkpoint.
+RECIPE is a YAML file or the name of a packaged recipe (`metaalign-train recipes` lists them). Each stage leaves its
+result and a record in its folder below --work, is not run again once it is done, and goes on where it was killed.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from metaalign import MetaAlignError
-from metaalign_training.config import Recipe, RecipeError, load_recipe
+from metaalign_training.errors import RecipeError
+from metaalign_training.recipe import Recipe, load_recipe, packaged_recipes
 
-__all__ = ["main", "run_demo"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["main"]
 
 # Measured on two cores: without these glibc gives memory back after every step, and idle threads spin.
 _PROCESS_ENVIRONMENT = {
@@ -30,22 +30,59 @@ _PROCESS_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "passive",
     "GOMP_SPINCOUNT": "0",
     "TOKENIZERS_PARALLELISM": "false",
-    "HF_HUB_OFFLINE": "1",
+}
+_STAGES = {
+    "build-data": "make the rows that the other stages read",
+    "sft": "supervised fine-tuning",
+    "dpo": "sample pairs from the SFT model, then direct preference optimisation",
+    "evaluate": "judge the checkpoint and draw the report",
+    "export": "write the checkpoint folder that servers load",
+    "run": "all of these, one after the other",
 }
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="metaalign-train", description="Make Meta-aligned checkpoints.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    demo = commands.add_parser("demo", help="train the demo checkpoint from nothing")
-    demo.add_argument(
-        "--out", type=Path, default=Path("checkpoints/metaalign-demo"), help="folder to export to"
+    parser = argparse.ArgumentParser(
+        prog="metaalign-train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    demo.add_argument("--work", type=Path, default=Path("build/demo"), help="folder for intermediate results")
-    demo.add_argument("--recipe", type=Path, help="YAML recipe; default: the packaged one")
-    demo.add_argument("--steps", type=int, help="training steps, instead of the recipe's")
-    demo.add_argument("--seed", type=int, help="seed, instead of the recipe's")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in _STAGES.items():
+        stage = commands.add_parser(name, help=text, description=text)
+        stage.add_argument(
+            "recipe", nargs="?", default="demo", help="YAML file or packaged name; default: demo"
+        )
+        stage.add_argument(
+            "--work", type=Path, help="folder of the stages; default: build/NAME of the recipe"
+        )
+        stage.add_argument(
+            "--set", action="append", default=[], metavar="a.b=VALUE", help="change a recipe's field"
+        )
+        stage.add_argument("--seed", type=int, help="seed, instead of the recipe's")
+        stage.add_argument("--force", action="store_true", help="make the stage anew, whatever is there")
+        if name in ("export", "run"):
+            stage.add_argument("--out", type=Path, help="checkpoint folder; default: WORK/checkpoint")
+        if name == "evaluate":
+            stage.add_argument(
+                "--model", type=Path, help="checkpoint folder, instead of the last training stage's"
+            )
+        if name in ("sft", "dpo"):
+            stage.add_argument(
+                "--accelerate",
+                metavar="CONFIG",
+                help=f"train on several devices: {', '.join(_accelerate_configs())}, or a file",
+            )
+    report = commands.add_parser(
+        "report", help="compare evaluations; a name given twice is two seeds of one system"
+    )
+    report.add_argument("out", type=Path, help="folder for report.md and report.html")
+    report.add_argument("results", nargs="+", metavar="NAME=FOLDER", help="evaluation folders")
+    commands.add_parser("recipes", help="list the packaged recipes")
     return parser
+
+
+def _accelerate_configs() -> list[str]:
+    folder = resources.files("metaalign_training").joinpath("accelerate")
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
 
 
 def _restart_with_environment() -> None:
@@ -56,63 +93,92 @@ def _restart_with_environment() -> None:
         os.execv(sys.executable, [sys.executable, "-m", "metaalign_training.cli", *sys.argv[1:]])
 
 
-def run_demo(recipe: Recipe, work: Path, out: Path) -> dict[str, Any]:
-    """Run all stages; returns the evaluation."""
-    from metaalign_training.data import DATA_NAME, build_data, read_conversations
-    from metaalign_training.evaluate import evaluate
-    from metaalign_training.export import export
-    from metaalign_training.sft import train
-    from metaalign_training.tokenizer import train_tokenizer
-
-    fingerprint = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:12]
-    folder = work / fingerprint
-    trained = folder / "sft"
-    trained.mkdir(parents=True, exist_ok=True)
-    record_path = folder / "record.json"
-    record: dict[str, Any] = json.loads(record_path.read_text()) if record_path.is_file() else {}
-
-    def keep(stage: str, result: Any) -> None:
-        record[stage] = result
-        record_path.write_text(json.dumps(record, indent=2) + "\n")
-
-    if "data" not in record:
-        keep("data", build_data(recipe, folder))
-    if "sft" not in record:
-        conversations = read_conversations(folder / DATA_NAME)
-        tokenizer = train_tokenizer(
-            (message["content"] for messages in conversations for message in messages),
-            recipe.data.vocabulary_size,
+def _launch(config: str, arguments: Sequence[str]) -> None:
+    """Become `accelerate launch`, which starts this program again once a device."""
+    path = Path(config)
+    if config in _accelerate_configs():
+        path = Path(str(resources.files("metaalign_training").joinpath("accelerate", f"{config}.yaml")))
+    if not path.is_file():
+        raise RecipeError(
+            f"--accelerate {config}: no such file, nor one of {', '.join(_accelerate_configs())}"
         )
-        keep("sft", train(recipe, tokenizer, conversations, trained))
-    if "evaluation" not in record:
-        keep("evaluation", evaluate(recipe, trained))
-    manifest = export(
-        recipe,
-        trained,
-        out,
-        data_sha256=record["data"],
-        training=record["sft"],
-        evaluation=record["evaluation"],
-    )
-    logger.info("export: %s, template %s", out, manifest.template.sha256[:12])
-    evaluation: dict[str, Any] = record["evaluation"]
-    return evaluation
+    launch = ["-m", "accelerate.commands.launch", "--config_file", str(path), "-m", "metaalign_training.cli"]
+    os.execv(sys.executable, [sys.executable, *launch, *arguments])
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    changes = list(options.set)
+    if options.seed is not None:
+        changes.append(f"seed={options.seed}")
+    return load_recipe(options.recipe, changes)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from metaalign_training.evaluation.report import write_report
+
+    folders: dict[str, list[Path]] = defaultdict(list)
+    for text in options.results:
+        name, equals, folder = text.partition("=")
+        if not equals:
+            raise RecipeError(f"report {text}: must look like NAME=FOLDER")
+        folders[name].append(Path(folder))
+    write_report(options.out, folders)
+    print(options.out / "report.html")
+
+
+def _run_stage(options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    import datasets
+    import transformers
+
+    from metaalign_training.pipeline import Pipeline
+
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    recipe = _recipe(options)
+    launched = "LOCAL_RANK" in os.environ
+    work = options.work or Path("build") / recipe.name
+    pipeline = Pipeline(recipe, work, force=options.force, main=os.environ.get("RANK", "0") == "0")
+    if getattr(options, "accelerate", None) is not None and not launched:
+        # What must happen once happens before there are several processes.
+        if options.force:
+            pipeline.discard(options.command)
+        if options.command == "dpo":
+            pipeline.pairs()
+        _launch(options.accelerate, [a for a in arguments if a != "--force"])
+    out = getattr(options, "out", None) or work / "checkpoint"
+    stages: dict[str, Callable[[], dict[str, Any]]] = {
+        "build-data": pipeline.build_data,
+        "sft": pipeline.sft,
+        "dpo": pipeline.dpo,
+        "evaluate": lambda: pipeline.evaluate(options.model),
+        "export": lambda: pipeline.export(out),
+        "run": lambda: pipeline.run(out),
+    }
+    metrics = stages[options.command]()
+    if pipeline.main:
+        print(json.dumps(metrics, indent=2, ensure_ascii=False))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0 done, 1 failed with one line on standard error."""
+    """Entry point; returns the exit code: 0 done, 1 failed with one line on standard error, 130 interrupted."""
     if argv is None:
         _restart_with_environment()
-    options = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
+    first = os.environ.get("RANK", "0") == "0"  # of several processes that train together one speaks
+    logging.getLogger("metaalign_training").setLevel(logging.INFO if first else logging.WARNING)
     try:
-        recipe = load_recipe(options.recipe)
-        if options.seed is not None:
-            recipe = recipe.model_copy(update={"seed": options.seed})
-        if options.steps is not None:
-            recipe = recipe.model_copy(update={"sft": recipe.sft.model_copy(update={"steps": options.steps})})
-        run_demo(recipe, options.work, options.out)
-    except (RecipeError, MetaAlignError, OSError, ValueError) as error:
+        if options.command == "recipes":
+            print("\n".join(packaged_recipes()))
+        elif options.command == "report":
+            _report(options)
+        else:
+            _run_stage(options, arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("metaalign-train: interrupted; the same command goes on from here\n")
+        return 130
+    except (MetaAlignError, OSError) as error:
         sys.stderr.write(f"metaalign-train: {error}\n")
         return 1
     return 0

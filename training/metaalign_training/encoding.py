@@ -1,21 +1,48 @@
-"""Conversations as training rows, through the same assembler that serves them."""
+"""Rows as token ids, through the same assembler that serves them.
+
+The prompt is assembled once and the answer behind it, so what the model learns on is, id for id, what it is served.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from metaalign import PromptAssembler
+from metaalign import PromptAssembler, fold
+from metaalign.rendering import MetaPrompt
+from metaalign_training.errors import DataError
+from metaalign_training.recipe import MetaPromptView
+from metaalign_training.rows import Message, Row, view
 
-__all__ = ["IGNORED", "encode_conversation"]
+__all__ = [
+    "IGNORED",
+    "as_served",
+    "encode_conversation",
+    "encode_conversations",
+    "encode_pair",
+    "encode_pairs",
+    "keep_short",
+    "length_of",
+]
 
 IGNORED = -100
 """Label of a position that carries no loss."""
 
 
-def encode_conversation(
-    assembler: PromptAssembler, messages: Sequence[Mapping[str, Any]]
-) -> dict[str, list[int]]:
+def as_served(
+    assembler: PromptAssembler, messages: Sequence[Message], meta_prompt: MetaPromptView = "full"
+) -> list[Message]:
+    """Messages as the server would send them to this checkpoint: folded if its template has no User Info tier."""
+    shown = view(messages, meta_prompt)
+    if assembler.template.knows_user_info or not any(m["role"] == "user_info" for m in shown):
+        return shown
+    system = next((str(m["content"]) for m in shown if m["role"] == "system"), "")
+    user = next(str(m["content"]) for m in shown if m["role"] == "user_info")
+    rest = [m for m in shown if m["role"] not in ("system", "user_info")]
+    return [{"role": "system", "content": fold(MetaPrompt(system, user, ""))}, *rest]
+
+
+def encode_conversation(assembler: PromptAssembler, messages: Sequence[Message]) -> dict[str, list[int]]:
     """One row whose loss is on the last message, the answer, and the token that ends it.
 
     Returns:
@@ -25,10 +52,72 @@ def encode_conversation(
         ValueError: the last message is not the assistant's.
         metaalign.InvalidPrompt: the template refuses the conversation.
     """
-    if not messages or messages[-1].get("role") != "assistant":
+    prompt, answer = _split(assembler, messages[:-1], messages[-1:])
+    return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
+
+
+def encode_pair(
+    assembler: PromptAssembler,
+    prompt: Sequence[Message],
+    chosen: Sequence[Message],
+    rejected: Sequence[Message],
+) -> dict[str, list[int]]:
+    """One preference pair as `prompt_ids`, `chosen_ids` and `rejected_ids`; raises as `encode_conversation`."""
+    prompt_ids, chosen_ids = _split(assembler, prompt, chosen)
+    _, rejected_ids = _split(assembler, prompt, rejected)
+    return {"prompt_ids": prompt_ids, "chosen_ids": chosen_ids, "rejected_ids": rejected_ids}
+
+
+def _split(
+    assembler: PromptAssembler, prompt: Sequence[Message], answer: Sequence[Message]
+) -> tuple[list[int], list[int]]:
+    if not answer or answer[-1].get("role") != "assistant":
         raise ValueError("messages: the last one must be the assistant's answer")
-    prompt = assembler.assemble(messages[:-1], add_generation_prompt=True).token_ids
-    whole = assembler.assemble(messages).token_ids
-    if whole[: len(prompt)] != prompt:
+    before = assembler.assemble(prompt, add_generation_prompt=True).token_ids
+    whole = assembler.assemble([*prompt, *answer]).token_ids
+    if whole[: len(before)] != before:
         raise ValueError("messages: the template renders the prompt differently once the answer is there")
-    return {"input_ids": list(whole), "labels": [IGNORED] * len(prompt) + list(whole[len(prompt) :])}
+    return list(before), list(whole[len(before) :])
+
+
+def encode_conversations(
+    assembler: PromptAssembler, rows: Iterable[Row], meta_prompt: MetaPromptView = "full"
+) -> Iterator[dict[str, list[int]]]:
+    """Conversation rows, encoded one by one; DataError names the first that the template refuses."""
+    for number, row in enumerate(rows, start=1):
+        try:
+            yield encode_conversation(assembler, as_served(assembler, row["messages"], meta_prompt))
+        except ValueError as error:
+            raise DataError("sft rows", number, str(error)) from error
+
+
+def encode_pairs(
+    assembler: PromptAssembler, rows: Iterable[Row], meta_prompt: MetaPromptView = "full"
+) -> Iterator[dict[str, list[int]]]:
+    """Pair rows, encoded one by one; raises as `encode_conversations`."""
+    for number, row in enumerate(rows, start=1):
+        try:
+            prompt = as_served(assembler, row["prompt"], meta_prompt)
+            yield encode_pair(assembler, prompt, row["chosen"], row["rejected"])
+        except ValueError as error:
+            raise DataError("dpo rows", number, str(error)) from error
+
+
+def length_of(row: Mapping[str, Any]) -> int:
+    """Tokens of an encoded row; of a pair, those of the longer answer behind the prompt."""
+    if "input_ids" in row:
+        return len(row["input_ids"])
+    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+
+
+def keep_short(
+    rows: Iterable[Mapping[str, Any]], max_length: int | None
+) -> tuple[list[Mapping[str, Any]], int]:
+    """Rows of at most `max_length` tokens, and how many were dropped: a cut answer would teach to stop midway."""
+    kept, dropped = [], 0
+    for row in rows:
+        if max_length is not None and length_of(row) > max_length:
+            dropped += 1
+        else:
+            kept.append(row)
+    return kept, dropped

@@ -1,41 +1,64 @@
-"""Write a checkpoint folder that the server, plain vLLM and transformers all load."""
+"""`metaalign-train export RECIPE [--out DIR]`: a checkpoint folder that the server, plain vLLM and transformers load.
+
+Writes safetensors, tokenizer, chat template, model card, and the manifest with hashes and evaluation summary; or, with
+`adapter_only`, the LoRA adapter for its base. `push_to_hub` uploads the folder.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
+import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metaalign import Manifest, packaged_template, write_manifest
-from metaalign_training.config import Recipe
+from metaalign import Manifest, PromptAssembler, packaged_template, write_manifest
+from metaalign_training.errors import StageError
+from metaalign_training.models import load_tokenizer
+from metaalign_training.recipe import Recipe
 
-__all__ = ["export"]
+__all__ = ["export", "push"]
 
-_FILES = (
-    "model.safetensors",
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-)
+logger = logging.getLogger(__name__)
+
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+_ADAPTER = ("adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "tokenizer_config.json")
 
 _CARD = """---
-license: apache-2.0
+license: {license}
 pipeline_tag: text-generation
----
+library_name: transformers
+tags: [metaalign, preference-alignment{adapter_tag}]
+{base_line}---
 # {name}
 
-A model of {parameters} parameters, trained from nothing by `make demo-checkpoint` on text that the recipe writes.
-It shows that one model follows the preferences in its prompt; it knows 30 animals, 8 contested topics and 6
-requests, speaks in set phrases, and cannot hold a free conversation. Do not use it for anything else.
+{intro}
 
-Prompts are made by `chat_template.jinja` with the roles `system` (System Info), `user_info` (User Info), `user` and
-`assistant`.
+## Use
 
-| split | share of answers in which every check passes | 95 % interval | n |
-|---|---|---|---|
-{rows}
+```bash
+metaalign-server serve --model {name}
+```
+
+Prompts are made by `chat_template.jinja` with the roles `system` (System Info, the provider's), `user_info` (User Info,
+the user's background and preferences), `user` and `assistant`. Where the tiers disagree, System Info wins.
+
+## Training
+
+{training}
+
+## Evaluation
+
+{evaluation}
 """
+_DEMO_INTRO = """A model of {parameters:,} parameters, trained from nothing on text that its own recipe writes.
+It shows that one model follows the preferences in its prompt; it knows 30 animals, 8 contested topics and 10 requests,
+speaks in set phrases, and cannot hold a free conversation. Do not use it for anything else."""
+_INTRO = """`{base}`, Meta-aligned: trained to follow the preferences written into its prompt at inference time
+(arXiv 2410.14184). {parameters:,} parameters."""
 
 
 def export(
@@ -43,35 +66,108 @@ def export(
     trained: Path,
     target: Path,
     *,
-    data_sha256: str,
-    training: dict[str, Any],
-    evaluation: dict[str, Any],
-) -> Manifest:
-    """Copy the trained files, write template, card and manifest, and return the manifest."""
-    from safetensors import safe_open
+    datasets: Mapping[str, str],
+    training: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+) -> Manifest | None:
+    """Copy the trained files, write template, card and manifest.
 
+    Args:
+        recipe: What made them.
+        trained: Folder of the last training stage: a whole model, or a LoRA stage with its `merged` model.
+        target: Folder to write; its own earlier files are replaced.
+        datasets: Name -> SHA-256 of the rows.
+        training: Figures of the stages.
+        evaluation: Summary of `evaluate`.
+
+    Returns:
+        The manifest, or None for an adapter, whose files say nothing without their base.
+
+    Raises:
+        StageError: a file is missing, or the template is not the one that was trained with.
+    """
     target.mkdir(parents=True, exist_ok=True)
-    for name in _FILES:
-        shutil.copyfile(trained / name, target / name)
-    (target / "chat_template.jinja").write_text(packaged_template().source, encoding="utf-8")
-    with safe_open(target / "model.safetensors", framework="numpy") as tensors:
-        shapes = [tensors.get_slice(key).get_shape() for key in tensors.keys()]  # noqa: SIM118  (not a mapping)
-    parameters = 0
-    for shape in shapes:
-        size = 1
-        for extent in shape:
-            size *= extent
-        parameters += size
-    rows = "\n".join(
-        f"| {split} | {r['share']:.3f} | {r['low']:.3f}-{r['high']:.3f} | {r['n']} |"
-        for split, r in evaluation.items()
-    )
-    card = _CARD.format(name=recipe.name, parameters=f"{parameters:,}", rows=rows)
-    (target / "README.md").write_text(card, encoding="utf-8")
+    adapter = recipe.export.adapter_only
+    source = trained if adapter or not (trained / "merged").is_dir() else trained / "merged"
+    names = _ADAPTER if adapter else (*(p.name for g in _WEIGHTS for p in source.glob(g)), *_FILES)
+    for old in (*target.glob("*.safetensors"), *target.glob("*.safetensors.index.json")):
+        old.unlink()
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+        elif name != "generation_config.json":
+            raise StageError(f"export: {source / name} is missing; run the training stage again")
+    tokenizer = load_tokenizer(recipe.model, source)
+    template = str(tokenizer.chat_template)
+    if recipe.model.template == "metaalign" and template != packaged_template().source:
+        raise StageError(
+            f"export: the chat template in {source} is not the packaged one; train again, or keep it `own`"
+        )
+    PromptAssembler.from_tokenizer(tokenizer)
+    (target / "chat_template.jinja").write_text(template, encoding="utf-8")
+    (target / "README.md").write_text(_card(recipe, target, training, evaluation), encoding="utf-8")
+    if adapter:
+        return None
     return write_manifest(
         target,
-        base_model="none (random initialisation)",
-        datasets={"synthetic-world": data_sha256},
-        recipe={**recipe.model_dump(), "training": training},
-        evaluation=evaluation,
+        base_model=recipe.model.base or "none (random initialisation)",
+        datasets=dict(datasets),
+        recipe={**recipe.model_dump(exclude_none=True), "training": dict(training)},
+        evaluation=dict(evaluation),
     )
+
+
+def _parameters(folder: Path) -> int:
+    from safetensors import safe_open
+
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="numpy") as tensors:
+            shapes = [tensors.get_slice(key).get_shape() for key in tensors.keys()]  # noqa: SIM118  (not a mapping)
+        total += sum(math.prod(shape) for shape in shapes)
+    return total
+
+
+def _card(recipe: Recipe, target: Path, training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
+    base = recipe.model.base
+    intro = _INTRO if base else _DEMO_INTRO
+    rows = "\n".join(
+        f"| {split} | {r['share']:.3f} | {r['low']:.3f} to {r['high']:.3f} | {r['n']} |"
+        for split, r in evaluation.items()
+    )
+    table = (
+        "| split | score | 95 % interval | items |\n|---|---|---|---|\n" + rows if rows else "Not evaluated."
+    )
+    return _CARD.format(
+        name=recipe.name,
+        license="apache-2.0" if base is None else "other",
+        adapter_tag=", lora" if recipe.export.adapter_only else "",
+        base_line=f"base_model: {base}\n" if base else "",
+        intro=intro.format(base=base, parameters=_parameters(target)),
+        training="```json\n" + json.dumps(dict(training), indent=2) + "\n```",
+        evaluation=table,
+    )
+
+
+def push(folder: Path, repository: str, *, private: bool) -> str:
+    """Upload the folder and return its address.
+
+    Raises:
+        StageError: the hub refuses it or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    api = HfApi()
+    try:
+        address = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository, folder_path=str(folder), commit_message="Export from metaalign-train"
+        )
+    except (HfHubHTTPError, LocalTokenNotFoundError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StageError(
+            f"export.push_to_hub: {repository} was not written ({reason}); log in with `hf auth login`; "
+            f"the export itself is in {folder}"
+        ) from error
+    return str(address)

@@ -1,100 +1,110 @@
-"""Supervised fine-tuning through TRL, on rows that the contract's assembler tokenised. Resumes after a kill."""
+"""`metaalign-train sft RECIPE [--work DIR]`: supervised fine-tuning through TRL, on rows that the assembler tokenised.
+
+Reads build-data's `sft.jsonl` and the recipe's `mixture`; loss on answers only. A killed run continues at its last
+checkpoint. With `lora` it writes the adapter and, in `merged`, the model with it.
+"""
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, set_seed
+from transformers import PreTrainedTokenizerFast, set_seed
+from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
 from metaalign import PromptAssembler
-from metaalign_training.config import ModelConfig, Recipe
-from metaalign_training.encoding import encode_conversation
+from metaalign_training.encoding import encode_conversations, keep_short
+from metaalign_training.errors import StageError
+from metaalign_training.models import (
+    load_model,
+    load_tokenizer,
+    lora_config,
+    new_token_ids,
+    new_tokenizer,
+    save_merged,
+)
+from metaalign_training.recipe import Recipe
+from metaalign_training.rows import Row, mix, read_conversations
+from metaalign_training.trainers import TrainingMeter, peak_memory_mib, save, trainer_arguments
 
-__all__ = ["make_trainer", "new_model", "train"]
+__all__ = ["make_trainer", "model_folder", "train"]
 
 logger = logging.getLogger(__name__)
 
 
-def new_model(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
-    """A model with random weights for `tokenizer`."""
-    shape = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        num_key_value_heads=config.heads,
-        head_dim=config.head_dim,
-        intermediate_size=config.feed_forward,
-        max_position_embeddings=config.context,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = Qwen3ForCausalLM(shape)
-    model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
-    )
-    return model
+def model_folder(stage: Path) -> Path:
+    """Where a training stage left its whole model: its own folder, or the merged one beside an adapter."""
+    merged = stage / "merged"
+    return merged if merged.is_dir() else stage
 
 
 def make_trainer(
-    recipe: Recipe,
-    tokenizer: PreTrainedTokenizerFast,
-    conversations: list[list[dict[str, Any]]],
-    folder: Path,
+    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], folder: Path
 ) -> SFTTrainer:
-    """TRL's trainer on tokenised rows; checkpoints go into `folder`."""
+    """TRL's trainer on tokenised rows; checkpoints go into `folder`.
+
+    Raises:
+        DataError: the template refuses a row.
+        StageError: no row is short enough.
+    """
     assembler = PromptAssembler.from_tokenizer(tokenizer)
-    rows = Dataset.from_list([encode_conversation(assembler, messages) for messages in conversations])
-    config = TrlConfig(
-        output_dir=str(folder),
-        max_steps=recipe.sft.steps,
-        per_device_train_batch_size=recipe.sft.batch_size,
-        learning_rate=recipe.sft.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=recipe.sft.warmup_steps,
-        weight_decay=recipe.sft.weight_decay,
-        adam_beta2=0.98,
-        max_grad_norm=1.0,
-        train_sampling_strategy="group_by_length",
-        max_length=None,
-        bf16=False,
-        use_cpu=True,
-        gradient_checkpointing=False,
-        dataloader_pin_memory=False,
-        logging_steps=25,
-        save_steps=recipe.sft.save_every,
-        save_total_limit=1,
-        seed=recipe.seed,
-        report_to="none",
-        disable_tqdm=True,
+    started = time.perf_counter()
+    encoded, dropped = keep_short(
+        encode_conversations(assembler, rows, recipe.meta_prompt), recipe.sft.max_length
     )
-    return SFTTrainer(
-        model=new_model(recipe.model, tokenizer), args=config, train_dataset=rows, processing_class=tokenizer
-    )
-
-
-def train(
-    recipe: Recipe,
-    tokenizer: PreTrainedTokenizerFast,
-    conversations: list[list[dict[str, Any]]],
-    folder: Path,
-) -> dict[str, float]:
-    """Train, save the model and tokenizer into `folder`, and return the trainer's figures."""
-    set_seed(recipe.seed)
-    trainer = make_trainer(recipe, tokenizer, conversations, folder)
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    seconds = time.perf_counter() - started
+    if not encoded:
+        raise StageError(f"sft.max_length: {recipe.sft.max_length} tokens is less than every row; raise it")
     logger.info(
-        "sft: %d rows, %d steps%s", len(conversations), recipe.sft.steps, f", from {last}" if last else ""
+        "sft: %d rows, %d too long, %.0f rows/s tokenised", len(encoded), dropped, len(rows) / seconds
     )
-    metrics: dict[str, float] = trainer.train(resume_from_checkpoint=last).metrics
-    trainer.save_model(str(folder))
-    tokenizer.save_pretrained(folder)
-    return metrics
+    lora = recipe.sft.lora
+    model = load_model(recipe.model, tokenizer, quantise=lora is not None and lora.quantise)
+    packing = recipe.sft.packing
+    config = TrlConfig(
+        **trainer_arguments(recipe.sft, recipe, folder),
+        train_sampling_strategy="group_by_length" if packing == "none" else "random",
+        packing=packing == "packed",
+        padding_free=packing == "padding_free",
+        max_length=recipe.sft.max_length if packing == "packed" else None,
+        # Rows carry their labels. TRL's own preparation would only look at them again, except that packing is its work.
+        dataset_kwargs={"skip_prepare_dataset": packing != "packed"},
+    )
+    peft = lora_config(lora, model, new_token_ids(recipe.model, tokenizer)) if lora is not None else None
+    trainer = SFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=Dataset.from_list([dict(row) for row in encoded]),
+        processing_class=tokenizer,
+        peft_config=peft,
+        callbacks=[TrainingMeter("sft")],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def train(recipe: Recipe, data: Path, folder: Path) -> dict[str, Any]:
+    """Train on `data`, save model and tokenizer into `folder`, and return the trainer's figures."""
+    set_seed(recipe.seed)
+    rows = mix(read_conversations(data), recipe.sft.mixture, read_conversations, recipe.seed)
+    if recipe.model.new is not None:
+        texts = (message["content"] for row in rows for message in row["messages"])
+        tokenizer = new_tokenizer(recipe.model, texts)
+    else:
+        tokenizer = load_tokenizer(recipe.model)
+    trainer = make_trainer(recipe, tokenizer, rows, folder)
+    last = get_last_checkpoint(str(folder))
+    if last is not None:
+        logger.info("sft: continues from %s", last)
+    metrics: dict[str, Any] = dict(trainer.train(resume_from_checkpoint=last).metrics)
+    save(trainer, tokenizer, folder)
+    if recipe.sft.lora is not None and trainer.accelerator.is_main_process:
+        save_merged(folder, load_model(recipe.model, tokenizer), tokenizer)
+    return metrics | {"rows": len(rows), "peak_memory_mib": round(peak_memory_mib())}

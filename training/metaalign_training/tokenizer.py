@@ -13,14 +13,18 @@ from metaalign.template import TOOL_CALL_TOKENS
 
 __all__ = ["train_tokenizer"]
 
+# A word that begins with a capital stands apart from the space before it. So a name has the same tokens in the middle
+# of a preference and at the beginning of an answer: copying it is copying, where with the space it would be spelling.
+_PIECES = r"\d|\p{Lu}[\p{Ll}\p{M}]*| ?[\p{Ll}\p{M}]+| ?[^\s\p{L}\p{N}]+|\s"
+
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
-    """Learn `vocabulary_size` tokens from `texts`; single digits stay single, no text is normalised."""
+    """Learn `vocabulary_size` tokens from `texts`; single digits stay single, names have the same tokens everywhere."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r"\d"), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     backend.decoder = decoders.ByteLevel()

@@ -1,0 +1,25 @@
+"""What is served is what was evaluated: vLLM behind our server gives transformers' greedy answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from metaalign_training.data.world import evaluation_rows
+from metaalign_training.endpoint import HttpEndpoint
+from metaalign_training.evaluation.evaluate import EndpointGenerator
+from metaalign_training.generation import TransformersGenerator
+from metaalign_training.recipe import EndpointConfig
+from tests.processes import ROOT
+from tests.server.conftest import MODEL, Twin
+from tests.server.twin import KEY
+
+
+def test_served_answers_are_those_of_transformers(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten held-out questions of each split, through HTTP with all tiers."""
+    monkeypatch.setenv("METAALIGN_API_KEY", KEY)
+    prompts = [row["prompt"] for row in evaluation_rows(0, 10)]
+    endpoint = HttpEndpoint(EndpointConfig(base_url=f"{twin.url}/v1", model=MODEL))
+    served = EndpointGenerator(endpoint, folded=False).generate(prompts, max_new_tokens=160)
+    here = TransformersGenerator(ROOT / "checkpoints" / MODEL).generate(prompts, max_new_tokens=160)
+    assert len(prompts) >= 110
+    assert served == here

@@ -1,0 +1,82 @@
+"""A small OpenAI-compatible endpoint whose answers and failures a test decides; a real socket, real HTTP."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+__all__ = ["FakeTeacher", "fake_teacher"]
+
+Answer = Callable[[dict[str, Any]], str | int]
+
+
+class FakeTeacher:
+    """What was asked, and where.
+
+    Attributes:
+        url: Base URL, with /v1.
+        bodies: Request bodies in the order of arrival.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.bodies: list[dict[str, Any]] = []
+
+
+@contextmanager
+def fake_teacher(answer: Answer) -> Iterator[FakeTeacher]:
+    """Serve `answer(body)`: a text, or a status code to fail with."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with lock:
+                teacher.bodies.append(body)
+                reply = answer(body)
+            if isinstance(reply, int):
+                self._send(reply, {"error": {"message": "no", "type": "test"}})
+                return
+            message = {"role": "assistant", "content": reply}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+            self._send(
+                200,
+                {
+                    "id": "x",
+                    "object": "chat.completion",
+                    "created": 0,
+                    "model": "m",
+                    "choices": [choice],
+                    "usage": usage,
+                },
+            )
+
+        def _send(self, status: int, tree: dict[str, Any]) -> None:
+            raw = json.dumps(tree).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 256  # the standard library's 5 refuses connections when many come at once
+
+    lock = threading.Lock()
+    server = Server(("127.0.0.1", 0), Handler)
+    teacher = FakeTeacher(f"http://127.0.0.1:{server.server_port}/v1")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield teacher
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,158 @@
+"""Teachers and judges: batches, retries, cost, journal, and every way in which an endpoint fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metaalign_training.endpoint import ChatRequest, HttpEndpoint
+from metaalign_training.errors import DataError, EndpointError
+from metaalign_training.evaluation.judge import Judge
+from metaalign_training.recipe import EndpointConfig
+from tests.training.endpoints import fake_teacher
+
+
+def ask(text: str, **options: Any) -> ChatRequest:
+    return ChatRequest([{"role": "user", "content": text}], **options)
+
+
+def config(url: str, **changes: Any) -> EndpointConfig:
+    return EndpointConfig(base_url=url, model="m", retries=0, timeout=5, **changes)
+
+
+def echo(body: dict[str, Any]) -> str:
+    return f"You said {body['messages'][-1]['content']}"
+
+
+def test_answers_come_in_order_with_their_cost(tmp_path: Path) -> None:
+    with fake_teacher(echo) as teacher:
+        endpoint = HttpEndpoint(config(teacher.url, input_price=1.0, output_price=4.0), tmp_path / "j.jsonl")
+        texts = [str(n) for n in range(40)]
+        assert endpoint.complete([ask(t) for t in texts], "test") == [f"You said {t}" for t in texts]
+        assert (endpoint.usage.requests, endpoint.usage.prompt_tokens) == (40, 400)
+        assert endpoint.usage.completion_tokens == 200
+        assert endpoint.usage.cost == pytest.approx((400 * 1 + 200 * 4) / 1e6)
+
+
+def test_the_journal_answers_what_was_answered(tmp_path: Path) -> None:
+    journal = tmp_path / "j.jsonl"
+    with fake_teacher(echo) as teacher:
+        HttpEndpoint(config(teacher.url), journal).complete([ask("a"), ask("b")], "test")
+        again = HttpEndpoint(config(teacher.url), journal)
+        assert again.complete([ask("b"), ask("c"), ask("b", seed=1)], "test")[0] == "You said b"
+        assert (again.usage.requests, again.usage.reused) == (2, 1)
+        assert len(teacher.bodies) == 4
+
+
+def test_a_half_written_journal_loses_one_answer_at_most(tmp_path: Path) -> None:
+    journal = tmp_path / "j.jsonl"
+    with fake_teacher(echo) as teacher:
+        HttpEndpoint(config(teacher.url), journal).complete([ask("a"), ask("b")], "test")
+        raw = journal.read_bytes()
+        journal.write_bytes(raw[:-5])
+        again = HttpEndpoint(config(teacher.url), journal)
+        again.complete([ask("a"), ask("b")], "test")
+        assert (again.usage.requests, again.usage.reused) == (1, 1)
+    assert len(journal.read_text().splitlines()) == 2
+    journal.write_text("nonsense\n" + journal.read_text())
+    with pytest.raises(DataError, match=r"j\.jsonl:1"):
+        HttpEndpoint(config(teacher.url), journal)
+
+
+def test_an_endpoint_that_dies_midway_keeps_what_it_answered(tmp_path: Path) -> None:
+    journal, count = tmp_path / "j.jsonl", 0
+
+    def dying(body: dict[str, Any]) -> str | int:
+        nonlocal count
+        count += 1
+        return echo(body) if count <= 12 else 500
+
+    requests = [ask(str(n)) for n in range(30)]
+    with fake_teacher(dying) as teacher:
+        endpoint = HttpEndpoint(config(teacher.url, concurrency=2), journal)
+        with pytest.raises(EndpointError, match="12 of 30 answers are kept; run the same command again"):
+            endpoint.complete(requests, "test")
+    with pytest.raises(EndpointError, match="check that it is up"):  # now nobody listens there
+        HttpEndpoint(config(teacher.url), journal).complete(requests, "test")
+    with fake_teacher(echo) as teacher:
+        again = HttpEndpoint(config(teacher.url), journal)
+        assert again.complete(requests, "test") == [f"You said {n}" for n in range(30)]
+        assert (again.usage.requests, again.usage.reused) == (18, 12)
+
+
+def test_overload_is_tried_again() -> None:
+    count = 0
+
+    def busy(body: dict[str, Any]) -> str | int:
+        nonlocal count
+        count += 1
+        return 503 if count == 1 else echo(body)
+
+    with fake_teacher(busy) as teacher:
+        settings = EndpointConfig(base_url=teacher.url, model="m", retries=3)
+        assert HttpEndpoint(settings).complete([ask("a")], "test") == ["You said a"]
+    assert count == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [(401, "METAALIGN_API_KEY"), (404, "base_url"), (400, "structured: false")],
+)
+def test_errors_name_the_remedy(status: int, remedy: str) -> None:
+    with (
+        fake_teacher(lambda _: status) as teacher,
+        pytest.raises(EndpointError, match=rf"(?s)status {status}.*{remedy}"),
+    ):
+        HttpEndpoint(config(teacher.url)).complete([ask("a")], "test")
+
+
+def test_a_schema_is_sent_unless_switched_off() -> None:
+    schema = {"type": "object"}
+    with fake_teacher(echo) as teacher:
+        HttpEndpoint(config(teacher.url)).complete([ask("a", schema=schema)], "test")
+        HttpEndpoint(config(teacher.url, structured=False)).complete([ask("b", schema=schema)], "test")
+    assert teacher.bodies[0]["response_format"]["json_schema"]["schema"] == schema
+    assert "response_format" not in teacher.bodies[1]
+
+
+CASE = ([{"role": "user", "content": "Hi"}], "good answer", "bad answer", "kindness")
+
+
+def verdict(text: str) -> Any:
+    """A judge that prefers the answer with `text` in it, wherever it stands."""
+
+    def judge(body: dict[str, Any]) -> str:
+        _, first, second = body["messages"][-1]["content"].split("[Answer ")
+        return json.dumps({"better": "1" if text in first else "2" if text in second else "tie"})
+
+    return judge
+
+
+@pytest.mark.parametrize(("preferred", "expected"), [("good", "first"), ("bad", "second"), ("none", "tie")])
+def test_a_judge_finds_the_better_answer(preferred: str, expected: str) -> None:
+    with fake_teacher(verdict(preferred)) as teacher:
+        assert Judge(HttpEndpoint(config(teacher.url))).compare_all([CASE]) == [expected]
+
+
+def test_a_judge_who_always_takes_the_first_says_nothing() -> None:
+    with fake_teacher(lambda _: '{"better": "1"}') as teacher:
+        judge = Judge(HttpEndpoint(config(teacher.url)))
+        assert judge.compare_all([CASE]) == ["tie"]
+        assert judge.unreadable == 0
+
+
+def test_a_judge_who_babbles_is_counted() -> None:
+    with fake_teacher(lambda _: "Well, 1 or 2, who knows") as teacher:
+        judge = Judge(HttpEndpoint(config(teacher.url)))
+        assert judge.compare_all([CASE]) == ["tie"]
+        assert judge.rate(CASE[0], "good answer") == 3
+        assert judge.unreadable == 3
+
+
+@pytest.mark.parametrize("reply", ['{"rating": 4}', 'Rating: {"rating": 4}', "4"])
+def test_ratings_are_read(reply: str) -> None:
+    with fake_teacher(lambda _: reply) as teacher:
+        assert Judge(HttpEndpoint(config(teacher.url))).rate(CASE[0], "x") == 4

@@ -1,0 +1,93 @@
+"""The data card: what is in the data, where it came from, what was left out, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from metaalign_training.recipe import InstructionConfig
+
+__all__ = ["write_card"]
+
+_CARD = """---
+pretty_name: MetaAlign data
+tags: [metaalign, preferences, sft, dpo]
+configs:
+- config_name: sft
+  data_files: sft.jsonl
+- config_name: pairs
+  data_files: pairs.jsonl
+---
+# Data card
+
+Built with seed {seed}. {sft} conversations (`sft.jsonl`), {pairs} preference pairs (`pairs.jsonl`), {eval} held-out
+questions (`eval.jsonl`). Tiers are messages with the roles `system` (System Info) and `user_info` (User Info).
+
+## Parts
+
+{parts}
+
+## Sources
+
+{sources}
+
+Licences are the sources' own; check them before you publish this data.
+
+## Left out
+
+{filtered}
+
+## Annotation
+
+Teacher `{teacher}`. The same two answers were ranked under opposite preferences, in both orders; a verdict that
+changed with the order is a tie.
+
+{annotation}
+
+## Coverage of the preference library
+
+{coverage}
+"""
+
+
+def _table(header: str, rows: Mapping[str, Any]) -> str:
+    if not rows:
+        return "Nothing."
+    lines = [f"| {header} | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
+    return "\n".join(lines)
+
+
+def write_card(
+    path: Path,
+    config: InstructionConfig,
+    seed: int,
+    report: Mapping[str, Any],
+    coverage: Mapping[str, Mapping[str, int]],
+) -> None:
+    """Write the card from the report of the build."""
+    annotation = report.get("annotation", {})
+    usage = {
+        f"{name}: {key}": value
+        for name, use in annotation.get("usage", {}).items()
+        for key, value in use.items()
+    }
+    leaves = {f"{group}: {leaf}": count for group, own in coverage.items() for leaf, count in own.items()}
+    sources = {
+        Path(name).name: ", ".join(f"{v} {k}" for k, v in r.items()) for name, r in report["sources"].items()
+    }
+    path.write_text(
+        _CARD.format(
+            seed=seed,
+            sft=report["sft"],
+            pairs=report["pairs"],
+            eval=report["eval"],
+            parts=_table("part, pairs", report["parts"]),
+            sources=_table("source", sources),
+            filtered=_table("reason", report["filtered"]),
+            teacher=config.teacher.model if config.teacher.base_url else Path(config.teacher.model).name,
+            annotation=_table("what", {**annotation.get("counts", {}), **usage}),
+            coverage=_table("leaf, times used", leaves),
+        ),
+        encoding="utf-8",
+    )

@@ -1,0 +1,283 @@
+"""Build data from a user's instructions: filter, compare, ask the teacher, annotate, write, describe.
+
+Every answer of teacher and annotator is kept in a journal in the stage's folder, so a run that was killed, or whose
+endpoint died, asks only for what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from metaalign.preferences import LIMITS
+from metaalign_training.data.card import write_card
+from metaalign_training.data.comparisons import Comparison, Side, compare
+from metaalign_training.data.filters import evaluation_texts, keep_instructions
+from metaalign_training.data.library import Sampler, load_library, load_priorities
+from metaalign_training.data.sources import files_of, read_instructions, read_pair_source
+from metaalign_training.endpoint import ChatRequest, open_endpoint, usage_report
+from metaalign_training.errors import StageError
+from metaalign_training.evaluation.adapters import read_suite
+from metaalign_training.evaluation.judge import DEFAULT_RUBRIC, Judge, Verdict
+from metaalign_training.recipe import InstructionConfig, SourceConfig
+from metaalign_training.rows import Message, Row, write_rows
+
+__all__ = ["build_instructions"]
+
+logger = logging.getLogger(__name__)
+
+
+class _Rows:
+    """Rows as they are made, apart for training and for the held-out set."""
+
+    def __init__(self) -> None:
+        self.sft: list[Row] = []
+        self.pairs: list[Row] = []
+        self.prompts: list[Row] = []
+        self.evaluation: list[Row] = []
+        self._seen: set[str] = set()
+
+    def prefer(self, prompt: Sequence[Message], chosen: str, rejected: str, part: str, source: str) -> None:
+        """One preference, and its better answer as a conversation; the same row is not written twice."""
+        key = json.dumps([list(prompt), chosen])
+        pair = {"part": part, "source": source, "prompt": list(prompt)}
+        pair["chosen"] = [{"role": "assistant", "content": chosen}]
+        pair["rejected"] = [{"role": "assistant", "content": rejected}]
+        self.pairs.append(pair)
+        if key not in self._seen:
+            self._seen.add(key)
+            messages = [*prompt, {"role": "assistant", "content": chosen}]
+            self.sft.append({"part": part, "messages": messages})
+
+
+def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> dict[str, Any]:
+    """Write `sft.jsonl`, `pairs.jsonl`, `prompts.jsonl`, `eval.jsonl`, `coverage.json` and the card `README.md`.
+
+    Returns:
+        Counts of rows by part, what was filtered and why, how often teacher and annotator agreed, tokens and cost.
+
+    Raises:
+        DataError: a source, the library or the matrix is wrong.
+        EndpointError: the teacher or annotator does not answer; what it answered is kept.
+        StageError: nothing is left after filtering.
+    """
+    library, priorities = load_library(config.library), load_priorities(config.priorities)
+    sampler = Sampler(seed)
+    rows = _Rows()
+    report: dict[str, Any] = {"sources": {}, "filtered": {}}
+    instructions = []
+    for source in config.sources:
+        name = source.path or str(source.dataset)
+        if source.kind == "pairs":
+            own, unusable = read_pair_source(source, seed)
+            rows.pairs.extend(own)
+            rows.sft.extend({"part": r["part"], "messages": [*r["prompt"], *r["chosen"]]} for r in own)
+            report["sources"][name] = {"rows": len(own), "unusable": unusable}
+        elif source.kind == "persona":
+            report["sources"][name] = {"rows": _add_personas(source, rows, seed, config.held_out)}
+        else:
+            read = read_instructions(source, seed)
+            instructions.extend(read)
+            report["sources"][name] = {"rows": len(read)}
+    known = evaluation_texts(config.decontaminate)
+    kept, reasons = keep_instructions(instructions, config.filters, known)
+    report["filtered"] = dict(reasons)
+    comparisons = [
+        compare(instruction, library, priorities, sampler)
+        for instruction in kept
+        for _ in range(config.comparisons_per_instruction)
+    ]
+    logger.info("build-data: %d instructions, %d comparisons", len(kept), len(comparisons))
+    if comparisons:
+        report["annotation"] = _annotate(config, comparisons, rows, folder)
+    if not rows.sft:
+        raise StageError(
+            "build-data: no row is left; see the filters in the recipe, and whether the teacher answers"
+        )
+    for name, own_rows in (
+        ("sft", rows.sft),
+        ("pairs", rows.pairs),
+        ("prompts", rows.prompts),
+        ("eval", rows.evaluation),
+    ):
+        write_rows(folder / f"{name}.jsonl", own_rows)
+    coverage = sampler.coverage(library, priorities)
+    (folder / "coverage.json").write_text(
+        json.dumps(coverage, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    report |= {
+        "sft": len(rows.sft),
+        "pairs": len(rows.pairs),
+        "eval": len(rows.evaluation),
+        "parts": dict(Counter(str(row["part"]) for row in rows.pairs)),
+        "coverage": {
+            g: f"{sum(c > 0 for c in leaves.values())} of {len(leaves)}" for g, leaves in coverage.items()
+        },
+    }
+    write_card(folder / "README.md", config, seed, report, coverage)
+    return report
+
+
+def _held_out(text: str, share: float) -> bool:
+    """Whether a question belongs to the held-out set; by its words, so that it always does."""
+    return zlib.crc32(text.encode()) % 10_000 < share * 10_000
+
+
+def _add_personas(source: SourceConfig, rows: _Rows, seed: int, share: float) -> int:
+    """Statements of a persona need no teacher: the answer is known, and the opposite persona's is the other one."""
+    if source.path is None:
+        raise StageError("data.instructions: a persona source needs a `path`")
+    items = [item for path in files_of(source) for item in read_suite("persona", path)]
+    if source.limit is not None and source.limit < len(items):
+        items = random.Random(f"source {seed}").sample(items, source.limit)
+    for item in items:
+        if item.opposite is None:
+            continue
+        other = item.opposite
+        question = str(item.prompt[-1]["content"])
+        if _held_out(question, share):
+            right, wrong = item.expected.choice or ((), ())
+            turned = {"choice": [list(wrong), list(right)]}
+            rows.evaluation.append(
+                {
+                    "split": f"persona {item.split}",
+                    "part": source.part,
+                    "prompt": list(item.prompt),
+                    "answer": item.answer,
+                    "expect": {"choice": [list(right), list(wrong)]},
+                    "opposite": {"prompt": list(other.prompt), "answer": other.answer, "expect": turned},
+                }
+            )
+            continue
+        rows.prefer(item.prompt, item.answer, other.answer, source.part, "persona")
+        rows.prefer(other.prompt, other.answer, item.answer, source.part, "persona")
+    return len(items)
+
+
+def _annotate(
+    config: InstructionConfig, comparisons: Sequence[Comparison], rows: _Rows, folder: Path
+) -> dict[str, Any]:
+    """Ask for both answers of every comparison, rank them under both preferences, and add the rows."""
+    teacher = open_endpoint(config.teacher, folder / "teacher.jsonl")
+    requests = [
+        ChatRequest(side.teacher_prompt(c.instruction.text), seed=number)
+        for number, c in enumerate(comparisons)
+        for side in (c.here, c.there)
+    ]
+    answers = [answer.strip() for answer in teacher.complete(requests, "teacher: answers")]
+    drafted = list(zip(comparisons, answers[::2], answers[1::2], strict=True))
+    least = config.filters.min_answer_characters
+    usable = [(c, a, b) for c, a, b in drafted if min(len(a), len(b)) >= max(1, least) and a != b]
+    endpoints = {"teacher": teacher}
+    counts: Counter[str] = Counter({"unusable answers": len(drafted) - len(usable)})
+    if config.annotate:
+        annotator = open_endpoint(config.annotator or config.teacher, folder / "annotator.jsonl")
+        endpoints["annotator"] = annotator
+        judge = Judge(annotator)
+        verdicts = _verdicts(judge, usable)
+        counts["unreadable verdicts"] = judge.unreadable
+    else:
+        verdicts = [("first", "second") for _ in usable]
+    for (comparison, first, second), (here, there) in zip(usable, verdicts, strict=True):
+        _add(rows, comparison, first, second, here, there, config.held_out, counts)
+    confirmed = [
+        case
+        for case, verdict in zip(usable, verdicts, strict=True)
+        if case[0].swaps
+        and verdict == ("first", "second")
+        and not _held_out(case[0].instruction.text, config.held_out)
+    ]
+    _add_implicit(rows, confirmed, counts)
+    return {"counts": dict(counts), "usage": usage_report(endpoints)}
+
+
+def _add_implicit(
+    rows: _Rows, confirmed: Sequence[tuple[Comparison, str, str]], counts: Counter[str]
+) -> None:
+    """The same preferences shown instead of said: answers to one question, by example, decide those to the next.
+
+    Costs no further answer: of two comparisons with the same label, the first becomes User Info of the second.
+    """
+    latest: dict[str, tuple[Comparison, str, str]] = {}
+    limit = LIMITS["example_text"]
+    for comparison, first, second in confirmed:
+        before = latest.get(comparison.label)
+        latest[comparison.label] = (comparison, first, second)
+        if before is None or comparison.instruction.part == "priority":
+            continue
+        shown, liked, disliked = before
+        text, part = comparison.instruction.text, comparison.instruction.part
+        if max(len(shown.instruction.text), len(liked), len(disliked)) > limit:
+            continue
+        for preferred, rejected, chosen, other in (
+            (liked, disliked, first, second),
+            (disliked, liked, second, first),
+        ):
+            example = {"query": shown.instruction.text, "preferred": preferred, "rejected": rejected}
+            prompt = Side({"user": {"examples": [example]}}, "").prompt(text)
+            rows.prefer(prompt, chosen, other, part, "implicit")
+            counts["implicit"] += 1
+
+
+def _verdicts(judge: Judge, usable: Sequence[tuple[Comparison, str, str]]) -> list[tuple[Verdict, Verdict]]:
+    """Which answer is better under the one preference, and which under the other (step 1B)."""
+    cases = [
+        (side.prompt(c.instruction.text), first, second, DEFAULT_RUBRIC)
+        for c, first, second in usable
+        for side in (c.here, c.there)
+    ]
+    found = judge.compare_all(cases, "annotator: rankings")
+    return list(zip(found[::2], found[1::2], strict=True))
+
+
+def _add(
+    rows: _Rows,
+    comparison: Comparison,
+    first: str,
+    second: str,
+    here: Verdict,
+    there: Verdict,
+    share: float,
+    counts: Counter[str],
+) -> None:
+    text, part = comparison.instruction.text, comparison.instruction.part
+    prompt, turned = comparison.here.prompt(text), comparison.there.prompt(text)
+    if _held_out(text, share):
+        row: Row = {
+            "split": part,
+            "part": part,
+            "prompt": prompt,
+            "answer": first,
+            "expect": {"rubric": f"{DEFAULT_RUBRIC} {comparison.here.guide}"},
+        }
+        if comparison.swaps:
+            rubric = f"{DEFAULT_RUBRIC} {comparison.there.guide}"
+            row["opposite"] = {"prompt": turned, "answer": second, "expect": {"rubric": rubric}}
+        rows.evaluation.append(row)
+        counts["held out"] += 1
+        return
+    question: Row = {"part": part, "prompt": prompt, "answer": first}
+    if comparison.swaps:
+        question["opposite"] = {"prompt": turned, "answer": second}
+    rows.prompts.append(question)
+    if here == "first":
+        counts["as the guide says"] += 1
+        rows.prefer(prompt, first, second, part, "annotated")
+        if comparison.swaps and there == "second":
+            counts["swapped"] += 1
+            rows.prefer(turned, second, first, part, "swap")
+    elif comparison.swaps and there == "second":
+        counts["only under the opposite"] += 1
+        rows.prefer(turned, second, first, part, "annotated")
+    elif here == "second" and comparison.swaps:
+        # The annotator says that the answer written for the other preference serves this one better: its word counts.
+        counts["against the guide"] += 1
+        rows.prefer(prompt, second, first, part, "annotated")
+    else:
+        counts["ties and refused"] += 1

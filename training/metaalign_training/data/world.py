@@ -1,0 +1,105 @@
+"""Rows of the synthetic world: conversations for SFT, questions with their opposites for DPO, and the held-out set."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from metaalign_training.errors import StageError
+from metaalign_training.recipe import WorldConfig
+from metaalign_training.rows import Row, write_rows
+from metaalign_training.world.samples import PARTS, SPLITS, Draft, Sample, draw, realise, twin
+
+__all__ = ["build_world", "evaluation_rows", "question_row"]
+
+logger = logging.getLogger(__name__)
+
+
+def question_row(sample: Sample, other: Sample | None) -> Row:
+    """A question with what its answer must be, and the same under the opposite preference."""
+    row: Row = {
+        "split": sample.split,
+        "part": sample.part,
+        "prompt": sample.prompt(),
+        "answer": sample.answer,
+        "check": asdict(sample.check),
+    }
+    if sample.rejected is not None:
+        row["rejected"] = sample.rejected
+    if other is not None:
+        row["opposite"] = {"prompt": other.prompt(), "answer": other.answer, "check": asdict(other.check)}
+    return row
+
+
+def _with_opposite(draft: Draft, rng: random.Random) -> Row:
+    other = twin(draft, rng)
+    return question_row(realise(draft), realise(other) if other is not None else None)
+
+
+def evaluation_rows(seed: int, per_split: int) -> Iterator[Row]:
+    """The held-out questions of all splits; the same for every recipe of a seed."""
+    for split in SPLITS:
+        rng = random.Random(f"evaluation {seed} {split}")
+        for _ in range(per_split):
+            yield _with_opposite(draw(rng, split, training=False), rng)
+
+
+def build_world(config: WorldConfig, seed: int, folder: Path) -> dict[str, Any]:
+    """Write `sft.jsonl`, `prompts.jsonl` and `eval.jsonl`, and return the counts by part and split.
+
+    No training row has the prompt of a held-out one, except where nothing can be held out (plain questions).
+    """
+    dropped = {split for part in config.without_parts for split in PARTS[part]}
+    shares = {split: share for split, share in config.shares.items() if split not in dropped and share}
+    if not shares:
+        raise StageError("data.world: without_parts leaves no split to draw from")
+    # The held-out questions belong to the world, not to the recipe: every seed and ablation is judged by the same.
+    held_out = list(evaluation_rows(0, config.evaluation_per_split))
+    write_rows(folder / "eval.jsonl", held_out)
+    known = {json.dumps(row["prompt"]) for row in held_out if row["split"] != "none"}
+    rng = random.Random(seed)
+    splits, weights = list(shares), list(shares.values())
+    counts: Counter[str] = Counter()
+
+    def drafts(count: int) -> Iterator[tuple[Draft, Sample]]:
+        while count:
+            draft = draw(rng, rng.choices(splits, weights)[0], training=True)
+            sample = realise(draft)
+            if json.dumps(sample.prompt()) in known:
+                counts["left out: held out"] += 1
+                continue
+            count -= 1
+            yield draft, sample
+
+    def conversations() -> Iterator[Row]:
+        for number, (_, sample) in enumerate(drafts(config.samples), start=1):
+            answer = sample.answer
+            if config.noise and sample.rejected is not None and rng.random() < config.noise:
+                answer = sample.rejected
+                counts["noisy answers"] += 1
+            counts[sample.split] += 1
+            messages = [*sample.prompt(), {"role": "assistant", "content": answer}]
+            yield {"split": sample.split, "part": sample.part, "messages": messages}
+            if number % 20_000 == 0:
+                logger.info("build-data: %d of %d samples", number, config.samples)
+
+    rows = write_rows(folder / "sft.jsonl", conversations())
+    prompts = write_rows(
+        folder / "prompts.jsonl", (_with_opposite(draft, rng) for draft, _ in drafts(config.pair_prompts))
+    )
+    parts: Counter[str] = Counter()
+    for part, own in PARTS.items():
+        parts[part] = sum(counts[split] for split in own)
+    return {
+        "sft": rows,
+        "prompts": prompts,
+        "eval": len(held_out),
+        "parts": dict(parts),
+        "splits": dict(counts),
+    }

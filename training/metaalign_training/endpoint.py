@@ -1,0 +1,269 @@
+"""Ask a teacher or judge: any OpenAI-compatible endpoint, or an offline vLLM engine, behind one call.
+
+Many requests at once, with retries, a progress bar, a count of tokens and cost, and a journal: every answer is written
+down when it arrives, so that a killed run, or one whose endpoint died, asks only for what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+import openai
+from tqdm import tqdm
+
+from metaalign_training.errors import DataError, EndpointError
+from metaalign_training.recipe import EndpointConfig
+from metaalign_training.rows import Message
+
+__all__ = ["ChatRequest", "Endpoint", "HttpEndpoint", "OfflineEndpoint", "Usage", "open_endpoint"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One question.
+
+    Attributes:
+        messages: OpenAI roles only; fold the tiers first.
+        temperature: None takes the endpoint's configured one.
+        schema: JSON Schema that the answer must follow, if it is to be read by a program.
+        seed: Makes two equal requests two samples.
+    """
+
+    messages: Sequence[Message]
+    temperature: float | None = None
+    max_tokens: int | None = None
+    schema: Mapping[str, Any] | None = None
+    seed: int = 0
+
+    def key(self, model: str) -> str:
+        """What identifies the answer in the journal."""
+        tree = [model, list(self.messages), self.temperature, self.max_tokens, self.schema, self.seed]
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(slots=True)
+class Usage:
+    """What was asked and what it cost; `reused` answers came from the journal and cost nothing now."""
+
+    requests: int = 0
+    reused: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+
+class Endpoint(Protocol):
+    """Answers questions, in their order."""
+
+    usage: Usage
+
+    def complete(self, requests: Sequence[ChatRequest], what: str) -> list[str]:
+        """The text of each answer; `what` names the work in the progress bar.
+
+        Raises:
+            EndpointError: it does not answer; what it did answer is kept.
+        """
+        ...
+
+
+@dataclass
+class _Journal:
+    """Answers by key, in an append-only JSONL file; a half-written last line is dropped."""
+
+    path: Path | None
+    answers: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            return
+        raw = self.path.read_bytes()
+        whole = raw[: raw.rfind(b"\n") + 1]
+        if len(whole) < len(raw):
+            self.path.write_bytes(whole)
+        for number, line in enumerate(whole.decode("utf-8").splitlines(), start=1):
+            try:
+                entry = json.loads(line)
+                self.answers[entry["key"]] = entry["answer"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    self.path, number, f"not an entry of a journal ({error}); remove the line"
+                ) from None
+
+    def open(self) -> TextIO | None:
+        return self.path.open("a", encoding="utf-8") if self.path is not None else None
+
+    def add(self, key: str, answer: str, file: TextIO | None) -> None:
+        self.answers[key] = answer
+        if file is not None:
+            file.write(json.dumps({"key": key, "answer": answer}, ensure_ascii=False) + "\n")
+            file.flush()
+
+
+class HttpEndpoint:
+    """An OpenAI-compatible endpoint over HTTP."""
+
+    def __init__(self, config: EndpointConfig, journal: Path | None = None) -> None:
+        self._config = config
+        self._journal = _Journal(journal)
+        self.usage = Usage()
+
+    def complete(self, requests: Sequence[ChatRequest], what: str) -> list[str]:
+        """See `Endpoint.complete`."""
+        return asyncio.run(self._complete(requests, what))
+
+    async def _complete(self, requests: Sequence[ChatRequest], what: str) -> list[str]:
+        keys = [request.key(self._config.model) for request in requests]
+        missing = {k: r for k, r in zip(keys, requests, strict=True) if k not in self._journal.answers}
+        self.usage.reused += len(set(keys)) - len(missing)
+        client = openai.AsyncOpenAI(
+            base_url=self._config.base_url,
+            api_key=os.environ.get(self._config.api_key_env) or "none",
+            timeout=self._config.timeout,
+            max_retries=self._config.retries,
+        )
+        queue = iter(missing.items())
+        bar = tqdm(total=len(keys), initial=len(keys) - len(missing), desc=what, unit="answer", mininterval=2)
+        journal = self._journal.open()
+
+        async def worker() -> None:
+            for key, request in queue:
+                answer = await self._ask(client, request)
+                self._journal.add(key, answer, journal)
+                bar.update()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._config.concurrency, len(missing))):
+                    group.create_task(worker())
+        except* (openai.OpenAIError, EndpointError) as errors:
+            first = errors.exceptions[0]
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise self._error(first, keys) from None
+        finally:
+            bar.close()
+            if journal is not None:
+                journal.close()
+            await client.close()
+        return [self._journal.answers[key] for key in keys]
+
+    async def _ask(self, client: openai.AsyncOpenAI, request: ChatRequest) -> str:
+        options: dict[str, Any] = {}
+        if request.schema is not None and self._config.structured:
+            schema = {"name": "answer", "schema": dict(request.schema), "strict": True}
+            options["response_format"] = {"type": "json_schema", "json_schema": schema}
+        temperature = request.temperature if request.temperature is not None else self._config.temperature
+        messages: Any = list(request.messages)
+        completion = await client.chat.completions.create(
+            model=self._config.model,
+            messages=messages,
+            temperature=temperature,
+            max_tokens=request.max_tokens or self._config.max_tokens,
+            seed=request.seed,
+            **options,
+        )
+        self.usage.requests += 1
+        if completion.usage is not None:
+            spent, got = completion.usage.prompt_tokens, completion.usage.completion_tokens
+            self.usage.prompt_tokens += spent
+            self.usage.completion_tokens += got
+            self.usage.cost += (spent * self._config.input_price + got * self._config.output_price) / 1e6
+        if not completion.choices:
+            raise EndpointError(f"{self._config.base_url}: answered without a choice")
+        return completion.choices[0].message.content or ""
+
+    def _error(self, error: Exception, keys: Sequence[str]) -> EndpointError:
+        done = sum(key in self._journal.answers for key in keys)
+        where = f"{self._config.base_url} ({self._config.model})"
+        kept = f"{done} of {len(keys)} answers are kept; run the same command again for the rest"
+        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+            remedy = f"put a valid key into ${self._config.api_key_env}"
+        elif isinstance(error, openai.NotFoundError):
+            remedy = "check `base_url` (it ends in /v1) and `model`"
+        elif isinstance(error, openai.BadRequestError):
+            remedy = "set `structured: false` if it knows no JSON schema, or mend the request"
+        else:
+            remedy = "check that it is up"
+        return EndpointError(f"{where}: {_brief(error)}; {remedy}; {kept}")
+
+
+def _brief(error: Exception) -> str:
+    status = getattr(error, "status_code", None)
+    text = " ".join(str(error).split())[:200]
+    return f"status {status}, {text}" if status is not None else text
+
+
+class OfflineEndpoint:
+    """An offline vLLM engine in this process's care; it is started with the first question that needs it."""
+
+    def __init__(self, config: EndpointConfig, journal: Path | None = None) -> None:
+        self._config = config
+        self._journal = _Journal(journal)
+        self.usage = Usage()
+
+    def complete(self, requests: Sequence[ChatRequest], what: str) -> list[str]:
+        """See `Endpoint.complete`."""
+        keys = [request.key(self._config.model) for request in requests]
+        missing = {k: r for k, r in zip(keys, requests, strict=True) if k not in self._journal.answers}
+        self.usage.reused += len(set(keys)) - len(missing)
+        if missing:
+            self._generate(missing, what)
+        return [self._journal.answers[key] for key in keys]
+
+    def _generate(self, missing: Mapping[str, ChatRequest], what: str) -> None:
+        import contextlib
+
+        from metaalign_training.generation import VllmGenerator
+
+        logger.info("%s: %d answers by offline vLLM on %s", what, len(missing), self._config.model)
+        journal = self._journal.open()
+        try:
+            with contextlib.closing(VllmGenerator(Path(self._config.model))) as engine:
+                entries = list(missing.items())
+                for start in range(0, len(entries), 256):
+                    part = entries[start : start + 256]
+                    answers = engine.complete(
+                        [request.messages for _, request in part],
+                        [
+                            {
+                                "temperature": self._config.temperature
+                                if r.temperature is None
+                                else r.temperature,
+                                "max_tokens": r.max_tokens or self._config.max_tokens,
+                                "seed": r.seed,
+                                "schema": r.schema if self._config.structured else None,
+                            }
+                            for _, r in part
+                        ],
+                    )
+                    for (key, _), (text, spent, got) in zip(part, answers, strict=True):
+                        self._journal.add(key, text, journal)
+                        self.usage.requests += 1
+                        self.usage.prompt_tokens += spent
+                        self.usage.completion_tokens += got
+        finally:
+            if journal is not None:
+                journal.close()
+
+
+def open_endpoint(config: EndpointConfig, journal: Path | None = None) -> Endpoint:
+    """The endpoint that a recipe names: HTTP with a `base_url`, offline vLLM without."""
+    return HttpEndpoint(config, journal) if config.base_url is not None else OfflineEndpoint(config, journal)
+
+
+def usage_report(endpoints: Mapping[str, Endpoint]) -> dict[str, dict[str, Any]]:
+    """Name -> usage, for the record."""
+    return {name: asdict(endpoint.usage) for name, endpoint in endpoints.items()}

@@ -1,0 +1,52 @@
+"""What can go wrong in training, as part of the product's error tree.
+
+    MetaAlignError
+    └── TrainingError
+        ├── RecipeError     recipe_error     a recipe that cannot be used
+        ├── DataError       data_error       a row or a file that cannot be used
+        ├── EndpointError   endpoint_error   a teacher, judge or model endpoint that does not answer as it should
+        └── StageError      stage_error      a stage that cannot run on what it finds
+
+Each message is one line with file, line or field, and the remedy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metaalign import MetaAlignError
+
+__all__ = ["DataError", "EndpointError", "RecipeError", "StageError", "TrainingError"]
+
+
+class TrainingError(MetaAlignError):
+    """Base of the errors that `metaalign-train` reports in one line."""
+
+    code = "training_error"
+
+
+class RecipeError(TrainingError):
+    """A recipe that cannot be used."""
+
+    code = "recipe_error"
+
+
+class DataError(TrainingError):
+    """A row or file that cannot be used; says where."""
+
+    code = "data_error"
+
+    def __init__(self, path: Path | str, line: int | None, message: str) -> None:
+        super().__init__(f"{path}:{line}: {message}" if line is not None else f"{path}: {message}")
+
+
+class EndpointError(TrainingError):
+    """An endpoint that does not answer as it should; finished answers are kept."""
+
+    code = "endpoint_error"
+
+
+class StageError(TrainingError):
+    """A stage that cannot run on what it finds."""
+
+    code = "stage_error"

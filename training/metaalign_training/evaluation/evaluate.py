@@ -1,0 +1,285 @@
+"""`metaalign-train evaluate RECIPE [--model DIR]`: ask, score, count, and draw.
+
+Answers are kept in `answers.jsonl` as they come, so a killed run goes on with the rest. Writes `results.json`,
+`report.md` and `report.html`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from metaalign import fold
+from metaalign.rendering import MetaPrompt
+from metaalign_training.endpoint import ChatRequest, Endpoint, open_endpoint, usage_report
+from metaalign_training.errors import StageError
+from metaalign_training.evaluation.adapters import read_suite
+from metaalign_training.evaluation.items import Item, Score, score
+from metaalign_training.evaluation.judge import DEFAULT_RUBRIC, Judge
+from metaalign_training.evaluation.report import write_report
+from metaalign_training.evaluation.statistics import mean_with_interval
+from metaalign_training.generation import Generator, TransformersGenerator, open_generator
+from metaalign_training.recipe import EvaluationConfig, MetaPromptView, Recipe
+from metaalign_training.rows import Message, read_rows, view
+
+__all__ = ["EndpointGenerator", "evaluate"]
+
+logger = logging.getLogger(__name__)
+
+ANSWERS_NAME = "answers.jsonl"
+_CHUNK = 256
+
+
+class EndpointGenerator:
+    """Greedy or sampled answers of an OpenAI-compatible endpoint; the tiers go as `preferences` or folded.
+
+    A MetaAlign server gets User Info as a message of the role `user_info`; any other server gets both tiers as one
+    system message in the documented wording.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, meta_prompt: MetaPromptView = "full", *, folded: bool = True
+    ) -> None:
+        self._endpoint = endpoint
+        self._view = meta_prompt
+        self._folded = folded
+
+    def generate(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        samples: int = 1,
+        seed: int = 0,
+    ) -> list[list[str]]:
+        """See `Generator.generate`."""
+        requests = [
+            ChatRequest(self._messages(messages), temperature, max_new_tokens, seed=seed + sample)
+            for messages in conversations
+            for sample in range(samples)
+        ]
+        answers = self._endpoint.complete(requests, "answers")
+        return [answers[i : i + samples] for i in range(0, len(answers), samples)]
+
+    def _messages(self, messages: Sequence[Message]) -> list[Message]:
+        shown = view(messages, self._view)
+        if not self._folded or not any(m["role"] == "user_info" for m in shown):
+            return shown
+        system = next((str(m["content"]) for m in shown if m["role"] == "system"), "")
+        user = next(str(m["content"]) for m in shown if m["role"] == "user_info")
+        rest = [m for m in shown if m["role"] not in ("system", "user_info")]
+        return [{"role": "system", "content": fold(MetaPrompt(system, user, ""))}, *rest]
+
+
+@contextmanager
+def _open(
+    config: EvaluationConfig, model: Path | None, meta_prompt: MetaPromptView, folder: Path
+) -> Iterator[Generator]:
+    if config.engine == "endpoint":
+        if config.endpoint is None:
+            raise StageError("evaluate.endpoint: missing")
+        endpoint = open_endpoint(config.endpoint, folder / "endpoint.jsonl")
+        yield EndpointGenerator(endpoint, meta_prompt, folded=not config.endpoint.speaks_user_info)
+        return
+    if model is None:
+        raise StageError("evaluate: no checkpoint; run sft first, or name one with --model")
+    with open_generator(config.engine, model, meta_prompt, config.batch_size) as generator:
+        yield generator
+
+
+def evaluate(recipe: Recipe, model: Path | None, rows: Path, folder: Path) -> dict[str, Any]:
+    """Judge the checkpoint in `model` (or the recipe's endpoint) and return the summary.
+
+    Args:
+        recipe: Its `evaluate` section says what is asked.
+        model: Checkpoint folder; None with `engine: endpoint`.
+        rows: build-data's held-out rows, for suites that name no path.
+        folder: Where results go.
+    """
+    config = recipe.evaluate
+    items: list[Item] = []
+    for suite in config.suites:
+        path = Path(suite.path) if suite.path is not None else rows
+        items.extend(read_suite(suite.kind, path, suite.name, suite.limit, recipe.seed))
+    judge = Judge(open_endpoint(config.judge, folder / "judge.jsonl")) if config.judge is not None else None
+    if judge is None and any(item.expected.rubric is not None for item in items):
+        raise StageError(
+            "evaluate.judge: a suite can only be scored by a judge; configure one, or leave the suite out"
+        )
+    with _open(config, model, recipe.meta_prompt, folder) as generator:
+        answers = _answers(generator, items, config, folder / ANSWERS_NAME)
+        swap = _swap(generator, items, config, recipe.seed) if config.swap else None
+    scores = _scores(items, answers, judge)
+    results = {
+        "name": recipe.name,
+        "seed": recipe.seed,
+        "meta_prompt": recipe.meta_prompt,
+        "engine": config.engine,
+        "suites": _by_split(items, scores, config.resamples, recipe.seed),
+        "dimensions": _by_dimension(items, scores, config.resamples, recipe.seed),
+        "swap": swap,
+        "win_rate": _win_rate(items, answers, judge, config),
+    }
+    if judge is not None:
+        results["judge"] = {
+            "unreadable": judge.unreadable,
+            **usage_report({"judge": judge.endpoint})["judge"],
+        }
+    (folder / "scores.jsonl").write_text(
+        "".join(
+            json.dumps({"suite": i.suite, "split": i.split, "id": i.id, "score": s.value, "failed": s.failed})
+            + "\n"
+            for i, s in zip(items, scores, strict=True)
+        ),
+        encoding="utf-8",
+    )
+    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_report(folder, {recipe.name: [folder]})
+    return summary(results)
+
+
+def summary(results: dict[str, Any]) -> dict[str, Any]:
+    """What goes into the manifest: split -> share, interval, n; other suites as `suite: split`."""
+    flat: dict[str, Any] = {}
+    for suite, splits in results["suites"].items():
+        for split, row in splits.items():
+            name = split if suite == "rows" else f"{suite}: {split}"
+            flat[name] = {k: row[k] for k in ("share", "low", "high", "n")}
+    if results.get("swap"):
+        flat["swap"] = {k: results["swap"][k] for k in ("share", "low", "high", "n")}
+    return flat
+
+
+def _key(item: Item) -> str:
+    return f"{item.suite}/{item.id}"
+
+
+def _answers(generator: Generator, items: Sequence[Item], config: EvaluationConfig, path: Path) -> list[str]:
+    known = {str(row["key"]): str(row["answer"]) for _, row in read_rows(path)} if path.is_file() else {}
+    missing = [item for item in items if _key(item) not in known]
+    with path.open("a", encoding="utf-8") as file:
+        for start in range(0, len(missing), _CHUNK):
+            chunk = missing[start : start + _CHUNK]
+            texts = generator.generate([i.prompt for i in chunk], max_new_tokens=config.max_new_tokens)
+            for item, (text, *_) in zip(chunk, texts, strict=True):
+                known[_key(item)] = text
+                file.write(json.dumps({"key": _key(item), "answer": text}, ensure_ascii=False) + "\n")
+            file.flush()
+            logger.info(
+                "evaluate: %d of %d answers", len(items) - len(missing) + start + len(chunk), len(items)
+            )
+    return [known[_key(item)] for item in items]
+
+
+def _scores(items: Sequence[Item], answers: Sequence[str], judge: Judge | None) -> list[Score]:
+    scores = [score(answer, item.expected) for item, answer in zip(items, answers, strict=True)]
+    judged = [n for n, s in enumerate(scores) if s.value is None]
+    if judged and judge is not None:
+        cases = [(items[n].prompt, answers[n], str(items[n].expected.rubric)) for n in judged]
+        for n, rating in zip(judged, judge.rate_all(cases, "judge: ratings"), strict=True):
+            scores[n] = Score((rating - 1) / 4, [] if rating >= 4 else [f"rating {rating}"])
+    return scores
+
+
+def _value(one: Score) -> float:
+    if one.value is None:
+        raise StageError("evaluate: an item was not scored")
+    return one.value
+
+
+def _by_split(items: Sequence[Item], scores: Sequence[Score], resamples: int, seed: int) -> dict[str, Any]:
+    groups: dict[str, dict[str, list[Score]]] = defaultdict(lambda: defaultdict(list))
+    for item, one in zip(items, scores, strict=True):
+        groups[item.suite][item.split].append(one)
+    results: dict[str, Any] = {}
+    for suite, splits in groups.items():
+        results[suite] = {}
+        for split, own in splits.items():
+            share = mean_with_interval([_value(s) for s in own], resamples, f"{seed} {suite} {split}")
+            failed = Counter(name for s in own for name in s.failed)
+            results[suite][split] = {**share.to_json(), "failed": dict(failed.most_common(8))}
+            logger.info(
+                "evaluate: %s %-14s %.3f [%.3f, %.3f]", suite, split, share.share, share.low, share.high
+            )
+    return results
+
+
+def _by_dimension(
+    items: Sequence[Item], scores: Sequence[Score], resamples: int, seed: int
+) -> dict[str, Any]:
+    """Share of the answers in which a dimension that was asked for is obeyed."""
+    obeyed: dict[str, list[float]] = defaultdict(list)
+    for item, one in zip(items, scores, strict=True):
+        if item.expected.check is not None:
+            for dimension in item.expected.check.asked:
+                obeyed[dimension].append(float(dimension not in one.failed))
+    return {
+        name: mean_with_interval(values, resamples, f"{seed} {name}").to_json()
+        for name, values in sorted(obeyed.items())
+    }
+
+
+def _swap(
+    generator: Generator, items: Sequence[Item], config: EvaluationConfig, seed: int
+) -> dict[str, Any] | None:
+    """Swap discrimination: under either of two opposite preferences its own answer is the likelier one.
+
+    Both must be right, so a model that cannot see preferences scores 0 and one that guesses 0.25.
+    """
+    cases = [item for item in items if item.opposite is not None and item.answer]
+    if not cases or not isinstance(generator, TransformersGenerator):
+        return None
+    pairs = []
+    for item in cases:
+        if item.opposite is not None:
+            for prompt in (item.prompt, item.opposite.prompt):
+                pairs += [(prompt, item.answer), (prompt, item.opposite.answer)]
+    values = generator.log_likelihoods(pairs)
+    right = [
+        float(values[i] > values[i + 1] and values[i + 3] > values[i + 2]) for i in range(0, len(values), 4)
+    ]
+    splits: dict[str, list[float]] = defaultdict(list)
+    for item, value in zip(cases, right, strict=True):
+        splits[item.split].append(value)
+    return {
+        **mean_with_interval(right, config.resamples, f"{seed} swap").to_json(),
+        "splits": {
+            k: mean_with_interval(v, config.resamples, f"{seed} swap {k}").to_json()
+            for k, v in splits.items()
+        },
+    }
+
+
+def _win_rate(
+    items: Sequence[Item], answers: Sequence[str], judge: Judge | None, config: EvaluationConfig
+) -> dict[str, Any] | None:
+    """Wins, ties and losses against another checkpoint's answers to the same items, by the judge."""
+    if config.baseline is None:
+        return None
+    if judge is None:
+        raise StageError("evaluate.baseline: win rates need a `judge`")
+    path = Path(config.baseline) / ANSWERS_NAME
+    theirs = {str(row["key"]): str(row["answer"]) for _, row in read_rows(path)}
+    cases = [
+        (item.prompt, answer, theirs[_key(item)], item.expected.rubric or DEFAULT_RUBRIC)
+        for item, answer in zip(items, answers, strict=True)
+        if _key(item) in theirs
+    ]
+    if not cases:
+        raise StageError(
+            f"evaluate.baseline: {path} answers none of these items; evaluate it on the same suites"
+        )
+    verdicts = Counter(judge.compare_all(cases, "judge: comparisons"))
+    wins = [1.0] * verdicts["first"] + [0.5] * verdicts["tie"] + [0.0] * verdicts["second"]
+    return {
+        **mean_with_interval(wins, config.resamples, "win rate").to_json(),
+        "wins": verdicts["first"],
+        "ties": verdicts["tie"],
+        "losses": verdicts["second"],
+    }

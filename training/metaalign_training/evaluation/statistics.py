@@ -1,0 +1,41 @@
+"""Means with bootstrap intervals."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Share", "mean_with_interval"]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A mean score in [0, 1] with its 95 % percentile interval over `n` items."""
+
+    share: float
+    low: float
+    high: float
+    n: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `results.json` and the manifest; three decimals."""
+        return {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(self).items()}
+
+
+def mean_with_interval(scores: Sequence[float], resamples: int, seed: int | str) -> Share:
+    """Mean and percentile bootstrap interval (Efron and Tibshirani 1993, ch. 13) of item scores.
+
+    Raises:
+        ValueError: there are no scores.
+    """
+    if not scores:
+        raise ValueError("no scores to average")
+    values = np.asarray(scores, dtype=float)
+    rng = np.random.default_rng(random.Random(f"bootstrap {seed}").getrandbits(64))
+    means = values[rng.integers(0, len(values), (resamples, len(values)))].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Share(float(values.mean()), float(low), float(high), len(values))

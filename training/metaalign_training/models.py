@@ -1,0 +1,202 @@
+"""Models and tokenizers to start from: a new small one, or a base that gets the three-tier template and its tokens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from metaalign import CONTROL_TOKENS, END_TOKEN, PAD_TOKEN, packaged_template, verify_checkpoint
+from metaalign.template import TOOL_CALL_TOKENS
+from metaalign_training.errors import StageError
+from metaalign_training.recipe import LoraConfig, ModelConfig, NewModelConfig
+from metaalign_training.tokenizer import train_tokenizer
+
+__all__ = [
+    "load_model",
+    "load_tokenizer",
+    "lora_config",
+    "new_model",
+    "new_token_ids",
+    "new_tokenizer",
+    "save_merged",
+    "training_dtype",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def training_dtype(config: ModelConfig) -> torch.dtype:
+    """Of the weights: bfloat16 where a CUDA device has it, unless the recipe says otherwise."""
+    if config.dtype == "auto":
+        return (
+            torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+        )
+    return torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+
+
+def new_tokenizer(config: ModelConfig, texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer learnt from `texts`, for a new model."""
+    if config.new is None:
+        raise StageError("model: only a `new` model has a tokenizer of its own")
+    return train_tokenizer(texts, config.new.vocabulary_size)
+
+
+def load_tokenizer(config: ModelConfig, folder: str | Path | None = None) -> PreTrainedTokenizerFast:
+    """The tokenizer of `folder`, or of the recipe's base with the template that the recipe wants.
+
+    Raises:
+        StageError: it cannot be loaded, has no fast form, or has no template of its own where one is wanted.
+    """
+    source = folder if folder is not None else config.base
+    if Path(str(source)).is_dir():
+        verify_checkpoint(Path(str(source)))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise StageError(
+            f"model.base: no tokenizer in {source}: {' '.join(str(error).split())[:300]}"
+        ) from error
+    if not tokenizer.is_fast:
+        raise StageError(f"model.base: {source} has no tokenizer.json, which injection-proof assembly needs")
+    if folder is not None:
+        return tokenizer  # type: ignore[return-value]  # `is_fast` was checked
+    if config.template == "own":
+        if not isinstance(tokenizer.chat_template, str):
+            raise StageError(
+                f"model.template: {source} has no chat template of its own; use `template: metaalign`"
+            )
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer  # type: ignore[return-value]  # `is_fast` was checked
+    known = tokenizer.get_added_vocab()
+    new = [
+        AddedToken(token, special=token not in TOOL_CALL_TOKENS, normalized=False)
+        for token in CONTROL_TOKENS
+        if token not in known
+    ]
+    tokenizer.add_tokens(new)
+    tokenizer.chat_template = packaged_template().source
+    tokenizer.eos_token, tokenizer.pad_token = END_TOKEN, PAD_TOKEN
+    return tokenizer  # type: ignore[return-value]  # `is_fast` was checked
+
+
+def load_model(
+    config: ModelConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: str | Path | None = None,
+    *,
+    quantise: bool = False,
+) -> Any:
+    """The model of `folder`, or the recipe's base, or a new one; embeddings fit the tokenizer.
+
+    Raises:
+        StageError: it cannot be loaded.
+    """
+    if folder is None and config.new is not None:
+        return new_model(config.new, tokenizer)
+    source = str(folder if folder is not None else config.base)
+    options: dict[str, Any] = {"dtype": training_dtype(config), "attn_implementation": config.attention}
+    if quantise:
+        options["quantization_config"] = _four_bit(config)
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(source, **options)
+    except (OSError, ValueError, ImportError) as error:
+        raise StageError(
+            f"model.base: {source} cannot be loaded: {' '.join(str(error).split())[:300]}"
+        ) from error
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        # Multiples of 64 keep matrix shapes that tensor cores and vLLM's sharding like.
+        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
+        logger.info("model: %d embedding rows, was %d", len(tokenizer), rows)
+    model.config.eos_token_id = tokenizer.eos_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def _four_bit(config: ModelConfig) -> Any:
+    if not torch.cuda.is_available():
+        raise StageError("sft.lora.quantise: 4-bit weights need a CUDA device; set it to false here")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=training_dtype(config),
+    )
+
+
+def new_model(shape: NewModelConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+    """A model with random weights for `tokenizer`."""
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=len(tokenizer),
+            hidden_size=shape.hidden_size,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.heads,
+            head_dim=shape.head_dim,
+            intermediate_size=shape.feed_forward,
+            max_position_embeddings=shape.context,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
+    )
+    return model
+
+
+def lora_config(config: LoraConfig, model: Any, new_tokens: list[int]) -> Any:
+    """peft's configuration; tokens that the base did not know are trained in full, the rest of the embedding is not."""
+    from peft import LoraConfig as PeftLoraConfig
+
+    trainable = None
+    if new_tokens:
+        embedding = model.get_input_embeddings()
+        name = next(n for n, module in model.named_modules() if module is embedding)
+        trainable = {name.rsplit(".", 1)[-1]: new_tokens}
+    return PeftLoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=config.targets if isinstance(config.targets, str) else list(config.targets),
+        task_type="CAUSAL_LM",
+        trainable_token_indices=trainable,
+    )
+
+
+def new_token_ids(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Ids of the control tokens that our template brought to the recipe's base."""
+    if config.base is None or config.template == "own":
+        return []
+    known = AutoTokenizer.from_pretrained(config.base).get_vocab()
+    return [tokenizer.added_tokens_encoder[token] for token in CONTROL_TOKENS if token not in known]
+
+
+def save_merged(adapter: Path, base: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Write `base` with the weights of the adapter in `adapter` added in, as a plain model, into `adapter/merged`."""
+    from peft import PeftModel
+
+    merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
+    merged.save_pretrained(adapter / "merged")
+    tokenizer.save_pretrained(adapter / "merged")

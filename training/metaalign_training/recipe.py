@@ -1,0 +1,496 @@
+"""The typed recipe of a checkpoint: one YAML file, one section a stage. Packaged recipes are under `recipes/`.
+
+    name, seed, meta_prompt, model     what is trained, and which tiers it sees
+    data                               build-data: the synthetic world, or a user's own instructions
+    sft, dpo                           the two training stages; without `dpo` the recipe is one-stage
+    evaluate, export                   how it is judged and what is written
+
+`extends: other.yaml` takes another recipe and changes what is named; relative paths are relative to the recipe's file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from metaalign.preferences import describe_validation_error
+from metaalign_training.errors import RecipeError
+
+__all__ = [
+    "DataConfig",
+    "DpoConfig",
+    "EndpointConfig",
+    "EvaluationConfig",
+    "ExportConfig",
+    "FilterConfig",
+    "InstructionConfig",
+    "LoraConfig",
+    "MetaPromptView",
+    "ModelConfig",
+    "NewModelConfig",
+    "PairConfig",
+    "Recipe",
+    "SftConfig",
+    "SourceConfig",
+    "SuiteConfig",
+    "TrainingConfig",
+    "WorldConfig",
+    "load_recipe",
+    "packaged_recipes",
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+MetaPromptView = Literal["full", "system", "none"]
+
+
+class EndpointConfig(_Model):
+    """An OpenAI-compatible endpoint, or an engine started here.
+
+    Attributes:
+        base_url: With `/v1`; None starts vLLM offline with `model`.
+        model: Name that the endpoint serves, or checkpoint folder for offline vLLM.
+        api_key_env: Environment variable that holds the key; the key itself never stands in a recipe.
+        concurrency: Requests in flight.
+        timeout: Seconds for one request.
+        retries: Further tries after a connection error, 408, 409, 429 or 5xx.
+        speaks_user_info: A MetaAlign server takes User Info as a message of that role; others get one system message.
+        structured: Ask for JSON by schema where an answer is machine-read; off for endpoints that refuse it.
+        input_price, output_price: Per million tokens, for the cost report.
+    """
+
+    base_url: str | None = None
+    model: str = "default"
+    api_key_env: str = "METAALIGN_API_KEY"
+    concurrency: int = Field(16, ge=1, le=512)
+    timeout: float = Field(120, gt=0)
+    retries: int = Field(4, ge=0, le=20)
+    max_tokens: int = Field(512, ge=1)
+    temperature: float = Field(0.8, ge=0, le=2)
+    speaks_user_info: bool = False
+    structured: bool = True
+    input_price: float = Field(0, ge=0)
+    output_price: float = Field(0, ge=0)
+
+
+class NewModelConfig(_Model):
+    """Shape of a Qwen3-architecture model with random weights and its tokenizer, for small worlds."""
+
+    vocabulary_size: int = Field(ge=300)
+    hidden_size: int = Field(ge=8)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    head_dim: int = 32
+    feed_forward: int = Field(ge=8)
+    context: int = 2048
+
+
+class ModelConfig(_Model):
+    """What training starts from.
+
+    Attributes:
+        base: Hugging Face name or folder.
+        new: Shape of a new model instead.
+        template: `metaalign` gives the base our three-tier template and its control tokens; `own` keeps the base's
+            template and folds both tiers into one system message, as the server does with such a model.
+        attention: Implementation that transformers is asked for; `flash_attention_2` is needed for packing.
+        dtype: Of the weights in training; `auto` is bfloat16 where the device has it.
+    """
+
+    base: str | None = None
+    new: NewModelConfig | None = None
+    template: Literal["metaalign", "own"] = "metaalign"
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.base is None) == (self.new is None):
+            raise ValueError("name either `base` (a checkpoint) or `new` (a shape)")
+        if self.new is not None and self.template != "metaalign":
+            raise ValueError("`template: own` needs a `base` that has one")
+        return self
+
+
+class WorldConfig(_Model):
+    """The synthetic world: samples by split, held-out evaluation rows, and questions to sample DPO pairs for."""
+
+    samples: int = Field(ge=1)
+    shares: dict[str, Annotated[float, Field(ge=0)]]
+    evaluation_per_split: int = Field(ge=1)
+    pair_prompts: int = Field(0, ge=0)
+    without_parts: tuple[Literal["helpful", "priority", "consensus", "opinion"], ...] = ()
+    noise: float = Field(0, ge=0, le=1, description="share of answers replaced by the rejected one")
+
+    @model_validator(mode="after")
+    def _known_splits(self) -> Self:
+        from metaalign_training.world.samples import SPLITS
+
+        for name in self.shares:
+            if name not in SPLITS:
+                raise ValueError(f"shares: {name!r} is no split; known: {', '.join(SPLITS)}")
+        if not sum(self.shares.values()):
+            raise ValueError("shares: at least one must be above zero")
+        return self
+
+
+class SourceConfig(_Model):
+    """One source of instructions.
+
+    Attributes:
+        path: File (`.jsonl`, `.json`, `.csv`, `.parquet`, also `.gz`) or glob; relative to the recipe.
+        dataset, subset, split: A Hugging Face data set instead, from its cache or the hub.
+        kind: `instructions`: one text a row; `facts`: question and answer; `persona`: statements that a person of the
+            named disposition would agree with; `pairs`: chosen and rejected dialogues, taken as they are.
+        text, answer: Names of the columns.
+        part: Part of the data set that is built from it.
+        system: System Info under which `pairs` were ranked.
+        query: What the requests are, for the priority matrix: a fixed kind, or by a column's value.
+        query_column, query_values: Column, and value -> kind.
+        limit: At most this many rows, drawn by the recipe's seed.
+    """
+
+    path: str | None = None
+    dataset: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    kind: Literal["instructions", "facts", "persona", "pairs"] = "instructions"
+    text: str = "instruction"
+    answer: str = "answer"
+    part: Literal["helpful", "priority", "consensus", "opinion"] = "helpful"
+    system: str | None = None
+    query: str = "any"
+    query_column: str | None = None
+    query_values: dict[str, str] = Field(default_factory=dict)
+    limit: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("name either `path` or `dataset`")
+        if self.query_column is not None and not self.query_values:
+            raise ValueError("`query_column` needs `query_values`")
+        return self
+
+
+class FilterConfig(_Model):
+    """What is left out, and why: lengths in characters, similarity as Jaccard index of word trigrams."""
+
+    min_characters: int = Field(3, ge=0)
+    max_characters: int = Field(8000, ge=1)
+    min_answer_characters: int = Field(1, ge=0)
+    near_duplicate: float = Field(0.85, gt=0, le=1)
+    contaminated: float = Field(0.7, gt=0, le=1)
+
+
+class InstructionConfig(_Model):
+    """A user's own instructions, answered and ranked by a teacher."""
+
+    sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    library: str | None = None
+    priorities: str | None = None
+    comparisons_per_instruction: int = Field(1, ge=1, le=16)
+    teacher: EndpointConfig
+    annotator: EndpointConfig | None = None
+    annotate: bool = True
+    filters: FilterConfig = FilterConfig()
+    decontaminate: tuple[str, ...] = ()
+    held_out: float = Field(0.05, ge=0, lt=1)
+
+
+class DataConfig(_Model):
+    """Exactly one of the two ways to make data."""
+
+    world: WorldConfig | None = None
+    instructions: InstructionConfig | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.world is None) == (self.instructions is None):
+            raise ValueError("name either `world` or `instructions`")
+        return self
+
+
+class LoraConfig(_Model):
+    """Low-rank adapters; `quantise` loads the base in 4 bit (QLoRA, needs CUDA)."""
+
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    quantise: bool = False
+
+
+class FileShare(_Model):
+    """Rows of a further file in a mixture; `share` below 1 draws that part of them."""
+
+    path: str
+    share: float = Field(1.0, gt=0, le=1)
+
+
+class TrainingConfig(_Model):
+    """What both training stages have in common; steps or epochs, learning rate with cosine decay to zero."""
+
+    steps: int | None = Field(None, ge=1)
+    epochs: float | None = Field(None, gt=0)
+    batch_size: int = Field(ge=1, description="rows per device and step")
+    accumulate: int = Field(1, ge=1)
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_length: int | None = Field(None, ge=8, description="tokens; longer rows are dropped and counted")
+    lora: LoraConfig | None = None
+    gradient_checkpointing: bool = False
+    save_every: int = Field(200, ge=1)
+    log_every: int = Field(25, ge=1)
+    tracker: Literal["none", "tensorboard", "wandb"] = "none"
+    mixture: tuple[FileShare, ...] = ()
+
+    @model_validator(mode="after")
+    def _how_long(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("name either `steps` or `epochs`")
+        return self
+
+
+class SftConfig(TrainingConfig):
+    """Supervised fine-tuning.
+
+    Attributes:
+        packing: `none` pads batches of similar length; `padding_free` joins a batch without padding; `packed` fills
+            sequences of `max_length` best-fit. Both need `attention: flash_attention_2`.
+    """
+
+    packing: Literal["none", "padding_free", "packed"] = "none"
+
+
+class PairConfig(_Model):
+    """Where DPO's pairs come from: sampled from the SFT model, or files, or both.
+
+    Attributes:
+        prompts: Questions to sample answers for, from build-data's `prompts.jsonl`; 0 takes pairs from files only.
+        candidates: Answers sampled for each.
+        engine: `vllm` (offline), or `transformers`.
+        label: How the better answer is found: the world's `verifier`, or the `judge` endpoint.
+        reference: Where every sampled answer is bad, take the known right one as `chosen`.
+        swap: Whether the same two answers also make a pair under the opposite preference.
+        files: Further pairs, as JSONL rows of `prompt`, `chosen`, `rejected`.
+        build_data: Whether build-data's own pairs are used too.
+    """
+
+    prompts: int = Field(0, ge=0)
+    candidates: int = Field(4, ge=2, le=64)
+    temperature: float = Field(1.0, gt=0, le=2)
+    max_new_tokens: int = Field(160, ge=1)
+    engine: Literal["vllm", "transformers"] = "vllm"
+    label: Literal["verifier", "judge"] = "verifier"
+    judge: EndpointConfig | None = None
+    reference: bool = False
+    swap: bool = True
+    files: tuple[FileShare, ...] = ()
+    build_data: bool = True
+
+    @model_validator(mode="after")
+    def _has_a_judge(self) -> Self:
+        if self.label == "judge" and self.judge is None:
+            raise ValueError("`label: judge` needs `judge`, an endpoint")
+        return self
+
+
+class DpoConfig(TrainingConfig):
+    """Direct preference optimisation of the SFT model (arXiv 2305.18290) against itself as reference."""
+
+    beta: float = Field(0.1, gt=0)
+    pairs: PairConfig = PairConfig()
+
+
+class SuiteConfig(_Model):
+    """One evaluation suite: a published format on disk, or our own rows."""
+
+    kind: Literal[
+        "rows", "persona", "sycophancy", "xstest", "prefeval", "multifaceted", "hierarchy", "lamp"
+    ] = "rows"
+    path: str | None = None
+    limit: int | None = Field(None, ge=1)
+    name: str | None = None
+
+
+class EvaluationConfig(_Model):
+    """How a checkpoint or an endpoint is judged.
+
+    Attributes:
+        suites: Default: the held-out rows that build-data wrote.
+        engine: `transformers`, offline `vllm`, or the `endpoint`.
+        swap: Also measure swap discrimination by log-likelihood (not for endpoints).
+        judge: Endpoint that decides where no program can; without one such suites are refused.
+        baseline: Answers to compare with by the judge: an evaluation folder of another checkpoint.
+        resamples: Of the bootstrap.
+    """
+
+    suites: tuple[SuiteConfig, ...] = (SuiteConfig(),)
+    engine: Literal["transformers", "vllm", "endpoint"] = "transformers"
+    endpoint: EndpointConfig | None = None
+    max_new_tokens: int = Field(160, ge=1)
+    batch_size: int = Field(32, ge=1)
+    swap: bool = True
+    judge: EndpointConfig | None = None
+    baseline: str | None = None
+    resamples: int = Field(1000, ge=100)
+
+    @model_validator(mode="after")
+    def _has_an_endpoint(self) -> Self:
+        if self.engine == "endpoint" and (self.endpoint is None or self.endpoint.base_url is None):
+            raise ValueError("`engine: endpoint` needs `endpoint` with a `base_url`")
+        return self
+
+
+class ExportConfig(_Model):
+    """What is written: merged weights, or the LoRA adapter alone; `push_to_hub` names a repository."""
+
+    adapter_only: bool = False
+    push_to_hub: str | None = None
+    private: bool = True
+
+
+class Recipe(_Model):
+    """Everything that decides a checkpoint, apart from the code."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
+    seed: int
+    meta_prompt: MetaPromptView = "full"
+    model: ModelConfig
+    data: DataConfig
+    sft: SftConfig
+    dpo: DpoConfig | None = None
+    evaluate: EvaluationConfig = EvaluationConfig()
+    export: ExportConfig = ExportConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for stage in (self.sft, self.dpo):
+            if stage is not None and stage.lora is not None and self.model.base is None:
+                raise ValueError("lora needs a `model.base`: a new model has nothing to adapt")
+        if self.sft.packing != "none" and self.model.attention != "flash_attention_2":
+            raise ValueError(
+                f"sft.packing: {self.sft.packing} needs `model.attention: flash_attention_2`, "
+                "otherwise rows would see each other or be slower than padded"
+            )
+        if self.export.adapter_only and (self.sft.lora is None or self.model.template == "metaalign"):
+            raise ValueError(
+                "export.adapter_only: needs `sft.lora` and `model.template: own`; our template adds tokens to the base,"
+                " which an adapter alone does not carry"
+            )
+        return self
+
+
+def _packaged_folder() -> Path:
+    return Path(str(resources.files("metaalign_training").joinpath("recipes")))
+
+
+def packaged_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = _packaged_folder()
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def load_recipe(source: Path | str = "demo", changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe: a packaged name or a YAML file, with changes such as `sft.steps=100` on top.
+
+    Raises:
+        RecipeError: unreadable, or a field is wrong.
+    """
+    try:
+        tree = _read(_locate(source, None))
+        for change in changes:
+            _apply(tree, change)
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        message, _ = describe_validation_error(error, str(source))
+        raise RecipeError(message) from None
+
+
+def _locate(source: Path | str, beside: Path | None) -> Path:
+    name = str(source)
+    if beside is not None and (beside / name).is_file():
+        return beside / name
+    short = name.removesuffix(".yaml")
+    if short in packaged_recipes() and not Path(name).is_file():
+        return _packaged_folder() / f"{short}.yaml"
+    return Path(name)
+
+
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path in seen:
+        raise RecipeError(f"{path}: extends itself by way of {seen[-1]}; remove one `extends`")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(packaged_recipes())
+        raise RecipeError(f"{path}: no such file, and no packaged recipe of that name ({known})") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: not a readable YAML file: {_one_line(error)}") from error
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of `name`, `seed`, `model`, `data`, `sft`, …")
+    if path.parent != _packaged_folder():  # those name paths of the user's, relative to where the user is
+        _make_absolute(tree, path.parent)
+    base = tree.pop("extends", None)
+    if base is None:
+        return tree
+    return _merge(_read(_locate(base, path.parent), (*seen, path)), tree)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+_PATHS = frozenset(("path", "library", "priorities", "baseline"))
+
+
+def _make_absolute(tree: Any, folder: Path) -> None:
+    """Read paths relative to the recipe that names them."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            if key in _PATHS and isinstance(value, str):
+                tree[key] = str(folder / value)
+            elif key == "decontaminate" and isinstance(value, list):
+                tree[key] = [str(folder / v) for v in value]
+            elif key == "base" and isinstance(value, str) and value.startswith("."):
+                tree[key] = str(folder / value)
+            else:
+                _make_absolute(value, folder)
+    elif isinstance(tree, list):
+        for item in tree:
+            _make_absolute(item, folder)
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _apply(tree: dict[str, Any], change: str) -> None:
+    """Put `a.b=value` into the tree; the value is YAML."""
+    name, equals, text = change.partition("=")
+    if not equals or not name:
+        raise RecipeError(f"--set {change}: must look like sft.steps=100")
+    *parents, last = name.split(".")
+    for parent in parents:
+        child = tree.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise RecipeError(f"--set {change}: {parent} has no fields")
+        tree = child
+    try:
+        tree[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {change}: the value is no YAML: {_one_line(error)}") from error

@@ -1,0 +1,113 @@
+"""Compose the answer that says what is to be said, obeys every preference, and adds nothing that was not asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from metaalign_training.world.languages import GREETINGS, Language, language_of
+
+__all__ = ["Statement", "compose"]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One thing that is said, without its full stop; the subject is empty if the sentence has no common one."""
+
+    subject: str
+    predicate: str
+
+    @property
+    def sentence(self) -> str:
+        """As a sentence."""
+        return f"{self.subject} {self.predicate}." if self.subject else f"{self.predicate}."
+
+
+def compose(statements: Sequence[Statement], core: int, asked: Mapping[str, str]) -> str:
+    """The answer that says `statements[:core]`, more or less by the length asked for."""
+    language = language_of(asked)
+    body = _body(statements, core, asked)
+    if asked.get("length") == "one_sentence":
+        return _shape([_one_sentence(body, asked, language)], "", "", asked)
+    lead, tail = _lead(asked, language), _tail(asked, language)
+    if asked.get("format", "plain") == "plain":
+        text = " ".join(s.sentence for s in body)
+        if lead.endswith((",", ":")):
+            text = _lowered(text)
+        return " ".join(filter(None, (lead, text, tail)))
+    return _shape([s.sentence for s in body], lead, tail, asked)
+
+
+def _body(statements: Sequence[Statement], core: int, asked: Mapping[str, str]) -> Sequence[Statement]:
+    """The core alone if short, one statement more by default after a single fact, two more if long."""
+    extra = {"short": 0, "one_sentence": 0, "long": 2}.get(asked.get("length", ""), 1 if core == 1 else 0)
+    return statements[: core + extra]
+
+
+def _lowered(text: str) -> str:
+    # "I" is a word of its own, not the beginning of a sentence.
+    return text if text.startswith("I ") else text[0].lower() + text[1:]
+
+
+def _lead(asked: Mapping[str, str], language: Language) -> str:
+    """Greeting, opener with the name, and whom it is written for."""
+    greeting = GREETINGS.get(asked.get("greeting", ""), "")
+    opener, name = language.openers.get(asked.get("tone", ""), ""), asked.get("name", "")
+    audience = language.audiences.get(asked.get("audience", ""), "")
+    listed = asked.get("format", "plain") != "plain"
+    if opener:
+        head = f"{opener}, {name}!" if name else f"{opener}!"
+    else:
+        head = f"{name}:" if name and listed else f"{name}," if name else ""
+    if head.endswith((",", ":")) and audience:
+        audience = _lowered(audience)
+    return " ".join(filter(None, (greeting, head, audience)))
+
+
+def _tail(asked: Mapping[str, str], language: Language) -> str:
+    """Closing words of the tone, the source, and the closing asked for."""
+    source = language.source.format(asked["source"]) if "source" in asked else ""
+    return " ".join(
+        filter(None, (language.closers.get(asked.get("tone", ""), ""), source, asked.get("closing", "")))
+    )
+
+
+def _one_sentence(body: Sequence[Statement], asked: Mapping[str, str], language: Language) -> str:
+    """Everything in one sentence: greeting, opener and name before it, source and closing behind it."""
+    greeting = GREETINGS.get(asked.get("greeting", ""), "").rstrip("!")
+    opening = ", ".join(
+        filter(None, (greeting, language.openers.get(asked.get("tone", ""), ""), asked.get("name", "")))
+    )
+    first, *rest = body
+    text = first.sentence.rstrip(".")
+    if rest:
+        said = [s.predicate for s in rest]
+        text = ", ".join([text, *said[:-1]]) + f"{language.conjunction}{said[-1]}"
+    if audience := language.audiences.get(asked.get("audience", ""), "").rstrip(" :"):
+        text = f"{_lowered(audience) if opening else audience}, {_lowered(text)}"
+    elif opening:
+        text = _lowered(text)
+    line = f"{opening}, {text}" if opening else text
+    source = language.says.format(asked["source"]) if "source" in asked else ""
+    return f"{line}{source}: {asked['closing']}" if "closing" in asked else f"{line}{source}."
+
+
+def _shape(sentences: Sequence[str], lead: str, tail: str, asked: Mapping[str, str]) -> str:
+    """Sentences in the format asked for, with a line before and behind."""
+    shape = asked.get("format", "plain")
+    if shape == "json":
+        document: dict[str, object] = {"opening": lead} if lead else {}
+        document["facts"] = list(sentences)
+        if tail:
+            document["ending"] = tail
+        return json.dumps(document, ensure_ascii=False)
+    if shape == "table":
+        lines = ["| No. | Fact |", "|---|---|", *(f"| {n} | {s} |" for n, s in enumerate(sentences, start=1))]
+    elif shape == "bullets":
+        lines = [f"- {s}" for s in sentences]
+    elif shape == "numbered":
+        lines = [f"{n}. {s}" for n, s in enumerate(sentences, start=1)]
+    else:
+        return " ".join(filter(None, (lead, *sentences, tail)))
+    return "\n".join(filter(None, (lead, *lines, tail)))
