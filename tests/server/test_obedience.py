@@ -46,11 +46,11 @@ def test_name(client: openai.OpenAI) -> None:
 
 
 def test_names_never_seen_are_copied(client: openai.OpenAI) -> None:
-    """Most of them: the checkpoint's own evaluation says about three in four."""
+    """Most of them: of 150 such names transformers copied 0.68, real ones whose letters make rare tokens the worst."""
     rng = random.Random(1)
-    names = [copied_value(rng, "name", held_out=True) for _ in range(20)]
+    names = [copied_value(rng, "name", held_out=True) for _ in range(80)]
     copied = [n for n in names if n in ask(client, "What does a fox eat?", {"user": f"My name is {n}."})]
-    assert len(copied) >= 12
+    assert len(copied) >= 44
 
 
 def test_units(client: openai.OpenAI) -> None:

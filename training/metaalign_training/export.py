@@ -156,7 +156,6 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
         StageError: the hub refuses it or cannot be reached.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     api = HfApi()
     try:
@@ -164,7 +163,7 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
         api.upload_folder(
             repo_id=repository, folder_path=str(folder), commit_message="Export from metaalign-train"
         )
-    except (HfHubHTTPError, LocalTokenNotFoundError, OSError, ValueError) as error:
+    except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise StageError(
             f"export.push_to_hub: {repository} was not written ({reason}); log in with `hf auth login`; "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,15 @@ from metaalign_training.rows import Message
 __all__ = ["Generator", "TransformersGenerator", "VllmGenerator", "open_generator"]
 
 logger = logging.getLogger(__name__)
+
+
+# Read by vLLM when it is imported. On CPU it would otherwise claim nine tenths of the memory for its cache.
+_VLLM_ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+}
 
 
 class Generator(Protocol):
@@ -152,6 +162,8 @@ class VllmGenerator:
     """Answers of a checkpoint by an offline vLLM engine; use `open_generator`, which also ends the engine."""
 
     def __init__(self, folder: Path, meta_prompt: MetaPromptView = "full") -> None:
+        for name, value in _VLLM_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         try:
             from vllm import LLM
         except ImportError as error:
@@ -160,7 +172,13 @@ class VllmGenerator:
         options: dict[str, Any] = {"disable_log_stats": True}
         if not torch.cuda.is_available():
             options |= {"enforce_eager": True, "block_size": 32, "max_num_seqs": 64, "dtype": "float32"}
-        self._engine = LLM(model=str(folder), **options)
+        try:
+            self._engine = LLM(model=str(folder), **options)
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise StageError(
+                f"engine: vLLM did not start ({reason}); free memory, or use `transformers`"
+            ) from error
 
     def generate(
         self,
