@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from metaalign import PromptAssembler, fold
 from metaalign.rendering import MetaPrompt
 from metaalign_training.errors import DataError
@@ -52,7 +54,8 @@ def encode_conversation(assembler: PromptAssembler, messages: Sequence[Message])
         ValueError: the last message is not the assistant's.
         metaalign.InvalidPrompt: the template refuses the conversation.
     """
-    prompt, answer = _split(assembler, messages[:-1], messages[-1:])
+    prompt = _prompt_ids(assembler, messages[:-1])
+    answer = _answer_ids(assembler, messages[:-1], prompt, messages[-1:])
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
 
 
@@ -63,21 +66,28 @@ def encode_pair(
     rejected: Sequence[Message],
 ) -> dict[str, list[int]]:
     """One preference pair as `prompt_ids`, `chosen_ids` and `rejected_ids`; raises as `encode_conversation`."""
-    prompt_ids, chosen_ids = _split(assembler, prompt, chosen)
-    _, rejected_ids = _split(assembler, prompt, rejected)
-    return {"prompt_ids": prompt_ids, "chosen_ids": chosen_ids, "rejected_ids": rejected_ids}
+    prompt_ids = _prompt_ids(assembler, prompt)
+    return {
+        "prompt_ids": prompt_ids,
+        "chosen_ids": _answer_ids(assembler, prompt, prompt_ids, chosen),
+        "rejected_ids": _answer_ids(assembler, prompt, prompt_ids, rejected),
+    }
 
 
-def _split(
-    assembler: PromptAssembler, prompt: Sequence[Message], answer: Sequence[Message]
-) -> tuple[list[int], list[int]]:
+def _prompt_ids(assembler: PromptAssembler, prompt: Sequence[Message]) -> list[int]:
+    return list(assembler.assemble(prompt, add_generation_prompt=True).token_ids)
+
+
+def _answer_ids(
+    assembler: PromptAssembler, prompt: Sequence[Message], prompt_ids: list[int], answer: Sequence[Message]
+) -> list[int]:
+    """What comes behind the prompt once the answer is there."""
     if not answer or answer[-1].get("role") != "assistant":
         raise ValueError("messages: the last one must be the assistant's answer")
-    before = assembler.assemble(prompt, add_generation_prompt=True).token_ids
-    whole = assembler.assemble([*prompt, *answer]).token_ids
-    if whole[: len(before)] != before:
+    whole = list(assembler.assemble([*prompt, *answer]).token_ids)
+    if whole[: len(prompt_ids)] != prompt_ids:
         raise ValueError("messages: the template renders the prompt differently once the answer is there")
-    return list(before), list(whole[len(before) :])
+    return whole[len(prompt_ids) :]
 
 
 def encode_conversations(
@@ -113,11 +123,15 @@ def length_of(row: Mapping[str, Any]) -> int:
 def keep_short(
     rows: Iterable[Mapping[str, Any]], max_length: int | None
 ) -> tuple[list[Mapping[str, Any]], int]:
-    """Rows of at most `max_length` tokens, and how many were dropped: a cut answer would teach to stop midway."""
-    kept, dropped = [], 0
+    """Rows of at most `max_length` tokens, and how many were dropped: a cut answer would teach to stop midway.
+
+    Ids come back as 32-bit arrays, which take a fraction of the memory of lists.
+    """
+    kept: list[dict[str, Any]] = []
+    dropped = 0
     for row in rows:
         if max_length is not None and length_of(row) > max_length:
             dropped += 1
         else:
-            kept.append(row)
+            kept.append({name: np.asarray(ids, dtype=np.int32) for name, ids in row.items()})
     return kept, dropped

@@ -81,7 +81,7 @@ def make_trainer(
     trainer = SFTTrainer(
         model=model,
         args=config,
-        train_dataset=Dataset.from_list([dict(row) for row in encoded]),
+        train_dataset=Dataset.from_list(encoded),
         processing_class=tokenizer,
         peft_config=peft,
         callbacks=[TrainingMeter("sft")],
