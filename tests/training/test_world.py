@@ -7,16 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from metaalign_training.world.samples import (
-    PARTS,
-    SPLITS,
-    Check,
-    Sample,
-    draw,
-    make_sample,
-    realise,
-    twin,
-)
+from metaalign_training.world.drafts import PARTS, SPLITS, draw
+from metaalign_training.world.samples import Check, Sample, make_sample, realise, twin
 from metaalign_training.world.verifiers import failures, obeys
 
 

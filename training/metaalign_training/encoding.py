@@ -23,6 +23,7 @@ __all__ = [
     "encode_conversations",
     "encode_pair",
     "encode_pairs",
+    "folded",
     "keep_short",
     "length_of",
 ]
@@ -31,17 +32,22 @@ IGNORED = -100
 """Label of a position that carries no loss."""
 
 
+def folded(messages: Sequence[Message]) -> list[Message]:
+    """Both tiers as one system message in the documented wording, for templates and servers without `user_info`."""
+    user = next((str(m["content"]) for m in messages if m["role"] == "user_info"), None)
+    if user is None:
+        return list(messages)
+    system = next((str(m["content"]) for m in messages if m["role"] == "system"), "")
+    rest = [m for m in messages if m["role"] not in ("system", "user_info")]
+    return [{"role": "system", "content": fold(MetaPrompt(system, user, ""))}, *rest]
+
+
 def as_served(
     assembler: PromptAssembler, messages: Sequence[Message], meta_prompt: MetaPromptView = "full"
 ) -> list[Message]:
     """Messages as the server would send them to this checkpoint: folded if its template has no User Info tier."""
     shown = view(messages, meta_prompt)
-    if assembler.template.knows_user_info or not any(m["role"] == "user_info" for m in shown):
-        return shown
-    system = next((str(m["content"]) for m in shown if m["role"] == "system"), "")
-    user = next(str(m["content"]) for m in shown if m["role"] == "user_info")
-    rest = [m for m in shown if m["role"] not in ("system", "user_info")]
-    return [{"role": "system", "content": fold(MetaPrompt(system, user, ""))}, *rest]
+    return shown if assembler.template.knows_user_info else folded(shown)
 
 
 def encode_conversation(assembler: PromptAssembler, messages: Sequence[Message]) -> dict[str, list[int]]:
@@ -120,9 +126,7 @@ def length_of(row: Mapping[str, Any]) -> int:
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
-def keep_short(
-    rows: Iterable[Mapping[str, Any]], max_length: int | None
-) -> tuple[list[Mapping[str, Any]], int]:
+def keep_short(rows: Iterable[Mapping[str, Any]], max_length: int | None) -> tuple[list[dict[str, Any]], int]:
     """Rows of at most `max_length` tokens, and how many were dropped: a cut answer would teach to stop midway.
 
     Ids come back as 32-bit arrays, which take a fraction of the memory of lists.

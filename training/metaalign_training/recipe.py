@@ -132,7 +132,7 @@ class WorldConfig(_Model):
 
     @model_validator(mode="after")
     def _known_splits(self) -> Self:
-        from metaalign_training.world.samples import SPLITS
+        from metaalign_training.world.drafts import SPLITS
 
         for name in self.shares:
             if name not in SPLITS:

@@ -11,7 +11,6 @@ reads them. The tiers are messages with the roles `system` and `user_info`.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +29,6 @@ __all__ = [
     "read_conversations",
     "read_pairs",
     "read_rows",
-    "sha256_of",
     "view",
     "write_rows",
 ]
@@ -82,15 +80,6 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
             count += 1
     partial.replace(path)
     return count
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _check_messages(messages: object, where: str, last: str | None) -> str | None:

@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from metaalign.manifest import sha256_of
 from metaalign_training.errors import StageError
-from metaalign_training.rows import sha256_of
 
 __all__ = ["RECORD_NAME", "STAGES", "Stage", "read_record"]
 

@@ -14,7 +14,15 @@ from metaalign.preferences import describe_validation_error
 from metaalign.receipt import TemplateReference
 from metaalign.template import ChatTemplate
 
-__all__ = ["MANIFEST_NAME", "FileRecord", "Manifest", "read_manifest", "verify_checkpoint", "write_manifest"]
+__all__ = [
+    "MANIFEST_NAME",
+    "FileRecord",
+    "Manifest",
+    "read_manifest",
+    "sha256_of",
+    "verify_checkpoint",
+    "write_manifest",
+]
 
 MANIFEST_NAME = "metaalign.json"
 TEMPLATE_NAME = "chat_template.jinja"
@@ -45,7 +53,8 @@ class Manifest(_Model):
     evaluation: dict[str, Any] = Field(default_factory=dict)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -82,7 +91,7 @@ def write_manifest(
         base_model=base_model,
         template=_read_template(folder).reference,
         control_strings=_control_strings(folder),
-        files={path.name: FileRecord(bytes=path.stat().st_size, sha256=_sha256(path)) for path in files},
+        files={path.name: FileRecord(bytes=path.stat().st_size, sha256=sha256_of(path)) for path in files},
         datasets=datasets,
         recipe=recipe,
         evaluation=evaluation,
@@ -127,7 +136,7 @@ def verify_checkpoint(folder: Path) -> Manifest | None:
         size = path.stat().st_size
         if size != record.bytes:
             raise InvalidCheckpoint(f"{path}: {size} bytes, {MANIFEST_NAME} says {record.bytes}; {remedy}")
-        if _sha256(path) != record.sha256:
+        if sha256_of(path) != record.sha256:
             raise InvalidCheckpoint(f"{path}: content differs from {MANIFEST_NAME}; {remedy}")
     if _read_template(folder).sha256 != manifest.template.sha256:
         raise InvalidCheckpoint(f"{folder / TEMPLATE_NAME}: differs from {MANIFEST_NAME}; {remedy}")

@@ -14,7 +14,8 @@ from typing import Any
 from metaalign_training.errors import StageError
 from metaalign_training.recipe import WorldConfig
 from metaalign_training.rows import Row, write_rows
-from metaalign_training.world.samples import PARTS, SPLITS, Draft, Sample, draw, realise, twin
+from metaalign_training.world.drafts import PARTS, SPLITS, Draft, draw
+from metaalign_training.world.samples import Sample, realise, twin
 
 __all__ = ["build_world", "evaluation_rows", "question_row"]
 

@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from metaalign import fold
-from metaalign.rendering import MetaPrompt
+from metaalign_training.encoding import folded
 from metaalign_training.endpoint import ChatRequest, Endpoint, open_endpoint, usage_report
 from metaalign_training.errors import StageError
 from metaalign_training.evaluation.adapters import read_suite
@@ -59,22 +58,16 @@ class EndpointGenerator:
         seed: int = 0,
     ) -> list[list[str]]:
         """See `Generator.generate`."""
+        shown = [view(messages, self._view) for messages in conversations]
+        if self._folded:
+            shown = [folded(messages) for messages in shown]
         requests = [
-            ChatRequest(self._messages(messages), temperature, max_new_tokens, seed=seed + sample)
-            for messages in conversations
+            ChatRequest(messages, temperature, max_new_tokens, seed=seed + sample)
+            for messages in shown
             for sample in range(samples)
         ]
         answers = self._endpoint.complete(requests, "answers")
         return [answers[i : i + samples] for i in range(0, len(answers), samples)]
-
-    def _messages(self, messages: Sequence[Message]) -> list[Message]:
-        shown = view(messages, self._view)
-        if not self._folded or not any(m["role"] == "user_info" for m in shown):
-            return shown
-        system = next((str(m["content"]) for m in shown if m["role"] == "system"), "")
-        user = next(str(m["content"]) for m in shown if m["role"] == "user_info")
-        rest = [m for m in shown if m["role"] not in ("system", "user_info")]
-        return [{"role": "system", "content": fold(MetaPrompt(system, user, ""))}, *rest]
 
 
 @contextmanager
