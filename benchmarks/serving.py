@@ -147,7 +147,7 @@ def start_servers(stack: ExitStack) -> tuple[Server, Server]:
         "64",
         "--enable-prompt-tokens-details",
     ]
-    flags += ["--tool-call-parser", "hermes", "--enable-auto-tool-choice"]
+    flags += ["--tool-call-parser", "hermes", "--enable-auto-tool-choice", "--dtype", "float32"]
     port, stock_port = free_port(), free_port()
     stock_command = [
         "-m",
