@@ -194,8 +194,7 @@ def test_an_endpoint_is_evaluated_and_judged(tmp_path: Path, capsys: pytest.Capt
             "a": {"share": 1.0, "low": 1.0, "high": 1.0, "n": 1},
             "b": {"share": 1.0, "low": 1.0, "high": 1.0, "n": 1},
         }
-        system = model.bodies[0]["messages"][0]
-        assert system["role"] == "system"
+        (system,) = [m for body in model.bodies for m in body["messages"] if m["role"] == "system"]
         assert "## About the user\nI am Ada." in system["content"]
     one = tmp_path / "one" / "evaluate"
 

@@ -141,7 +141,7 @@ def _chart(title: str, splits: Sequence[str], scores: Scores) -> str:
     from matplotlib import pyplot
 
     names = list(scores)
-    figure, axes = pyplot.subplots(figsize=(max(6.0, 1.1 * len(splits) * max(1, len(names) / 2)), 3.6))
+    figure, axes = pyplot.subplots(figsize=(min(13.0, max(6.0, 0.45 * len(splits) * (len(names) + 1))), 3.8))
     width = 0.8 / len(names)
     for place, name in enumerate(names):
         shares = [_pooled(scores[name][s], s) if s in scores[name] else None for s in splits]
@@ -156,10 +156,10 @@ def _chart(title: str, splits: Sequence[str], scores: Scores) -> str:
     axes.set_xticks(range(len(splits)), splits, rotation=20, ha="right")
     axes.set_ylim(0, 1.05)
     axes.set_ylabel("score")
-    axes.set_title(title)
+    axes.set_title(title, loc="left")
     axes.grid(axis="y", alpha=0.3)
     if len(names) > 1:
-        axes.legend(fontsize=8, ncols=min(4, len(names)), loc="lower left")
+        axes.legend(fontsize=8, ncols=len(names), loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
     buffer = io.BytesIO()
     figure.tight_layout()
     figure.savefig(buffer, format="png", dpi=130)
