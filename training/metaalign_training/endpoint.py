@@ -138,26 +138,32 @@ class HttpEndpoint:
         bar = tqdm(total=len(keys), initial=len(keys) - len(missing), desc=what, unit="answer", mininterval=2)
         journal = self._journal.open()
 
+        failures: list[Exception] = []
+
         async def worker() -> None:
+            # After a failure nothing new is asked, but what is under way is waited for: it was paid for.
             for key, request in queue:
-                answer = await self._ask(client, request)
+                try:
+                    answer = await self._ask(client, request)
+                except (openai.OpenAIError, EndpointError) as error:
+                    failures.append(error)
+                    return
                 self._journal.add(key, answer, journal)
                 bar.update()
+                if failures:
+                    return
 
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self._config.concurrency, len(missing))):
                     group.create_task(worker())
-        except* (openai.OpenAIError, EndpointError) as errors:
-            first = errors.exceptions[0]
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise self._error(first, keys) from None
         finally:
             bar.close()
             if journal is not None:
                 journal.close()
             await client.close()
+        if failures:
+            raise self._error(failures[0], keys)
         return [self._journal.answers[key] for key in keys]
 
     async def _ask(self, client: openai.AsyncOpenAI, request: ChatRequest) -> str:
