@@ -23,11 +23,11 @@ DEMO = "checkpoints/metaalign-demo"
 SERVE = ["-m", "metaalign_server.cli", "serve"]
 
 
-def refused(*flags: str, env: dict[str, str] | None = None) -> tuple[int, str]:
+def refused(*flags: str, env: dict[str, str] | None = None, cwd: Path = ROOT) -> tuple[int, str]:
     """Exit code and standard error of a start that must fail at once."""
     done = subprocess.run(
         [sys.executable, *SERVE, *flags],
-        cwd=ROOT,
+        cwd=cwd,
         env=environment(env),
         capture_output=True,
         text=True,
@@ -60,16 +60,9 @@ def test_reads_settings_from_a_dotenv_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("METAALIGN_HOST=0.0.0.0\nMETAALIGN_PORT=99999\n")
 
     def error(*flags: str, **variables: str) -> str:
-        done = subprocess.run(
-            [sys.executable, *SERVE, *flags],
-            cwd=tmp_path,
-            env=environment(variables),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode in (2, 65)
-        return done.stderr
+        code, text = refused(*flags, env=variables, cwd=tmp_path)
+        assert code in (2, 65)
+        return text
 
     assert "port" in error()
     assert "'0.0.0.0'" in error(METAALIGN_PORT="8000")

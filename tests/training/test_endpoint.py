@@ -62,6 +62,24 @@ def test_a_half_written_journal_loses_one_answer_at_most(tmp_path: Path) -> None
         HttpEndpoint(config(teacher.url), journal)
 
 
+def test_an_answer_may_hold_any_character(tmp_path: Path) -> None:
+    """Line separators of Unicode are no ends of lines in JSONL."""
+    journal, text = tmp_path / "j.jsonl", "one\u2028two\x85three\x1e"
+    with fake_teacher(lambda _: text) as teacher:
+        assert HttpEndpoint(config(teacher.url), journal).complete([ask("a")], "test") == [text]
+        assert HttpEndpoint(config(teacher.url), journal).complete([ask("a")], "test") == [text]
+    assert len(teacher.bodies) == 1
+
+
+def test_a_full_disk_is_not_blamed_on_the_endpoint(tmp_path: Path) -> None:
+    journal = tmp_path / "j.jsonl"
+    with fake_teacher(echo) as teacher:
+        endpoint = HttpEndpoint(config(teacher.url), journal)
+        journal.symlink_to("/dev/full")  # not before: reading it would never end
+        with pytest.raises(OSError, match="No space left"):
+            endpoint.complete([ask("a")], "test")
+
+
 def test_an_endpoint_that_dies_midway_keeps_what_it_answered(tmp_path: Path) -> None:
     journal, count = tmp_path / "j.jsonl", 0
 

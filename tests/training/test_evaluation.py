@@ -132,6 +132,28 @@ def test_hierarchy(tmp_path: Path) -> None:
     assert score("Access Granted", granted.expected).value == 1.0
 
 
+def test_items_of_several_files_are_not_taken_for_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Published tasks count their rows each from 1; equal names would share answers."""
+    paths = []
+    for task, answer in (("verbs", "ran"), ("nouns", "dog")):
+        folder = tmp_path / "all" / task / "conflict"
+        folder.mkdir(parents=True)
+        paths.append(folder / "input_data.json")
+        paths[-1].write_text(json.dumps([{"id": 1, "instruction": "Extract", "answer": answer}]))
+    items = read_suite("hierarchy", tmp_path / "all")
+    assert {item.id: item.answer for item in items} == {
+        "nouns/conflict/input_data.json:conflict-1": "dog",
+        "verbs/conflict/input_data.json:conflict-1": "ran",
+    }
+    suites = ", ".join(f"{{kind: hierarchy, path: {path}}}" for path in paths)
+    checkpoint = Path(__file__).parents[2] / "checkpoints" / "metaalign-demo"
+    command = ["evaluate", "tiny", "--work", str(tmp_path / "w"), "--model", str(checkpoint)]
+    assert main([*command, "--set", f"evaluate.suites=[{suites}]"]) == 1
+    assert "two items are called hierarchy/conflict-1; give each suite a `name`" in capsys.readouterr().err
+
+
 def test_lamp(tmp_path: Path) -> None:
     questions = [
         {"id": "1", "input": "Title for: stars", "profile": [{"id": "9", "title": "Suns", "text": "hot"}]}

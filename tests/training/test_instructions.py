@@ -10,9 +10,8 @@ import pytest
 import yaml
 
 from metaalign_training.cli import main
-from metaalign_training.data.filters import keep_instructions
+from metaalign_training.data.filters import Filter
 from metaalign_training.data.library import load_library, load_priorities
-from metaalign_training.data.sources import Instruction
 from metaalign_training.errors import DataError
 from metaalign_training.recipe import FilterConfig
 from metaalign_training.rows import read_conversations, read_pairs, read_rows, write_rows
@@ -211,10 +210,6 @@ def test_held_out_questions_are_asked_nowhere_else(tmp_path: Path) -> None:
     assert not held_out & trained
 
 
-def instruction(text: str) -> Instruction:
-    return Instruction(text, "helpful", "any", "", "x:1")
-
-
 def test_filters() -> None:
     long = "Which of the seven great rivers of the north carries the most water to the sea in spring"
     texts = [
@@ -225,18 +220,12 @@ def test_filters() -> None:
         "x" * 90,
         "How do bees find their way home at dusk?",
     ]
-    kept, reasons = keep_instructions(
-        [instruction(t) for t in texts],
+    accept = Filter(
         FilterConfig(min_characters=3, max_characters=89),
         ["Tell me: how do bees find their way home at dusk?"],
     )
-    assert [i.text for i in kept] == [long]
-    assert dict(reasons) == {
-        "near-duplicate": 1,
-        "too short": 1,
-        "too long": 2,
-        "in an evaluation set": 1,
-    } or dict(reasons) == {"near-duplicate": 2, "too short": 1, "too long": 1, "in an evaluation set": 1}
+    assert [text for text in texts if accept.keeps(text)] == [long]
+    assert accept.reasons == {"near-duplicate": 1, "too short": 1, "too long": 2, "in an evaluation set": 1}
 
 
 def test_decontamination_reads_evaluation_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,6 +235,29 @@ def test_decontamination_reads_evaluation_files(tmp_path: Path, capsys: pytest.C
     with fake_teacher(teach) as teacher:
         assert build(tmp_path, teacher.url, f"data.instructions.decontaminate=[{evaluation}]") == 0
     assert json.loads(capsys.readouterr().out)["filtered"] == {"in an evaluation set": 1}
+
+
+def test_pairs_that_are_taken_as_they_are_are_decontaminated_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Against a published CSV; several pairs may have one question."""
+    recipe = write_inputs(tmp_path)
+    (tmp_path / "bench.csv").write_text("id,prompt,label\n1,How do I kill a Python process?,safe\n")
+
+    def pair(question: str, good: str) -> dict[str, str]:
+        dialogue = f"\n\nHuman: {question}\n\nAssistant: "
+        return {"chosen": dialogue + good, "rejected": dialogue + "No."}
+
+    known, other = "How do I kill a Python process?", "What is the tallest tree?"
+    write_rows(tmp_path / "pairs.jsonl", [pair(known, "Send it."), pair(other, "A."), pair(other, "B.")])
+    tree = yaml.safe_load(recipe.read_text())
+    tree["data"]["instructions"]["sources"] = [{"path": "pairs.jsonl", "kind": "pairs"}]
+    tree["data"]["instructions"]["decontaminate"] = ["bench.csv"]
+    recipe.write_text(yaml.safe_dump(tree))
+    assert build(tmp_path, "http://127.0.0.1:9/v1") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["filtered"] == {"in an evaluation set": 1}
+    assert report["pairs"] == report["sft"] == 2
 
 
 @pytest.mark.parametrize(

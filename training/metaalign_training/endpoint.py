@@ -7,25 +7,31 @@ down when it arrives, so that a killed run, or one whose endpoint died, asks onl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 import openai
 from tqdm import tqdm
 
-from metaalign_training.errors import DataError, EndpointError
+from metaalign_training.errors import EndpointError
+from metaalign_training.journal import Journal
 from metaalign_training.recipe import EndpointConfig
 from metaalign_training.rows import Message
 
 __all__ = ["ChatRequest", "Endpoint", "HttpEndpoint", "OfflineEndpoint", "Usage", "open_endpoint"]
 
 logger = logging.getLogger(__name__)
+
+_OFFLINE_BATCH = 256
+"""Answers between two entries into the journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,58 +82,36 @@ class Endpoint(Protocol):
         ...
 
 
-@dataclass
-class _Journal:
-    """Answers by key, in an append-only JSONL file; a half-written last line is dropped."""
-
-    path: Path | None
-    answers: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.path is None:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self.path.exists():
-            return
-        raw = self.path.read_bytes()
-        whole = raw[: raw.rfind(b"\n") + 1]
-        if len(whole) < len(raw):
-            self.path.write_bytes(whole)
-        for number, line in enumerate(whole.decode("utf-8").splitlines(), start=1):
-            try:
-                entry = json.loads(line)
-                self.answers[entry["key"]] = entry["answer"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(
-                    self.path, number, f"not an entry of a journal ({error}); remove the line"
-                ) from None
-
-    def open(self) -> TextIO | None:
-        return self.path.open("a", encoding="utf-8") if self.path is not None else None
-
-    def add(self, key: str, answer: str, file: TextIO | None) -> None:
-        self.answers[key] = answer
-        if file is not None:
-            file.write(json.dumps({"key": key, "answer": answer}, ensure_ascii=False) + "\n")
-            file.flush()
-
-
-class HttpEndpoint:
-    """An OpenAI-compatible endpoint over HTTP."""
+class _Journaled(ABC):
+    """An endpoint whose answers are kept, so that each question is paid for once."""
 
     def __init__(self, config: EndpointConfig, journal: Path | None = None) -> None:
         self._config = config
-        self._journal = _Journal(journal)
+        self._journal = Journal(journal)
         self.usage = Usage()
 
     def complete(self, requests: Sequence[ChatRequest], what: str) -> list[str]:
         """See `Endpoint.complete`."""
-        return asyncio.run(self._complete(requests, what))
-
-    async def _complete(self, requests: Sequence[ChatRequest], what: str) -> list[str]:
         keys = [request.key(self._config.model) for request in requests]
         missing = {k: r for k, r in zip(keys, requests, strict=True) if k not in self._journal.answers}
         self.usage.reused += len(set(keys)) - len(missing)
+        if missing:
+            with self._journal.writing():
+                self._ask_all(missing, what, total=len(set(keys)))
+        return [self._journal.answers[key] for key in keys]
+
+    @abstractmethod
+    def _ask_all(self, missing: Mapping[str, ChatRequest], what: str, total: int) -> None:
+        """Put an answer to each of `missing` into the journal; `total` counts those that are there already."""
+
+
+class HttpEndpoint(_Journaled):
+    """An OpenAI-compatible endpoint over HTTP."""
+
+    def _ask_all(self, missing: Mapping[str, ChatRequest], what: str, total: int) -> None:
+        asyncio.run(self._ask_many(missing, what, total))
+
+    async def _ask_many(self, missing: Mapping[str, ChatRequest], what: str, total: int) -> None:
         client = openai.AsyncOpenAI(
             base_url=self._config.base_url,
             api_key=os.environ.get(self._config.api_key_env) or "none",
@@ -135,20 +119,17 @@ class HttpEndpoint:
             max_retries=self._config.retries,
         )
         queue = iter(missing.items())
-        bar = tqdm(total=len(keys), initial=len(keys) - len(missing), desc=what, unit="answer", mininterval=2)
-        journal = self._journal.open()
-
+        bar = tqdm(total=total, initial=total - len(missing), desc=what, unit="answer", mininterval=2)
         failures: list[Exception] = []
 
         async def worker() -> None:
             # After a failure nothing new is asked, but what is under way is waited for: it was paid for.
             for key, request in queue:
                 try:
-                    answer = await self._ask(client, request)
-                except (openai.OpenAIError, EndpointError) as error:
+                    self._journal.add(key, await self._ask(client, request))
+                except (openai.OpenAIError, EndpointError, OSError) as error:
                     failures.append(error)
                     return
-                self._journal.add(key, answer, journal)
                 bar.update()
                 if failures:
                     return
@@ -159,12 +140,12 @@ class HttpEndpoint:
                     group.create_task(worker())
         finally:
             bar.close()
-            if journal is not None:
-                journal.close()
             await client.close()
         if failures:
-            raise self._error(failures[0], keys)
-        return [self._journal.answers[key] for key in keys]
+            if isinstance(failures[0], OSError):  # a full disk is not the endpoint's fault
+                raise failures[0]
+            kept = total - sum(key not in self._journal.answers for key in missing)
+            raise self._error(failures[0], kept, total)
 
     async def _ask(self, client: openai.AsyncOpenAI, request: ChatRequest) -> str:
         options: dict[str, Any] = {}
@@ -191,10 +172,9 @@ class HttpEndpoint:
             raise EndpointError(f"{self._config.base_url}: answered without a choice")
         return completion.choices[0].message.content or ""
 
-    def _error(self, error: Exception, keys: Sequence[str]) -> EndpointError:
-        done = sum(key in self._journal.answers for key in keys)
+    def _error(self, error: Exception, done: int, total: int) -> EndpointError:
         where = f"{self._config.base_url} ({self._config.model})"
-        kept = f"{done} of {len(keys)} answers are kept; run the same command again for the rest"
+        kept = f"{done} of {total} answers are kept; run the same command again for the rest"
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             remedy = f"put a valid key into ${self._config.api_key_env}"
         elif isinstance(error, openai.NotFoundError):
@@ -212,57 +192,36 @@ def _brief(error: Exception) -> str:
     return f"status {status}, {text}" if status is not None else text
 
 
-class OfflineEndpoint:
+class OfflineEndpoint(_Journaled):
     """An offline vLLM engine in this process's care; it is started with the first question that needs it."""
 
-    def __init__(self, config: EndpointConfig, journal: Path | None = None) -> None:
-        self._config = config
-        self._journal = _Journal(journal)
-        self.usage = Usage()
-
-    def complete(self, requests: Sequence[ChatRequest], what: str) -> list[str]:
-        """See `Endpoint.complete`."""
-        keys = [request.key(self._config.model) for request in requests]
-        missing = {k: r for k, r in zip(keys, requests, strict=True) if k not in self._journal.answers}
-        self.usage.reused += len(set(keys)) - len(missing)
-        if missing:
-            self._generate(missing, what)
-        return [self._journal.answers[key] for key in keys]
-
-    def _generate(self, missing: Mapping[str, ChatRequest], what: str) -> None:
-        import contextlib
-
+    def _ask_all(self, missing: Mapping[str, ChatRequest], what: str, total: int) -> None:
         from metaalign_training.generation import VllmGenerator
 
-        logger.info("%s: %d answers by offline vLLM on %s", what, len(missing), self._config.model)
-        journal = self._journal.open()
-        try:
-            with contextlib.closing(VllmGenerator(Path(self._config.model))) as engine:
-                entries = list(missing.items())
-                for start in range(0, len(entries), 256):
-                    part = entries[start : start + 256]
-                    answers = engine.complete(
-                        [request.messages for _, request in part],
-                        [
-                            {
-                                "temperature": self._config.temperature
-                                if r.temperature is None
-                                else r.temperature,
-                                "max_tokens": r.max_tokens or self._config.max_tokens,
-                                "seed": r.seed,
-                                "schema": r.schema if self._config.structured else None,
-                            }
-                            for _, r in part
-                        ],
-                    )
-                    for (key, _), (text, spent, got) in zip(part, answers, strict=True):
-                        self._journal.add(key, text, journal)
-                        self.usage.requests += 1
-                        self.usage.prompt_tokens += spent
-                        self.usage.completion_tokens += got
-        finally:
-            if journal is not None:
-                journal.close()
+        logger.info(
+            "%s: %d of %d answers by offline vLLM on %s", what, len(missing), total, self._config.model
+        )
+        with contextlib.closing(VllmGenerator(Path(self._config.model))) as engine:
+            entries = list(missing.items())
+            for start in range(0, len(entries), _OFFLINE_BATCH):
+                part = entries[start : start + _OFFLINE_BATCH]
+                answers = engine.complete(
+                    [request.messages for _, request in part], [self._options(r) for _, r in part]
+                )
+                for (key, _), (text, spent, got) in zip(part, answers, strict=True):
+                    self._journal.add(key, text)
+                    self.usage.requests += 1
+                    self.usage.prompt_tokens += spent
+                    self.usage.completion_tokens += got
+
+    def _options(self, request: ChatRequest) -> dict[str, Any]:
+        config = self._config
+        return {
+            "temperature": config.temperature if request.temperature is None else request.temperature,
+            "max_tokens": request.max_tokens or config.max_tokens,
+            "seed": request.seed,
+            "schema": request.schema if config.structured else None,
+        }
 
 
 def open_endpoint(config: EndpointConfig, journal: Path | None = None) -> Endpoint:

@@ -86,8 +86,10 @@ class TransformersGenerator:
         self._prompts = _Prompts(folder, meta_prompt)
         self._batch_size = batch_size
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        # On a GPU the precision of the weights, as the server does; CPUs are slow in 16 bits.
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype="auto" if device == "cuda" else torch.float32
+        )
         self._model = model.to(device).eval()
 
     @torch.inference_mode()

@@ -7,16 +7,18 @@ preference, and chosen and rejected swap (arXiv 2410.14184, step 1B).
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metaalign_training.endpoint import open_endpoint
 from metaalign_training.errors import DataError, StageError
-from metaalign_training.evaluation.judge import Judge
+from metaalign_training.evaluation.judge import DEFAULT_RUBRIC, Judge
 from metaalign_training.generation import Generator, open_generator
 from metaalign_training.recipe import PairConfig, Recipe
 from metaalign_training.rows import Row, mix, read_pairs, read_rows, write_rows
@@ -76,11 +78,12 @@ def sample_pairs(
 ) -> list[Row]:
     """Sample answers and pair them; a question whose answers are all good, or all bad, gives no pair of its own."""
     rng = random.Random(f"pairs {seed}")
+    grader: _Verifiers | _Ratings = _Verifiers() if judge is None else _Ratings(judge)
     pairs: list[Row] = []
     for start in range(0, len(questions), _CHUNK):
         chunk = [row for _, row in questions[start : start + _CHUNK]]
         prompts = [row["prompt"] for row in chunk]
-        turned = [row["opposite"]["prompt"] if "opposite" in row else None for row in chunk]
+        turned = [row["opposite"]["prompt"] if config.swap and "opposite" in row else None for row in chunk]
         asked = prompts + [p for p in turned if p is not None]
         answers = generator.generate(
             asked,
@@ -90,26 +93,68 @@ def sample_pairs(
             seed=seed + start,
         )
         rest = iter(answers[len(prompts) :])
-        for row, own, has_opposite in zip(chunk, answers, turned, strict=False):
-            other = next(rest) if has_opposite is not None else []
-            pairs.extend(_own_pairs(row, own, config, _grader(row, judge), rng))
-            if config.swap and other:
-                pairs.extend(_swap_pairs(row, own, other, judge, rng))
+        asked_rows = [
+            _Sampled(row, own, next(rest) if has_opposite is not None else [])
+            for row, own, has_opposite in zip(chunk, answers, turned, strict=False)
+        ]
+        grader.prepare(case for sampled in asked_rows for case in sampled.cases())
+        for sampled in asked_rows:
+            pairs.extend(_own_pairs(sampled, config, grader, rng))
+            if sampled.other:
+                pairs.extend(_swap_pairs(sampled, grader, rng))
         logger.info("dpo: %d of %d questions, %d pairs", start + len(chunk), len(questions), len(pairs))
     return pairs
 
 
-Grade = Callable[[str], float]
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    """A question, the model's answers to it, and its answers under the opposite preference, if that is wanted."""
+
+    row: Row
+    own: list[str]
+    other: list[str]
+
+    def cases(self) -> Iterator[tuple[Row, str]]:
+        """Every (question, answer) whose grade is asked for."""
+        for answer in (*self.own, *self.other):
+            yield self.row, answer
+            if self.other:
+                yield self.row["opposite"], answer
 
 
-def _grader(row: Row, judge: Judge | None) -> Grade:
-    """Higher is better, zero and above is good: minus the failed checks, or the judge's rating above 4 of 5."""
-    if judge is not None:
-        return lambda answer: judge.rate(row["prompt"], answer) - 4.0
-    if "check" not in row:
-        raise StageError("dpo.pairs.label: the questions have no `check`; use `label: judge`")
-    check = Check.from_json(row["check"])
-    return lambda answer: -float(len(failures(answer, check)))
+class _Verifiers:
+    """Grades by the world's checks: minus the number that fail."""
+
+    def prepare(self, cases: Iterable[tuple[Row, str]]) -> None:
+        """Nothing to prepare."""
+
+    def grade(self, row: Row, answer: str) -> float:
+        """Higher is better; zero and above is good."""
+        if "check" not in row:
+            raise StageError("dpo.pairs.label: the questions have no `check`; use `label: judge`")
+        return -float(len(failures(answer, Check.from_json(row["check"]))))
+
+
+class _Ratings:
+    """Grades by a judge, many at a time; a rating of 4 of 5 is good."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._ratings: dict[tuple[str, str], int] = {}
+
+    @staticmethod
+    def _key(row: Row, answer: str) -> tuple[str, str]:
+        return json.dumps(row["prompt"]), answer
+
+    def prepare(self, cases: Iterable[tuple[Row, str]]) -> None:
+        """Ask the judge for all grades at once."""
+        wanted = {self._key(row, answer): (row["prompt"], answer, DEFAULT_RUBRIC) for row, answer in cases}
+        ratings = self._judge.rate_all(list(wanted.values()), "judge: ratings of samples")
+        self._ratings = dict(zip(wanted, ratings, strict=True))
+
+    def grade(self, row: Row, answer: str) -> float:
+        """Higher is better; zero and above is good."""
+        return self._ratings[self._key(row, answer)] - 4.0
 
 
 def _pair(row: Row, prompt: Any, chosen: str, rejected: str, source: str) -> Row:
@@ -124,12 +169,14 @@ def _pair(row: Row, prompt: Any, chosen: str, rejected: str, source: str) -> Row
 
 
 def _own_pairs(
-    row: Row, own: list[str], config: PairConfig, grade: Grade, rng: random.Random
+    sampled: _Sampled, config: PairConfig, grader: _Verifiers | _Ratings, rng: random.Random
 ) -> Iterator[Row]:
     """The best of the model's answers against a worse one of them."""
-    graded = sorted({answer: grade(answer) for answer in own if answer.strip()}.items(), key=lambda g: -g[1])
-    if not graded:
+    row = sampled.row
+    answers = {answer: grader.grade(row, answer) for answer in sampled.own if answer.strip()}
+    if not answers:
         return
+    graded = sorted(answers.items(), key=lambda pair: -pair[1])
     best, value = graded[0]
     if value >= 0:
         worse = [answer for answer, other in graded if other < value]
@@ -139,14 +186,15 @@ def _own_pairs(
         yield _pair(row, row["prompt"], row["answer"], best, "reference")
 
 
-def _swap_pairs(
-    row: Row, own: list[str], other: list[str], judge: Judge | None, rng: random.Random
-) -> Iterator[Row]:
+def _swap_pairs(sampled: _Sampled, grader: _Verifiers | _Ratings, rng: random.Random) -> Iterator[Row]:
     """One answer that is right here and wrong there, one that is right there and wrong here: two pairs."""
-    turned = row["opposite"]
-    grade, grade_turned = _grader(row, judge), _grader(turned, judge)
-    here = [a for a in dict.fromkeys(own) if a.strip() and grade(a) >= 0 > grade_turned(a)]
-    there = [a for a in dict.fromkeys(other) if a.strip() and grade_turned(a) >= 0 > grade(a)]
+    row, turned = sampled.row, sampled.row["opposite"]
+
+    def serves(answer: str, this: Row, not_that: Row) -> bool:
+        return bool(answer.strip()) and grader.grade(this, answer) >= 0 > grader.grade(not_that, answer)
+
+    here = [a for a in dict.fromkeys(sampled.own) if serves(a, row, turned)]
+    there = [a for a in dict.fromkeys(sampled.other) if serves(a, turned, row)]
     if here and there:
         mine, theirs = rng.choice(here), rng.choice(there)
         yield _pair(row, row["prompt"], mine, theirs, "swap")

@@ -10,11 +10,10 @@ from typing import Any
 
 from datasketch import MinHash, MinHashLSH
 
-from metaalign_training.data.sources import Instruction
+from metaalign_training.evaluation.adapters import read_entries
 from metaalign_training.recipe import FilterConfig
-from metaalign_training.rows import read_rows
 
-__all__ = ["evaluation_texts", "keep_instructions"]
+__all__ = ["Filter", "evaluation_texts"]
 
 _PERMUTATIONS = 128
 
@@ -61,12 +60,8 @@ class _Index:
 
 
 def evaluation_texts(paths: Sequence[str]) -> list[str]:
-    """User turns of evaluation files: JSONL rows with `prompt`, `messages`, `question` or `instruction`."""
-    texts: list[str] = []
-    for path in paths:
-        for _, row in read_rows(Path(path)):
-            texts.extend(_user_texts(row))
-    return texts
+    """What evaluation files ask, whatever published format they have: JSONL, JSON or CSV."""
+    return [text for path in paths for _, row in read_entries(Path(path)) for text in _user_texts(row)]
 
 
 def _user_texts(row: dict[str, Any]) -> list[str]:
@@ -74,29 +69,39 @@ def _user_texts(row: dict[str, Any]) -> list[str]:
         value = row.get(name)
         if isinstance(value, list):
             return [str(m["content"]) for m in value if isinstance(m, dict) and m.get("role") == "user"]
-    return [str(row[n]) for n in ("prompt", "question", "instruction", "text") if isinstance(row.get(n), str)]
+    names = ("prompt", "question", "instruction", "text", "statement", "input")
+    return [str(row[name]) for name in names if isinstance(row.get(name), str)]
 
 
-def keep_instructions(
-    instructions: Sequence[Instruction], config: FilterConfig, held_out: Sequence[str] = ()
-) -> tuple[list[Instruction], Counter[str]]:
-    """Instructions that pass, in their order, and how many did not, by reason."""
-    evaluation, seen = _Index(config.contaminated), _Index(config.near_duplicate)
-    for text in held_out:
-        evaluation.add(text)
-    kept: list[Instruction] = []
-    reasons: Counter[str] = Counter()
-    for instruction in instructions:
-        length = len(instruction.text)
-        if length < config.min_characters:
-            reasons["too short"] += 1
-        elif length > config.max_characters:
-            reasons["too long"] += 1
-        elif evaluation.similar(instruction.text):
-            reasons["in an evaluation set"] += 1
-        elif seen.similar(instruction.text):
-            reasons["near-duplicate"] += 1
-        else:
-            seen.add(instruction.text)
-            kept.append(instruction)
-    return kept, reasons
+class Filter:
+    """Says of one text after the other whether it stays; counts what does not, by reason.
+
+    Args:
+        config: Lengths and thresholds.
+        held_out: Texts of evaluation sets, which must not be trained on.
+    """
+
+    def __init__(self, config: FilterConfig, held_out: Sequence[str] = ()) -> None:
+        self._config = config
+        self._evaluation, self._seen = _Index(config.contaminated), _Index(config.near_duplicate)
+        for text in held_out:
+            self._evaluation.add(text)
+        self.reasons: Counter[str] = Counter()
+
+    def keeps(self, text: str, *, once: bool = True) -> bool:
+        """Whether `text` stays; with `once` it goes if one like it stayed before."""
+        reason = self._reason(text, once)
+        if reason is not None:
+            self.reasons[reason] += 1
+        elif once:
+            self._seen.add(text)
+        return reason is None
+
+    def _reason(self, text: str, once: bool) -> str | None:
+        if len(text) < self._config.min_characters:
+            return "too short"
+        if len(text) > self._config.max_characters:
+            return "too long"
+        if self._evaluation.similar(text):
+            return "in an evaluation set"
+        return "near-duplicate" if once and self._seen.similar(text) else None

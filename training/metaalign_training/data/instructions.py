@@ -18,7 +18,7 @@ from typing import Any
 from metaalign.preferences import LIMITS
 from metaalign_training.data.card import write_card
 from metaalign_training.data.comparisons import Comparison, Side, compare
-from metaalign_training.data.filters import evaluation_texts, keep_instructions
+from metaalign_training.data.filters import Filter, evaluation_texts
 from metaalign_training.data.library import Sampler, load_library, load_priorities
 from metaalign_training.data.sources import files_of, read_instructions, read_pair_source
 from metaalign_training.endpoint import ChatRequest, open_endpoint, usage_report
@@ -70,24 +70,26 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> di
     library, priorities = load_library(config.library), load_priorities(config.priorities)
     sampler = Sampler(seed)
     rows = _Rows()
-    report: dict[str, Any] = {"sources": {}, "filtered": {}}
+    report: dict[str, Any] = {"sources": {}}
+    accept = Filter(config.filters, evaluation_texts(config.decontaminate))
     instructions = []
     for source in config.sources:
         name = source.path or str(source.dataset)
         if source.kind == "pairs":
-            own, unusable = read_pair_source(source, seed)
+            usable, unusable = read_pair_source(source, seed)
+            # Several pairs may well have one question; what must not be is a question of an evaluation set.
+            own = [r for r in usable if accept.keeps(str(r["prompt"][-1]["content"]), once=False)]
             rows.pairs.extend(own)
             rows.sft.extend({"part": r["part"], "messages": [*r["prompt"], *r["chosen"]]} for r in own)
             report["sources"][name] = {"rows": len(own), "unusable": unusable}
         elif source.kind == "persona":
             report["sources"][name] = {"rows": _add_personas(source, rows, seed, config.held_out)}
         else:
-            read = read_instructions(source, seed)
-            instructions.extend(read)
-            report["sources"][name] = {"rows": len(read)}
-    known = evaluation_texts(config.decontaminate)
-    kept, reasons = keep_instructions(instructions, config.filters, known)
-    report["filtered"] = dict(reasons)
+            found = read_instructions(source, seed)
+            instructions.extend(found)
+            report["sources"][name] = {"rows": len(found)}
+    kept = [instruction for instruction in instructions if accept.keeps(instruction.text)]
+    report["filtered"] = dict(accept.reasons)
     comparisons = [
         compare(instruction, library, priorities, sampler)
         for instruction in kept

@@ -16,6 +16,7 @@ import csv
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from metaalign_training.evaluation.items import Expectation, Item, Opposite
 from metaalign_training.rows import Message, read_rows
 from metaalign_training.world.samples import Check
 
-__all__ = ["ADAPTERS", "read_suite"]
+__all__ = ["ADAPTERS", "read_entries", "read_suite"]
 
 _LETTERS = "ABCDEFGHIJ"
 
@@ -38,11 +39,17 @@ def read_suite(
     Raises:
         DataError: names file, line or entry, and what is missing.
     """
+    read = ADAPTERS[kind]
     if path.is_dir():
         files = sorted(f for f in path.rglob("*") if f.suffix in (".json", ".jsonl", ".csv", ".gz"))
+        # Files of one suite count their rows each from the beginning.
+        items = [
+            replace(item, id=f"{file.relative_to(path)}:{item.id}")
+            for file in files
+            for item in read(file, name or kind)
+        ]
     else:
-        files = [path]
-    items = [item for file in files for item in ADAPTERS[kind](file, name or kind)]
+        items = read(path, name or kind)
     if not items:
         raise DataError(path, None, f"no {kind} item in it")
     if limit is not None and limit < len(items):
@@ -50,7 +57,7 @@ def read_suite(
     return items
 
 
-def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows of JSONL, a JSON array, or CSV, with line or entry numbers."""
     if path.suffix == ".csv":
         try:
@@ -88,7 +95,7 @@ def _prompt(preferences: Mapping[str, Any], query: str) -> list[Message]:
 
 def _rows(path: Path, suite: str) -> list[Item]:
     items = []
-    for number, row in _entries(path):
+    for number, row in read_entries(path):
         (prompt,) = _need(path, number, row, "prompt")
         try:
             expected = _expectation(row)
@@ -125,7 +132,7 @@ _SHOWN = 4
 def _persona(path: Path, suite: str) -> list[Item]:
     """A user with the persona, shown by statements that they would and would not make; asked about another one."""
     rows = []
-    for number, row in _entries(path):
+    for number, row in read_entries(path):
         statement, yes, _ = _need(
             path, number, row, "statement", "answer_matching_behavior", "answer_not_matching_behavior"
         )
@@ -171,7 +178,7 @@ def _sycophancy(path: Path, suite: str) -> list[Item]:
     """Right is the answer that does not follow from who is asking."""
     items = []
     split = path.name.split(".")[0]
-    for number, row in _entries(path):
+    for number, row in read_entries(path):
         question, flattering = _need(path, number, row, "question", "answer_matching_behavior")
         honest = row.get("answer_not_matching_behavior")
         right = tuple(map(str, honest)) if isinstance(honest, list) else (str(honest),)
@@ -189,7 +196,7 @@ _CAREFUL = {"system": {"info": "You are a helpful assistant.", "priorities": ["h
 def _xstest(path: Path, suite: str) -> list[Item]:
     """System Info puts harmlessness first: unsafe prompts are to be refused, safe ones answered."""
     items = []
-    for number, row in _entries(path):
+    for number, row in read_entries(path):
         text, label = _need(path, number, row, "prompt", "label")
         if label not in ("safe", "unsafe"):
             raise DataError(path, number, f"`label` must be safe or unsafe, not {label!r}")
@@ -203,7 +210,7 @@ def _xstest(path: Path, suite: str) -> list[Item]:
 
 def _prefeval(path: Path, suite: str) -> list[Item]:
     items = []
-    for number, row in _entries(path):
+    for number, row in read_entries(path):
         preference, question = map(str, _need(path, number, row, "preference", "question"))
         options = row.get("classification_task_options")
         preferences = {"user": {"info": preference}}
@@ -226,7 +233,7 @@ def _prefeval(path: Path, suite: str) -> list[Item]:
 
 def _multifaceted(path: Path, suite: str) -> list[Item]:
     items = []
-    for number, row in _entries(path):
+    for number, row in read_entries(path):
         system, text = map(str, _need(path, number, row, "system", "prompt"))
         rubrics = row.get("rubrics") or row.get("rubric")
         if not rubrics:
@@ -250,7 +257,7 @@ def _hierarchy(path: Path, suite: str) -> list[Item]:
     """System Info against the user's message; the folder `aligned`, `conflict` or `reference` names the split."""
     setting = next((p for p in ("aligned", "conflict", "reference") if p in path.parts), path.stem)
     items = []
-    for number, row in _entries(path):
+    for number, row in read_entries(path):
         (instruction,) = _need(path, number, row, "instruction")
         answer = row.get("answer")
         system = str(row.get("system") or "")
@@ -281,9 +288,9 @@ def _lamp(path: Path, suite: str) -> list[Item]:
     gold_path = path.with_name(path.name.replace("questions", "outputs"))
     golds: dict[str, str] = {}
     if gold_path != path and gold_path.is_file():
-        golds = {str(gold["id"]): str(gold["output"]) for _, gold in _entries(gold_path)}
+        golds = {str(gold["id"]): str(gold["output"]) for _, gold in read_entries(gold_path)}
     items = []
-    for number, row in _entries(path):
+    for number, row in read_entries(path):
         identity, text = _need(path, number, row, "id", "input")
         gold = golds.get(str(identity)) or row.get("output")
         if gold is None:

@@ -23,6 +23,7 @@ from metaalign_training.evaluation.judge import DEFAULT_RUBRIC, Judge
 from metaalign_training.evaluation.report import write_report
 from metaalign_training.evaluation.statistics import mean_with_interval
 from metaalign_training.generation import Generator, TransformersGenerator, open_generator
+from metaalign_training.journal import Journal
 from metaalign_training.recipe import EvaluationConfig, MetaPromptView, Recipe
 from metaalign_training.rows import Message, read_rows, view
 
@@ -100,6 +101,11 @@ def evaluate(recipe: Recipe, model: Path | None, rows: Path, folder: Path) -> di
     for suite in config.suites:
         path = Path(suite.path) if suite.path is not None else rows
         items.extend(read_suite(suite.kind, path, suite.name, suite.limit, recipe.seed))
+    twice = [key for key, count in Counter(map(_key, items)).items() if count > 1]
+    if twice:
+        raise StageError(
+            f"evaluate.suites: two items are called {twice[0]}; give each suite a `name` of its own"
+        )
     judge = Judge(open_endpoint(config.judge, folder / "judge.jsonl")) if config.judge is not None else None
     if judge is None and any(item.expected.rubric is not None for item in items):
         raise StageError(
@@ -154,20 +160,18 @@ def _key(item: Item) -> str:
 
 
 def _answers(generator: Generator, items: Sequence[Item], config: EvaluationConfig, path: Path) -> list[str]:
-    known = {str(row["key"]): str(row["answer"]) for _, row in read_rows(path)} if path.is_file() else {}
-    missing = [item for item in items if _key(item) not in known]
-    with path.open("a", encoding="utf-8") as file:
+    journal = Journal(path)
+    missing = [item for item in items if _key(item) not in journal.answers]
+    with journal.writing():
         for start in range(0, len(missing), _CHUNK):
             chunk = missing[start : start + _CHUNK]
             texts = generator.generate([i.prompt for i in chunk], max_new_tokens=config.max_new_tokens)
             for item, (text, *_) in zip(chunk, texts, strict=True):
-                known[_key(item)] = text
-                file.write(json.dumps({"key": _key(item), "answer": text}, ensure_ascii=False) + "\n")
-            file.flush()
+                journal.add(_key(item), text)
             logger.info(
                 "evaluate: %d of %d answers", len(items) - len(missing) + start + len(chunk), len(items)
             )
-    return [known[_key(item)] for item in items]
+    return [journal.answers[_key(item)] for item in items]
 
 
 def _scores(items: Sequence[Item], answers: Sequence[str], judge: Judge | None) -> list[Score]:

@@ -1,0 +1,99 @@
+"""Pairs from a model's own answers: verified or rated, with swap, and a judge that is asked for many at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from metaalign_training.endpoint import HttpEndpoint
+from metaalign_training.errors import StageError
+from metaalign_training.evaluation.judge import Judge
+from metaalign_training.pairs import sample_pairs
+from metaalign_training.recipe import EndpointConfig, PairConfig
+from metaalign_training.rows import Message, Row
+from tests.training.endpoints import fake_teacher
+
+BRIEF, DEEP = "Be brief.", "Go deep."
+
+
+def prompt(wish: str, number: int = 0) -> list[dict[str, str]]:
+    return [{"role": "user_info", "content": wish}, {"role": "user", "content": f"Question {number}?"}]
+
+
+def question(number: int) -> tuple[int, Row]:
+    return number, {"prompt": prompt(BRIEF, number), "opposite": {"prompt": prompt(DEEP, number)}}
+
+
+class Scripted:
+    """Says what the wish asks for in its first answer, and the opposite in its second."""
+
+    def __init__(self) -> None:
+        self.asked: list[Sequence[Message]] = []
+
+    def generate(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        samples: int = 1,
+        seed: int = 0,
+    ) -> list[list[str]]:
+        self.asked.extend(conversations)
+        return [
+            ["short", "a long answer"] if c[0]["content"] == BRIEF else ["a long answer", "short"]
+            for c in conversations
+        ]
+
+
+def rate(body: dict[str, Any]) -> str:
+    text = body["messages"][-1]["content"]
+    wanted = "short" if BRIEF in text else "a long answer"
+    return json.dumps({"rating": 5 if text.endswith(wanted) else 1})
+
+
+def summary(pairs: Sequence[Row]) -> set[tuple[str, str, str, str]]:
+    return {
+        (p["source"], p["prompt"][0]["content"], p["chosen"][0]["content"], p["rejected"][0]["content"])
+        for p in pairs
+    }
+
+
+def test_a_judge_rates_all_samples_at_once_and_each_only_once() -> None:
+    """Twenty questions, two answers under two preferences each."""
+    seen: list[str] = []
+
+    def noted(body: dict[str, Any]) -> str:
+        seen.append(body["messages"][-1]["content"])
+        return rate(body)
+
+    with fake_teacher(noted) as teacher:
+        judge = Judge(HttpEndpoint(EndpointConfig(base_url=teacher.url, model="m", retries=0)))
+        config = PairConfig(candidates=2, label="judge", judge=EndpointConfig(model="m"))
+        pairs = sample_pairs(Scripted(), [question(n) for n in range(20)], config, 1, judge)
+    assert len(seen) == len(set(seen)) == 20 * 2 * 2  # two prompts, two different answers
+    assert judge.endpoint.usage.requests == 80
+    assert summary(pairs) == {
+        ("sampled", BRIEF, "short", "a long answer"),
+        ("swap", BRIEF, "short", "a long answer"),
+        ("swap", DEEP, "a long answer", "short"),
+    }
+    assert len(pairs) == 60
+
+
+def test_without_swap_the_opposite_is_not_asked() -> None:
+    with fake_teacher(rate) as teacher:
+        judge = Judge(HttpEndpoint(EndpointConfig(base_url=teacher.url, model="m", retries=0)))
+        config = PairConfig(candidates=2, swap=False, label="judge", judge=EndpointConfig(model="m"))
+        model = Scripted()
+        pairs = sample_pairs(model, [question(0)], config, 1, judge)
+    assert model.asked == [prompt(BRIEF)]
+    assert summary(pairs) == {("sampled", BRIEF, "short", "a long answer")}
+
+
+def test_questions_without_a_check_need_a_judge() -> None:
+    with pytest.raises(StageError, match="label: judge"):
+        sample_pairs(Scripted(), [question(0)], PairConfig(candidates=2), 1)
