@@ -15,9 +15,9 @@ from starlette.exceptions import HTTPException
 
 import metaalign
 from metaalign import MetaAlignError
-from metaalign_server import inference, operations
 from metaalign_server.engine.service import ENGINE_ERRORS, describe_exception, is_validation_error
 from metaalign_server.errors import error_response, metaalign_error_response
+from metaalign_server.routes import inference, operations
 
 __all__ = ["create_app", "on_metaalign_error"]
 

@@ -14,7 +14,7 @@ from vllm.engine.protocol import EngineClient
 from metaalign import MetaAlignError
 from metaalign_server.app import on_metaalign_error
 from metaalign_server.engine.service import attach_service
-from metaalign_server.inference import router
+from metaalign_server.routes.inference import router
 from metaalign_server.settings import Settings
 
 __all__ = ["MetaAlignPlugin"]

@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 import metaalign
 from metaalign_server.engine.registry import prometheus_registry
 from metaalign_server.engine.service import VLLM_VERSION
-from metaalign_server.inference import service_of
+from metaalign_server.routes.common import service_of
 
 router = APIRouter()
 

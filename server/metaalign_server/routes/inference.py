@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,9 +24,10 @@ from metaalign_server.engine.protocol import (
     refuse_fields,
 )
 from metaalign_server.engine.rendering import render_conversation
-from metaalign_server.engine.service import EngineError, Service
+from metaalign_server.engine.service import EngineError
 from metaalign_server.engine.streams import as_server_sent_events, is_error, sse_interval
 from metaalign_server.errors import error_response
+from metaalign_server.routes.common import JSON_BODY, service_of
 from metaalign_server.streaming import (
     ANTHROPIC_STREAM,
     OPENAI_STREAM,
@@ -38,19 +38,6 @@ from metaalign_server.streaming import (
 )
 
 router = APIRouter()
-
-
-def service_of(request: Request) -> Service:
-    """The service of the application that serves `request`."""
-    service: Service = request.app.state.metaalign
-    return service
-
-
-async def require_json(raw_request: Request) -> None:
-    """Refuse bodies of another media type: browsers can send those without a preflight."""
-    media_type = raw_request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
-    if media_type != "application/json":
-        raise RequestValidationError([{"loc": ("header", "content-type"), "msg": "must be application/json"}])
 
 
 def _open_scope(
@@ -134,10 +121,7 @@ async def _answer(
     return StreamingResponse(stream, media_type="text/event-stream", headers=_headers(scope))
 
 
-_JSON_BODY = {"dependencies": [Depends(require_json)]}
-
-
-@router.post("/v1/chat/completions", **_JSON_BODY)  # type: ignore[arg-type]
+@router.post("/v1/chat/completions", dependencies=JSON_BODY)
 @with_cancellation
 async def create_chat_completion(request: ChatRequest, raw_request: Request) -> Response:
     """OpenAI Chat Completions with `preferences`."""
@@ -148,7 +132,7 @@ async def create_chat_completion(request: ChatRequest, raw_request: Request) -> 
     )
 
 
-@router.post("/v1/completions", **_JSON_BODY)  # type: ignore[arg-type]
+@router.post("/v1/completions", dependencies=JSON_BODY)
 @with_cancellation
 async def create_completion(request: CompletionsRequest, raw_request: Request) -> Response:
     """OpenAI Completions; with `preferences` the prompt is the User Query."""
@@ -159,7 +143,7 @@ async def create_completion(request: CompletionsRequest, raw_request: Request) -
     )
 
 
-@router.post("/v1/responses", **_JSON_BODY)  # type: ignore[arg-type]
+@router.post("/v1/responses", dependencies=JSON_BODY)
 @with_cancellation
 async def create_response(request: ResponsesApiRequest, raw_request: Request) -> Response:
     """OpenAI Responses with `preferences`."""
@@ -170,7 +154,7 @@ async def create_response(request: ResponsesApiRequest, raw_request: Request) ->
     )
 
 
-@router.post("/v1/messages", **_JSON_BODY)  # type: ignore[arg-type]
+@router.post("/v1/messages", dependencies=JSON_BODY)
 @with_cancellation
 async def create_message(request: MessagesRequest, raw_request: Request) -> Response:
     """Anthropic Messages with `preferences`."""
@@ -181,7 +165,7 @@ async def create_message(request: MessagesRequest, raw_request: Request) -> Resp
     )
 
 
-@router.post("/v1/messages/count_tokens", **_JSON_BODY)  # type: ignore[arg-type]
+@router.post("/v1/messages/count_tokens", dependencies=JSON_BODY)
 @with_cancellation
 async def count_tokens(request: CountTokensRequest, raw_request: Request) -> Response:
     """Anthropic's token count of a request, its Meta-Prompt included."""
@@ -217,7 +201,7 @@ class RenderRequest(_Body):
     model: str | None = None
 
 
-@router.post("/v1/align", **_JSON_BODY)  # type: ignore[arg-type]
+@router.post("/v1/align", dependencies=JSON_BODY)
 @with_cancellation
 async def align(request: AlignRequest, raw_request: Request) -> Response:
     """Answer one query under preferences: `{"text", "metaalign", "usage"}`."""
@@ -245,7 +229,7 @@ async def align(request: AlignRequest, raw_request: Request) -> Response:
     return JSONResponse(body, headers=_headers(scope))
 
 
-@router.post("/v1/preferences/render", **_JSON_BODY)  # type: ignore[arg-type]
+@router.post("/v1/preferences/render", dependencies=JSON_BODY)
 async def render_preferences(request: RenderRequest, raw_request: Request) -> Response:
     """Dry run: the tiers, the prompt and its ids, without generation."""
     scope = _open_scope(request, raw_request)
