@@ -1,23 +1,67 @@
-"""API keys and their scopes. A key is compared as a digest in constant time and never logged."""
+"""Who makes a request: scopes, tenants, callers, and the keys that are configured by environment."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-__all__ = ["OPEN_CALLER", "SCOPES", "ApiKey", "Authenticator", "Caller", "parse_api_keys"]
+from pydantic import BaseModel, ConfigDict, Field
 
-SCOPES = ("inference", "system")
+from metaalign import SystemPreferences
+
+__all__ = [
+    "DEFAULT_TENANT",
+    "OPEN_CALLER",
+    "SCOPES",
+    "ApiKey",
+    "Caller",
+    "Limits",
+    "StaticKeys",
+    "Tenant",
+    "parse_api_keys",
+]
+
+SCOPES = ("inference", "system", "profiles:read", "profiles:write", "admin")
+"""
+`inference`: ask the model. `system`: write the System tier. `profiles:read`, `profiles:write`: the tenant's profiles.
+`admin`: the operator; tenants, keys, audit and erasure of all tenants, and protected labels.
+"""
+
+
+class Limits(BaseModel):
+    """How much a key or a tenant may use; None is no limit. Tokens are those of prompts and answers together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requests_per_minute: int | None = Field(None, ge=1)
+    tokens_per_minute: int | None = Field(None, ge=1)
+    concurrency: int | None = Field(None, ge=1, description="requests to the model at one time")
+    tokens_per_day: int | None = Field(None, ge=1, description="the budget of 24 hours")
+
+    def or_default(self, default: Limits) -> Limits:
+        """These limits, and where there is none, the default's."""
+        return default.model_copy(update=self.model_dump(exclude_none=True))
 
 
 @dataclass(frozen=True, slots=True)
-class ApiKey:
-    """One configured key; `digest` is its SHA-256."""
+class Tenant:
+    """One customer of the provider.
 
-    digest: bytes
-    scopes: frozenset[str]
+    Attributes:
+        policy: System preferences that no request can override.
+        share_cache: Whether its prompts share prefix-cache blocks with those of other tenants that share.
+    """
+
+    id: str = "default"
+    name: str = "default"
+    policy: SystemPreferences | None = None
+    limits: Limits = field(default_factory=Limits)
+    share_cache: bool = False
+
+
+DEFAULT_TENANT = Tenant()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +69,9 @@ class Caller:
     """Who makes a request, as far as the request path needs to know."""
 
     scopes: frozenset[str]
+    key_id: str = "open"
+    tenant: Tenant = DEFAULT_TENANT
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def may_write_system(self) -> bool:
@@ -36,8 +83,13 @@ OPEN_CALLER = Caller(frozenset(SCOPES))
 """The caller of a server without keys: development on loopback."""
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """One key of METAALIGN_API_KEYS; `digest` is its SHA-256."""
+
+    id: str
+    digest: bytes
+    scopes: frozenset[str]
 
 
 def parse_api_keys(text: str) -> tuple[ApiKey, ...]:
@@ -55,28 +107,25 @@ def parse_api_keys(text: str) -> tuple[ApiKey, ...]:
                 f"METAALIGN_API_KEYS: entry {number} must be `key` or `key:scope+scope` with scopes of"
                 f" {', '.join(SCOPES)}"
             )
-        keys.append(ApiKey(_digest(key), scopes | {"inference"}))
+        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+        keys.append(ApiKey(f"environment-{number}", digest, scopes))
     return tuple(keys)
 
 
-class Authenticator:
-    """Finds the caller of a request by its headers."""
+class StaticKeys:
+    """The keys that are configured by environment; all belong to the default tenant."""
 
     def __init__(self, keys: Sequence[ApiKey]) -> None:
         self._keys = tuple(keys)
 
-    def caller(self, headers: dict[bytes, bytes]) -> Caller | None:
-        """The caller, or None if a key is needed and none, or a wrong one, was sent.
+    def __bool__(self) -> bool:
+        return bool(self._keys)
 
-        Both `Authorization: Bearer` (OpenAI clients) and `x-api-key` (Anthropic clients) are read.
-        """
-        if not self._keys:
-            return OPEN_CALLER
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        key = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
-        digest = hashlib.sha256(key).digest()
-        found: Caller | None = None
+    def find(self, token: bytes) -> ApiKey | None:
+        """The key that `token` is."""
+        digest = hashlib.sha256(token).digest()
+        found: ApiKey | None = None
         for known in self._keys:  # no early exit: the time must not tell which key was close
             if hmac.compare_digest(known.digest, digest):
-                found = Caller(known.scopes)
+                found = known
         return found

@@ -1,0 +1,289 @@
+"""What the request path asks of the store: callers by key, profiles by reference. From memory, nearly always.
+
+A value is used for `ttl` seconds and then read again; while the store is away it is used on, whatever its age, so that
+inference outlives an outage of the database. Versions of profiles never change and are kept as long as there is room.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from prometheus_client import Counter
+
+from metaalign import Preferences, ProfileNotFound
+from metaalign_server.auth import OPEN_CALLER, ApiKey, Caller, Limits, StaticKeys, Tenant
+from metaalign_server.platform import profiles, tenants
+from metaalign_server.platform.profiles import DEFAULT_LABEL, Head
+from metaalign_server.platform.secrets import Secret
+from metaalign_server.store.database import Database, StoreUnavailable
+from metaalign_server.store.tables import now_ms
+
+__all__ = ["Directory", "StaleCache", "StoredProfile", "choose"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+STALE = Counter(
+    "metaalign_store_stale_reads_total", "Values used past their time because the store was away."
+)
+
+
+@dataclass(slots=True)
+class _Entry(Generic[V]):
+    value: V
+    fresh_until: float
+
+
+class StaleCache(Generic[K, V]):
+    """Values that are loaded again after `ttl` seconds, and used on if that fails.
+
+    Args:
+        load: Reads the value of a key from the store.
+        ttl: Seconds; infinity for what never changes.
+        entries: How many to keep; the least recently used goes first.
+    """
+
+    def __init__(self, load: Callable[[K], Awaitable[V]], ttl: float, entries: int) -> None:
+        self._load = load
+        self._ttl = ttl
+        self._size = entries
+        self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
+
+    def peek(self, key: K) -> _Entry[V] | None:
+        """The entry of `key` if it needs no look at the store."""
+        entry = self._entries.get(key)
+        return entry if entry is not None and entry.fresh_until > time.monotonic() else None
+
+    async def get(self, key: K) -> V:
+        """The value of `key`.
+
+        Raises:
+            StoreUnavailable: the store is away and the value was never seen.
+        """
+        entry = self._entries.get(key)
+        now = time.monotonic()
+        if entry is not None:
+            if entry.fresh_until > now:
+                self._entries.move_to_end(key)
+                return entry.value
+            entry.fresh_until = now + self._ttl  # others need not ask while this one does
+        try:
+            value = await self._load(key)
+        except StoreUnavailable:
+            if entry is None:
+                raise
+            STALE.inc()
+            entry.fresh_until = time.monotonic() + min(self._ttl, 1.0)
+            return entry.value
+        except BaseException:
+            if entry is not None:
+                entry.fresh_until = 0.0
+            raise
+        self._entries[key] = _Entry(value, time.monotonic() + self._ttl)
+        self._entries.move_to_end(key)
+        while len(self._entries) > self._size:
+            self._entries.popitem(last=False)
+        return value
+
+    def forget(self) -> None:
+        """Load everything again when it is asked for; what is kept still serves while the store is away."""
+        for entry in self._entries.values():
+            entry.fresh_until = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredProfile:
+    """One version of a profile, ready to be applied.
+
+    Attributes:
+        reference: Such as `support:3`.
+    """
+
+    profile_id: int
+    number: int
+    reference: str
+    preferences: Preferences
+    learn_examples: int
+    learn_scope: str
+
+
+def choose(targets: profiles.Targets, sticky: str) -> int:
+    """The version that `sticky` (a user, a profile and a label) gets of weighted ones; always the same.
+
+    The last target takes the end of the range, so that a canary that grows keeps the users that it had.
+    """
+    if len(targets) == 1:
+        return targets[0][0]
+    total = sum(weight for _, weight in targets)
+    point = int.from_bytes(hashlib.sha256(sticky.encode()).digest()[:8], "big") / 2**64 * total
+    for number, weight in targets:
+        if point < weight:
+            return number
+        point -= weight
+    return targets[-1][0]
+
+
+class Directory:
+    """Callers and profiles.
+
+    Args:
+        database: The store.
+        secret: Reads keys.
+        static_keys: Keys of the environment, accepted beside those of the store.
+        open_allowed: Without any key, everybody is the operator (development).
+        ttl: Seconds after which a change made by another server is seen.
+        key_limits, tenant_limits: For keys and tenants that set none.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        secret: Secret,
+        static_keys: StaticKeys,
+        *,
+        open_allowed: bool,
+        ttl: float = 2.0,
+        key_limits: Limits | None = None,
+        tenant_limits: Limits | None = None,
+    ) -> None:
+        self._database = database
+        self._secret = secret
+        self._static = static_keys
+        self._open_allowed = open_allowed and not static_keys
+        self._key_limits = key_limits or Limits()
+        self._tenant_limits = tenant_limits or Limits()
+        self._keys = StaleCache(self._load_key, ttl, 10_000)
+        self._tenants = StaleCache(self._load_tenant, ttl, 10_000)
+        self._any_key = StaleCache(self._load_any_key, ttl, 1)
+        self._heads = StaleCache(self._load_head, ttl, 10_000)
+        self._versions = StaleCache(self._load_version, float("inf"), 10_000)
+        self._callers: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._ttl = ttl
+
+    # Callers
+
+    def peek_caller(self, token: bytes) -> Caller | None:
+        """The caller if this key was seen lately; looks at nothing but memory."""
+        known = self._callers.get(hashlib.sha256(token).digest())
+        return known[0] if known is not None and known[1] > time.monotonic() else None
+
+    async def caller(self, token: bytes) -> Caller | None:
+        """Who sends `token` (empty if none was sent), or None if it is no key that is accepted now.
+
+        Raises:
+            StoreUnavailable: the key was never seen and the store is away.
+        """
+        caller, seconds = await self._find_caller(token)
+        if caller is not None:
+            self._callers[hashlib.sha256(token).digest()] = (caller, time.monotonic() + seconds)
+            if len(self._callers) > 10_000:
+                self._callers.popitem(last=False)
+        return caller
+
+    async def _find_caller(self, token: bytes) -> tuple[Caller | None, float]:
+        """The caller, and for how many seconds that is certain."""
+        if (static := self._static.find(token)) is not None:
+            return await self._static_caller(static), self._ttl
+        read = self._secret.read_key(token)
+        if read is None:
+            if self._open_allowed and not await self._any_key.get("any"):
+                tenant = await self._tenants.get("default")
+                return (replace(OPEN_CALLER, tenant=tenant) if tenant is not None else OPEN_CALLER), self._ttl
+            return None, 0.0
+        key_id, digest = read
+        key = await self._keys.get(key_id)
+        now = now_ms()
+        if key is None or not hmac.compare_digest(key.digest, digest) or not key.live(now):
+            return None, 0.0
+        tenant = await self._tenants.get(key.tenant_id)
+        if tenant is None:
+            return None, 0.0
+        seconds = self._ttl if key.expires_at is None else min(self._ttl, (key.expires_at - now) / 1000)
+        return Caller(key.scopes, key.id, tenant, key.limits.or_default(self._key_limits)), seconds
+
+    async def _static_caller(self, key: ApiKey) -> Caller:
+        tenant = await self._tenants.get("default")
+        return Caller(key.scopes, key.id, tenant or Tenant(), self._key_limits)
+
+    async def _load_key(self, key_id: str) -> tenants.KeyRow | None:
+        async with self._database.read() as connection:
+            return await tenants.find_key(connection, key_id)
+
+    async def _load_tenant(self, tenant_id: str) -> Tenant | None:
+        async with self._database.read() as connection:
+            row = await tenants.find_tenant(connection, tenant_id=tenant_id)
+        if row is None or row.disabled:
+            return None
+        return replace(row.tenant, limits=row.tenant.limits.or_default(self._tenant_limits))
+
+    async def _load_any_key(self, _: str) -> bool:
+        async with self._database.read() as connection:
+            return await tenants.any_key(connection)
+
+    # Profiles
+
+    async def find_profiles(
+        self, tenant_id: str, references: Sequence[str], user: str | None
+    ) -> tuple[StoredProfile, ...]:
+        """The versions that `references` name, in their order; `user` makes a weighted label sticky.
+
+        Raises:
+            ProfileNotFound: one does not exist for this tenant, or is archived.
+            StoreUnavailable: one was never seen and the store is away.
+        """
+        return tuple([await self._find_profile(tenant_id, reference, user) for reference in references])
+
+    async def _find_profile(self, tenant_id: str, reference: str, user: str | None) -> StoredProfile:
+        name, _, label = reference.partition("@")
+        name, _, number_text = name.partition(":")
+        known = self._heads.peek((tenant_id, name))
+        head = known.value if known is not None else await self._heads.get((tenant_id, name))
+        if head is None or head.archived:
+            raise _missing(reference)
+        if number_text:
+            number = int(number_text) if number_text.isdecimal() and len(number_text) < 10 else 0
+        else:
+            target = head.labels.get(label or DEFAULT_LABEL)
+            if target is not None:
+                sticky = user if user is not None else str(random.random())  # noqa: S311  # no secret
+                number = choose(target.targets, f"{head.id}\0{label}\0{sticky}")
+            elif label:
+                raise _missing(reference)
+            else:
+                number = head.latest
+        seen = self._versions.peek((head.id, number))
+        try:
+            preferences = seen.value if seen is not None else await self._versions.get((head.id, number))
+        except LookupError:
+            raise _missing(reference) from None
+        return StoredProfile(
+            head.id, number, f"{name}:{number}", preferences, head.learn_examples, head.learn_scope
+        )
+
+    async def _load_head(self, key: tuple[str, str]) -> Head | None:
+        async with self._database.read() as connection:
+            return await profiles.find(connection, *key)
+
+    async def _load_version(self, key: tuple[int, int]) -> Preferences:
+        async with self._database.read() as connection:
+            text = await connection.scalar(profiles.version_text(*key))
+        if text is None:
+            raise LookupError(key)  # not to be kept: the number may be given later
+        return Preferences.model_validate_json(text)
+
+    def forget(self) -> None:
+        """See changes made through this server at once."""
+        self._callers.clear()
+        for cache in (self._keys, self._tenants, self._any_key, self._heads):
+            cache.forget()
+
+
+def _missing(reference: str) -> ProfileNotFound:
+    return ProfileNotFound(f"no profile `{reference}`")

@@ -1,0 +1,188 @@
+"""Differences between versions, and profiles as one document that another server can take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from metaalign_server.auth import Caller
+from metaalign_server.platform import profiles
+from metaalign_server.platform.errors import Refusal, conflict
+from metaalign_server.platform.profiles import Head, Version
+from metaalign_server.store.tables import versions
+
+__all__ = ["ImportReport", "ProfileDocument", "difference", "export_profiles", "import_profiles"]
+
+
+def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(tree, Mapping) and tree:
+        found: dict[str, Any] = {}
+        for key, value in tree.items():
+            found |= _leaves(value, f"{path}.{key}" if path else str(key))
+        return found
+    return {path: tree} if path else {}
+
+
+def difference(old: Version, new: Version) -> list[dict[str, Any]]:
+    """What changed, by path; a list counts as one value. A side that lacks the path has null."""
+    before, after = (_leaves(json.loads(version.text)) for version in (old, new))
+    return [
+        {"path": path, "from": before.get(path), "to": after.get(path)}
+        for path in sorted(before.keys() | after.keys())
+        if before.get(path) != after.get(path)
+    ]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class VersionDocument(_Document):
+    """One version of an exported profile."""
+
+    number: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    preferences: Any
+    note: Annotated[str, Field(max_length=500)] = ""
+
+
+class TargetDocument(_Document):
+    """One version that a label points to."""
+
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    weight: Annotated[int, Field(ge=1, le=100)] = 100
+
+
+class LabelDocument(_Document):
+    """A label of an exported profile."""
+
+    versions: Annotated[list[TargetDocument], Field(min_length=1, max_length=8)]
+    protected: bool = False
+
+
+class ProfileDocument(_Document):
+    """One exported profile."""
+
+    name: str
+    versions: Annotated[list[VersionDocument], Field(min_length=1)]
+    labels: dict[str, LabelDocument] = Field(default_factory=dict)
+    archived: bool = False
+    learn_examples: Annotated[int, Field(ge=0, le=8)] = 0
+    learn_scope: Literal["user", "profile"] = "user"
+
+
+class ImportReport(BaseModel):
+    """What an import did, by profile name."""
+
+    created: list[str] = Field(default_factory=list)
+    extended: list[str] = Field(default_factory=list)
+    unchanged: list[str] = Field(default_factory=list)
+
+
+async def export_profiles(connection: AsyncConnection, tenant_id: str) -> list[dict[str, Any]]:
+    """All profiles of a tenant, archived ones too."""
+    documents = []
+    for head in await profiles.list_heads(connection, tenant_id, archived=True):
+        found = await profiles.list_versions(connection, head)
+        documents.append(_document(head, sorted(found, key=lambda version: version.number)))
+    return documents
+
+
+def _document(head: Head, found: list[Version]) -> dict[str, Any]:
+    document = ProfileDocument(
+        name=head.name,
+        versions=[
+            VersionDocument(number=v.number, preferences=json.loads(v.text), note=v.note) for v in found
+        ],
+        labels={
+            name: LabelDocument(
+                versions=[TargetDocument(version=number, weight=weight) for number, weight in label.targets],
+                protected=label.protected,
+            )
+            for name, label in head.labels.items()
+        },
+        archived=head.archived,
+        learn_examples=head.learn_examples,
+        learn_scope=head.learn_scope,  # type: ignore[arg-type]
+    )
+    return document.model_dump(mode="json")
+
+
+async def import_profiles(
+    connection: AsyncConnection, caller: Caller, documents: list[ProfileDocument]
+) -> ImportReport:
+    """Take profiles over, all or none: new ones with their numbers, known ones get the versions that they lack.
+
+    Raises:
+        Refusal: a version that exists has other content (versions never change), or numbers have gaps.
+        MetaAlignError: preferences are invalid, or the caller may not store them.
+    """
+    report = ImportReport()
+    for index, document in enumerate(documents):
+        await _import(connection, caller, document, f"profiles[{index}]", report)
+    return report
+
+
+async def _import(
+    connection: AsyncConnection, caller: Caller, document: ProfileDocument, param: str, report: ImportReport
+) -> None:
+    name = profiles.check_name(document.name, f"{param}.name")
+    head = await profiles.find(connection, caller.tenant.id, name, lock=True)
+    known: dict[int, str] = {}
+    if head is not None:
+        rows = await connection.execute(
+            sa.select(versions.c.number, versions.c.preferences).where(versions.c.profile_id == head.id)
+        )
+        known = dict(rows.tuples().all())
+    fresh = head is None
+    added = 0
+    for place, version in enumerate(sorted(document.versions, key=lambda v: v.number)):
+        where = f"{param}.versions[{place}]"
+        preferences = profiles.validate(version.preferences, caller, f"{where}.preferences")
+        if version.number in known:
+            if known[version.number] != profiles.canonical(preferences):
+                raise conflict(
+                    "version_conflict",
+                    f"{where}: version {name}:{version.number} exists with other preferences, and versions never"
+                    " change; give it a new number",
+                    where,
+                )
+            continue
+        if head is None:
+            head = await profiles.create(connection, caller, name, preferences, note=version.note)
+            number = head.latest
+        else:
+            made = await profiles.add_version(connection, caller, name, preferences, note=version.note)
+            number = made.number
+        added += 1
+        if number != version.number:
+            raise Refusal(
+                400,
+                "version_gap",
+                f"{where}: its number is {version.number}, but the next version of `{name}` is {number}",
+                param=f"{where}.number",
+            )
+    if head is None:
+        raise AssertionError("a document has at least one version")
+    await _import_settings(connection, caller, head.name, document)
+    (report.created if fresh else report.extended if added else report.unchanged).append(name)
+
+
+async def _import_settings(
+    connection: AsyncConnection, caller: Caller, name: str, document: ProfileDocument
+) -> None:
+    head = await profiles.find(connection, caller.tenant.id, name)
+    for label_name, label in document.labels.items():
+        targets = tuple((target.version, target.weight) for target in label.versions)
+        existing = head.labels.get(label_name) if head is not None else None
+        if existing is None or existing.targets != targets or existing.protected != label.protected:
+            await profiles.move_label(
+                connection, caller, name, label_name, targets, protected=label.protected
+            )
+    learn = (document.learn_examples, document.learn_scope)
+    if head is None or (head.archived, head.learn_examples, head.learn_scope) != (document.archived, *learn):
+        await profiles.update(connection, caller, name, archived=document.archived, learn=learn)

@@ -1,0 +1,549 @@
+"""Named preferences of a tenant: immutable numbered versions, and labels that move between them.
+
+Every change is one transaction that takes the profile's row first, so writers of one profile follow one another, and
+counts up its `revision`, which is the ETag. A number is given once: also after a deletion the count goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from metaalign import InvalidPreferences, Preferences, SystemTierForbidden, parse_preferences
+from metaalign_server.auth import Caller
+from metaalign_server.platform import audit
+from metaalign_server.platform.errors import Refusal, conflict, not_found
+from metaalign_server.store.tables import labels, now_ms, profiles, versions
+
+__all__ = [
+    "DEFAULT_LABEL",
+    "Head",
+    "Label",
+    "Version",
+    "add_version",
+    "canonical",
+    "check_name",
+    "create",
+    "delete",
+    "delete_label",
+    "find",
+    "find_version",
+    "list_heads",
+    "list_versions",
+    "move_label",
+    "roll_back",
+    "update",
+    "validate",
+    "version_text",
+]
+
+DEFAULT_LABEL = "stable"
+"""What a reference without a label means, if the profile has it; else the newest version."""
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+LABEL = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
+MAX_LABELS = 32
+_HISTORY = 20
+
+Targets = tuple[tuple[int, int], ...]
+"""Versions with their weights; one version has the weight 100."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A name that points to a version, or to several by weight."""
+
+    targets: Targets
+    protected: bool = False
+    history: tuple[Targets, ...] = ()
+    updated_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Everything of a profile but its versions."""
+
+    id: int
+    name: str
+    latest: int
+    revision: int
+    created_at: int
+    updated_at: int
+    archived: bool = False
+    learn_examples: int = 0
+    learn_scope: str = "user"
+    labels: Mapping[str, Label] = field(default_factory=dict)
+
+    @property
+    def etag(self) -> str:
+        """Changes with every change of the profile."""
+        return f'"{self.id}-{self.revision}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version; `text` is its preferences as canonical JSON, `sha256` is of that."""
+
+    number: int
+    text: str
+    sha256: str
+    note: str
+    created_at: int
+    created_by: str
+
+
+def canonical(preferences: Preferences) -> str:
+    """One text for equal preferences."""
+    tree = preferences.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    return json.dumps(tree, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def check_name(name: str, param: str = "name") -> str:
+    """Return `name` if it may name a profile or tenant.
+
+    Raises:
+        Refusal: it may not.
+    """
+    if not NAME.fullmatch(name):
+        raise Refusal(400, "invalid_name", f"{param}: must match ^{NAME.pattern}$", param=param)
+    return name
+
+
+def validate(value: Any, caller: Caller, param: str = "preferences") -> Preferences:
+    """Preferences that `caller` may store.
+
+    Raises:
+        InvalidPreferences, SystemTierForbidden.
+    """
+    try:
+        preferences = parse_preferences(value)
+    except InvalidPreferences as error:
+        where = (error.param or "preferences").removeprefix("preferences")
+        message = error.message.removeprefix("preferences")
+        raise InvalidPreferences(param + message, param=param + where) from None
+    if preferences.profile:
+        raise InvalidPreferences(
+            f"{param}.profile: a profile cannot name others; name several in the request",
+            param=f"{param}.profile",
+        )
+    if preferences.system is not None and not caller.may_write_system:
+        raise SystemTierForbidden(
+            f"{param}.system: this key lacks the scope `system`", param=f"{param}.system"
+        )
+    return preferences
+
+
+# Reading
+
+
+async def find(connection: AsyncConnection, tenant_id: str, name: str, *, lock: bool = False) -> Head | None:
+    """The profile `name`, or None; `lock` keeps other writers from it until the transaction ends."""
+    query = sa.select(profiles).where(
+        profiles.c.tenant_id == tenant_id, profiles.c.name == name, profiles.c.deleted_at.is_(None)
+    )
+    row = (await connection.execute(query.with_for_update() if lock else query)).mappings().first()
+    if row is None:
+        return None
+    found = await connection.execute(sa.select(labels).where(labels.c.profile_id == row["id"]))
+    return _head(row, {label["label"]: _label(label) for label in found.mappings()})
+
+
+def _head(row: Mapping[str, Any], named: Mapping[str, Label]) -> Head:
+    return Head(
+        id=row["id"],
+        name=row["name"],
+        latest=row["latest"],
+        revision=row["revision"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        archived=row["archived_at"] is not None,
+        learn_examples=row["learn_examples"],
+        learn_scope=row["learn_scope"],
+        labels=named,
+    )
+
+
+def _label(row: Mapping[str, Any]) -> Label:
+    return Label(
+        targets=_targets(row["targets"]),
+        protected=row["protected"],
+        history=tuple(_targets(entry) for entry in row["history"]),
+        updated_at=row["updated_at"],
+    )
+
+
+def _targets(tree: Sequence[Sequence[int]]) -> Targets:
+    return tuple((number, weight) for number, weight in tree)
+
+
+async def _get(
+    connection: AsyncConnection, caller: Caller, name: str, if_match: str | None, *, live: bool = True
+) -> Head:
+    """The profile for a change.
+
+    Raises:
+        Refusal: it does not exist, has changed since `if_match`, or is archived.
+    """
+    head = await find(connection, caller.tenant.id, name, lock=True)
+    if head is None:
+        raise not_found("profile", name)
+    if if_match is not None and if_match.strip() not in ("*", head.etag):
+        raise Refusal(
+            412,
+            "precondition_failed",
+            f"profile `{name}` has changed since it was read; read it again",
+            param="If-Match",
+        )
+    if live and head.archived:
+        raise conflict("profile_archived", f"profile `{name}` is archived; restore it first")
+    return head
+
+
+async def find_version(connection: AsyncConnection, head: Head, number: int) -> Version | None:
+    """One version, or None."""
+    query = sa.select(versions).where(versions.c.profile_id == head.id, versions.c.number == number)
+    row = (await connection.execute(query)).mappings().first()
+    return _version(row) if row is not None else None
+
+
+def _version(row: Mapping[str, Any]) -> Version:
+    return Version(
+        row["number"], row["preferences"], row["sha256"], row["note"], row["created_at"], row["created_by"]
+    )
+
+
+def version_text(profile_id: int, number: int) -> sa.Select[tuple[str]]:
+    """The query for the preferences of one version, as text."""
+    return sa.select(versions.c.preferences).where(
+        versions.c.profile_id == profile_id, versions.c.number == number
+    )
+
+
+async def list_versions(
+    connection: AsyncConnection, head: Head, *, before: int | None = None, limit: int | None = None
+) -> list[Version]:
+    """Versions, the newest first."""
+    query = sa.select(versions).where(versions.c.profile_id == head.id).order_by(versions.c.number.desc())
+    if before is not None:
+        query = query.where(versions.c.number < before)
+    rows = await connection.execute(query.limit(limit) if limit is not None else query)
+    return [_version(row) for row in rows.mappings()]
+
+
+async def list_heads(
+    connection: AsyncConnection,
+    tenant_id: str,
+    *,
+    after: str | None = None,
+    limit: int | None = None,
+    archived: bool = False,
+) -> list[Head]:
+    """Profiles by name; archived ones only if asked for."""
+    query = (
+        sa.select(profiles)
+        .where(profiles.c.tenant_id == tenant_id, profiles.c.deleted_at.is_(None))
+        .order_by(profiles.c.name)
+    )
+    if not archived:
+        query = query.where(profiles.c.archived_at.is_(None))
+    if after is not None:
+        query = query.where(profiles.c.name > after)
+    rows = (await connection.execute(query.limit(limit) if limit is not None else query)).mappings().all()
+    named: dict[int, dict[str, Label]] = {row["id"]: {} for row in rows}
+    ids = list(named)
+    for start in range(0, len(ids), 500):
+        found = await connection.execute(
+            sa.select(labels).where(labels.c.profile_id.in_(ids[start : start + 500]))
+        )
+        for label in found.mappings():
+            named[label["profile_id"]][label["label"]] = _label(label)
+    return [_head(row, named[row["id"]]) for row in rows]
+
+
+# Changing
+
+
+async def create(
+    connection: AsyncConnection,
+    caller: Caller,
+    name: str,
+    preferences: Preferences,
+    *,
+    note: str = "",
+    learn: tuple[int, str] = (0, "user"),
+) -> Head:
+    """A new profile with its first version.
+
+    Raises:
+        Refusal: the name is taken or may not be used.
+    """
+    check_name(name)
+    now = now_ms()
+    values = {
+        "revision": 1, "learn_examples": learn[0], "learn_scope": learn[1], "created_at": now, "updated_at": now,
+        "archived_at": None, "deleted_at": None,
+    }  # fmt: skip
+    mine = (profiles.c.tenant_id == caller.tenant.id) & (profiles.c.name == name)
+    earlier = (await connection.execute(sa.select(profiles).where(mine).with_for_update())).mappings().first()
+    taken = conflict("profile_exists", f"profile `{name}` exists; add a version to it", "name")
+    if earlier is None:
+        number = 1
+        try:
+            result = await connection.execute(
+                sa.insert(profiles)
+                .values(tenant_id=caller.tenant.id, name=name, latest=number, **values)
+                .returning(profiles.c.id)
+            )
+        except IntegrityError:
+            raise taken from None
+        profile_id = result.scalar_one()
+    elif earlier["deleted_at"] is None:
+        raise taken
+    else:
+        number, profile_id = earlier["latest"] + 1, earlier["id"]
+        values["revision"] = earlier["revision"] + 1
+        await connection.execute(
+            sa.update(profiles).where(profiles.c.id == profile_id).values(latest=number, **values)
+        )
+    text = canonical(preferences)
+    await _insert_version(connection, caller, profile_id, number, text, note)
+    await audit.record(connection, caller, "profile.create", f"{name}:{number}", after=text)
+    head = await find(connection, caller.tenant.id, name)
+    if head is None:
+        raise AssertionError("a profile that was just made is found")
+    return head
+
+
+async def _insert_version(
+    connection: AsyncConnection, caller: Caller, profile_id: int, number: int, text: str, note: str
+) -> Version:
+    made = Version(number, text, hashlib.sha256(text.encode()).hexdigest(), note, now_ms(), caller.key_id)
+    await connection.execute(
+        sa.insert(versions).values(
+            profile_id=profile_id,
+            number=number,
+            preferences=text,
+            sha256=made.sha256,
+            note=note,
+            created_at=made.created_at,
+            created_by=made.created_by,
+        )
+    )
+    return made
+
+
+async def _touch(connection: AsyncConnection, head: Head, **values: Any) -> None:
+    values |= {"revision": head.revision + 1, "updated_at": now_ms()}
+    await connection.execute(sa.update(profiles).where(profiles.c.id == head.id).values(values))
+
+
+async def add_version(
+    connection: AsyncConnection,
+    caller: Caller,
+    name: str,
+    preferences: Preferences,
+    *,
+    note: str = "",
+    if_match: str | None = None,
+) -> Version:
+    """The next version; labels stay where they are.
+
+    Raises:
+        Refusal: see `_get`.
+    """
+    head = await _get(connection, caller, name, if_match)
+    before = await find_version(connection, head, head.latest)
+    text = canonical(preferences)
+    made = await _insert_version(connection, caller, head.id, head.latest + 1, text, note)
+    await _touch(connection, head, latest=made.number)
+    await audit.record(
+        connection,
+        caller,
+        "profile.version.create",
+        f"{name}:{made.number}",
+        before=before.text if before else None,
+        after=text,
+    )
+    return made
+
+
+async def update(
+    connection: AsyncConnection,
+    caller: Caller,
+    name: str,
+    *,
+    archived: bool | None = None,
+    learn: tuple[int, str] | None = None,
+    if_match: str | None = None,
+) -> Head:
+    """Archive, restore, or set what the profile learns from feedback.
+
+    Raises:
+        Refusal: see `_get`.
+    """
+    head = await _get(connection, caller, name, if_match, live=False)
+    values: dict[str, Any] = {}
+    if archived is not None and archived != head.archived:
+        values["archived_at"] = now_ms() if archived else None
+    if learn is not None:
+        values |= {"learn_examples": learn[0], "learn_scope": learn[1]}
+    await _touch(connection, head, **values)
+    after = await find(connection, caller.tenant.id, name)
+    if after is None:
+        raise AssertionError("a profile that was just changed is found")
+    await audit.record(
+        connection, caller, "profile.update", name, before=_settings(head), after=_settings(after)
+    )
+    return after
+
+
+def _settings(head: Head) -> list[Any]:
+    return [head.archived, head.learn_examples, head.learn_scope]
+
+
+async def delete(
+    connection: AsyncConnection, caller: Caller, name: str, *, if_match: str | None = None
+) -> int:
+    """Remove a profile with all its versions and labels; returns how many versions there were.
+
+    Raises:
+        Refusal: see `_get`; or a label is protected and the caller no administrator.
+    """
+    head = await _get(connection, caller, name, if_match, live=False)
+    for label_name, label in head.labels.items():
+        _check_protection(caller, label_name, label)
+    for table in (labels, versions):
+        removed = await connection.execute(sa.delete(table).where(table.c.profile_id == head.id))
+    await _touch(connection, head, deleted_at=now_ms())
+    await audit.record(connection, caller, "profile.delete", name, before=_label_trees(head.labels))
+    return int(removed.rowcount)
+
+
+# Labels
+
+
+def _check_protection(caller: Caller, name: str, label: Label | None) -> None:
+    if label is not None and label.protected and "admin" not in caller.scopes:
+        raise Refusal(
+            403, "label_protected", f"label `{name}` is protected; a key with the scope `admin` can move it"
+        )
+
+
+def _label_trees(named: Mapping[str, Label]) -> Any:
+    return {name: [label.targets, label.protected] for name, label in named.items()}
+
+
+async def move_label(
+    connection: AsyncConnection,
+    caller: Caller,
+    name: str,
+    label_name: str,
+    targets: Targets,
+    *,
+    protected: bool | None = None,
+    if_match: str | None = None,
+) -> Head:
+    """Point a label at a version, or at several by weight; it is made if it does not exist.
+
+    Raises:
+        Refusal: a version does not exist, the label is protected, or see `_get`.
+    """
+    if not LABEL.fullmatch(label_name):
+        raise Refusal(400, "invalid_name", f"label: must match ^{LABEL.pattern}$", param="label")
+    head = await _get(connection, caller, name, if_match)
+    label = head.labels.get(label_name)
+    _check_protection(caller, label_name, label)
+    if (
+        protected is not None
+        and "admin" not in caller.scopes
+        and protected != bool(label and label.protected)
+    ):
+        raise Refusal(
+            403, "missing_scope", "protected: only a key with the scope `admin` can set it", param="protected"
+        )
+    known = set(
+        await connection.scalars(sa.select(versions.c.number).where(versions.c.profile_id == head.id))
+    )
+    for number, _ in targets:
+        if number not in known:
+            raise not_found("version", f"{name}:{number}", "version")
+    if label is None and len(head.labels) >= MAX_LABELS:
+        raise conflict("too_many_labels", f"a profile has at most {MAX_LABELS} labels; remove one", "label")
+    history = (*label.history, label.targets)[-_HISTORY:] if label is not None else ()
+    keep = label.protected if label is not None else False
+    moved = Label(targets, keep if protected is None else protected, history)
+    return await _write_label(connection, caller, head, label_name, moved, "profile.label.move")
+
+
+async def roll_back(
+    connection: AsyncConnection, caller: Caller, name: str, label_name: str, *, if_match: str | None = None
+) -> Head:
+    """Point a label at what it pointed at before its last move.
+
+    Raises:
+        Refusal: it was never moved, is protected, or see `_get`.
+    """
+    head = await _get(connection, caller, name, if_match)
+    label = head.labels.get(label_name)
+    if label is None:
+        raise not_found("label", f"{name}@{label_name}")
+    _check_protection(caller, label_name, label)
+    if not label.history:
+        raise conflict("nothing_to_roll_back", f"label `{label_name}` was not moved before")
+    moved = Label(label.history[-1], label.protected, label.history[:-1])
+    return await _write_label(connection, caller, head, label_name, moved, "profile.label.rollback")
+
+
+async def delete_label(
+    connection: AsyncConnection, caller: Caller, name: str, label_name: str, *, if_match: str | None = None
+) -> Head:
+    """Remove a label.
+
+    Raises:
+        Refusal: it does not exist, is protected, or see `_get`.
+    """
+    head = await _get(connection, caller, name, if_match)
+    label = head.labels.get(label_name)
+    if label is None:
+        raise not_found("label", f"{name}@{label_name}")
+    _check_protection(caller, label_name, label)
+    return await _write_label(connection, caller, head, label_name, None, "profile.label.delete")
+
+
+async def _write_label(
+    connection: AsyncConnection, caller: Caller, head: Head, name: str, label: Label | None, action: str
+) -> Head:
+    where = (labels.c.profile_id == head.id) & (labels.c.label == name)
+    if label is None:
+        await connection.execute(sa.delete(labels).where(where))
+    else:
+        values = {
+            "targets": label.targets,
+            "history": label.history,
+            "protected": label.protected,
+            "updated_at": now_ms(),
+        }
+        if name in head.labels:
+            await connection.execute(sa.update(labels).where(where).values(values))
+        else:
+            await connection.execute(sa.insert(labels).values(profile_id=head.id, label=name, **values))
+    await _touch(connection, head)
+    after = await find(connection, caller.tenant.id, head.name)
+    if after is None:
+        raise AssertionError("a profile whose row is locked is found")
+    await audit.record(
+        connection,
+        caller,
+        action,
+        f"{head.name}@{name}",
+        before=_label_trees(head.labels),
+        after=_label_trees(after.labels),
+    )
+    return after

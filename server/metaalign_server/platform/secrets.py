@@ -1,0 +1,81 @@
+"""The server's secret, what is derived from it, and the form of API keys.
+
+A key reads `ma_<environment>_<id>_<secret>`. Its id carries a tag made with the server's secret, so that a guessed id
+is refused without asking the store. The store holds HMAC-SHA256 of the key's secret part: 256 random bits need no slow
+hash, and a slow one would let anybody keep the server busy.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+
+__all__ = ["NewKey", "Secret"]
+
+_TOKEN = re.compile(rb"ma_[a-z0-9]{1,16}_([a-z2-7]{24})_([A-Za-z0-9_-]{43})")
+_RANDOM, _TAG = 16, 8  # characters of a key's id
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just made; `token` is shown once and kept nowhere."""
+
+    id: str
+    token: str
+    digest: bytes
+
+
+def _base32(data: bytes) -> str:
+    return base64.b32encode(data).decode().rstrip("=").lower()
+
+
+class Secret:
+    """Keyed hashes; one key for each purpose, all derived from the server's secret.
+
+    Args:
+        value: METAALIGN_SECRET, or the one that the store was given when it was made.
+    """
+
+    def __init__(self, value: str) -> None:
+        root = hashlib.sha256(value.encode()).digest()
+        self._key_ids, self._keys, self._users, self._salts = (
+            hmac.digest(root, purpose, "sha256") for purpose in (b"key id", b"key", b"user", b"cache salt")
+        )
+
+    @staticmethod
+    def random() -> str:
+        """A new secret: 256 bits."""
+        return secrets.token_urlsafe(32)
+
+    def new_key(self, environment: str) -> NewKey:
+        """Make a key; `environment` is a word for humans and secret scanners, such as `live`."""
+        random = _base32(secrets.token_bytes(10))
+        part = secrets.token_urlsafe(32)
+        key_id = random + self._tag(random)
+        return NewKey(key_id, f"ma_{environment}_{key_id}_{part}", self._digest(key_id, part.encode()))
+
+    def read_key(self, token: bytes) -> tuple[str, bytes] | None:
+        """Id and digest of a token whose id we made, else None. Costs the same on every path to it."""
+        match = _TOKEN.fullmatch(token)
+        key_id, part = (match[1].decode(), match[2]) if match else ("a" * (_RANDOM + _TAG), token)
+        digest = self._digest(key_id, part)
+        tag = self._tag(key_id[:_RANDOM])
+        return (key_id, digest) if hmac.compare_digest(tag, key_id[_RANDOM:]) and match else None
+
+    def user(self, tenant_id: str, user_id: str) -> str:
+        """What stands for a user's id in the store."""
+        return hmac.new(self._users, f"{tenant_id}\0{user_id}".encode(), "sha256").hexdigest()
+
+    def cache_salt(self, tenant_id: str) -> str:
+        """What keeps a tenant's prefix-cache blocks apart from others'."""
+        return hmac.new(self._salts, tenant_id.encode(), "sha256").hexdigest()[:32]
+
+    def _tag(self, random: str) -> str:
+        return _base32(hmac.digest(self._key_ids, random.encode(), "sha256"))[:_TAG]
+
+    def _digest(self, key_id: str, part: bytes) -> bytes:
+        return hmac.digest(self._keys, key_id.encode() + b"\0" + part, "sha256")

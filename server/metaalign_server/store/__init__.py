@@ -1,0 +1,1 @@
+"""Where tenants, keys, profiles and feedback are kept. No rules; those are in `platform`."""

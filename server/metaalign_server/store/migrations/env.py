@@ -1,0 +1,16 @@
+"""Alembic's entry: runs migrations on the connection that `metaalign_server.store.migrate` hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from metaalign_server.store.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+    transaction_per_migration=False,
+)
+with context.begin_transaction():
+    context.run_migrations()
