@@ -10,8 +10,9 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from metaalign import PromptAssembler, parse_preferences
-from metaalign_server.alignment import Aligner, RequestScope
+from metaalign_server.alignment import Aligner
 from metaalign_server.engine.rendering import render_conversation
+from metaalign_server.scope import RequestScope
 
 __all__ = ["measure_spec_cost"]
 

@@ -47,7 +47,11 @@ def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
 def running(
     command: Sequence[str], url: str, log: Path, *, ready: str = "/readyz", env: dict[str, str] | None = None
 ) -> Iterator[Server]:
-    """Run `python COMMAND` until the block ends; waits until `url + ready` answers 200."""
+    """Run `python COMMAND` until the block ends; waits until `url + ready` answers 200.
+
+    Unless `env` names one, it gets an empty store of its own beside its log.
+    """
+    env = {"METAALIGN_DATABASE_URL": f"sqlite:///{log}.db"} | (env or {})
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, *command],

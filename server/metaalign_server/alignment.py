@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 from metaalign import (
     ConflictingProfiles,
     InvalidPreferences,
+    Layer,
     Preferences,
-    ProfileNotFound,
     PromptAssembler,
     Receipt,
     SystemTierForbidden,
@@ -21,12 +20,19 @@ from metaalign import (
     request_layers,
     resolve,
 )
-from metaalign.preferences import PROFILE_REFERENCE
+from metaalign.preferences import LIMITS, PROFILE_REFERENCE
 from metaalign.receipt import OverriddenEntry, TierTokens
 from metaalign.rendering import MetaPrompt
-from metaalign_server.auth import OPEN_CALLER, Caller
+from metaalign_server.auth import Caller
 
-__all__ = ["Aligner", "AppliedSpec", "RequestScope", "current_scope", "request_preferences"]
+__all__ = [
+    "NOTHING_STORED",
+    "Aligner",
+    "AppliedSpec",
+    "StoredLayers",
+    "profile_references",
+    "request_preferences",
+]
 
 _CACHEABLE_CHARACTERS = 64_000
 
@@ -52,48 +58,35 @@ class AppliedSpec:
     receipt_json: bytes
 
 
-@dataclass(slots=True)
-class RequestScope:
-    """What the route knows of a request and the renderer, deep inside vLLM's handlers, must know too.
+@dataclass(frozen=True, slots=True)
+class StoredLayers:
+    """What the store adds to a request: its tenant's policy, its profiles, examples learned from feedback.
 
-    `applied` and `cut` are written by the renderer and read by the route afterwards.
+    Attributes:
+        layers: In order of precedence, all before the request's own.
+        profiles: Their references, such as `support:3`.
+        learned_examples: How many examples come from feedback.
+        key: Equal for equal layers.
+        confidential: Whether System material is among them.
     """
 
-    preferences: Preferences | None = None
-    caller: Caller = OPEN_CALLER
-    add_special_tokens: bool = False
-    applied: AppliedSpec | None = field(default=None)
-
-    @property
-    def receipt(self) -> AppliedSpec | None:
-        """The spec to report: only of a request that carried `preferences`."""
-        return self.applied if self.preferences is not None else None
+    layers: tuple[Layer, ...] = ()
+    profiles: tuple[str, ...] = ()
+    learned_examples: int = 0
+    key: Hashable = None
+    confidential: bool = False
 
 
-current_scope: ContextVar[RequestScope | None] = ContextVar("metaalign_request_scope", default=None)
+NOTHING_STORED = StoredLayers()
 
 
-def request_preferences(
-    value: object, *, caller: Caller, header_profile: str | None, model_profile: str | None
-) -> Preferences | None:
-    """Validate the field, bring the three doors for a profile together, and check who may write the System tier.
+def request_preferences(value: object, caller: Caller) -> Preferences | None:
+    """Validate the field, and check who may write the System tier.
 
     Raises:
-        InvalidPreferences, ConflictingProfiles, ProfileNotFound, SystemTierForbidden.
+        InvalidPreferences, SystemTierForbidden.
     """
     preferences = None if value is None else parse_preferences(value)
-    doors = {
-        "preferences.profile": preferences.profile if preferences else (),
-        "X-MetaAlign-Profile": _split(header_profile, "X-MetaAlign-Profile"),
-        "model": _split(model_profile, "model"),
-    }
-    named = {door: references for door, references in doors.items() if references}
-    if len(set(named.values())) > 1:
-        raise ConflictingProfiles(
-            f"{' and '.join(named)} name different profiles; name it in one place", param=next(iter(named))
-        )
-    for door in named:
-        raise ProfileNotFound(f"{door}: no such profile on this server", param=door)
     if preferences is not None and preferences.system is not None and not caller.may_write_system:
         raise SystemTierForbidden(
             "preferences.system: this key lacks the scope `system`; put preferences of a user under `user`",
@@ -102,10 +95,34 @@ def request_preferences(
     return preferences
 
 
+def profile_references(
+    preferences: Preferences | None, header: str | None, model: str | None
+) -> tuple[tuple[str, ...], str]:
+    """The profiles that a request names, and by which of the three doors.
+
+    Raises:
+        InvalidPreferences: a name is malformed.
+        ConflictingProfiles: two doors disagree.
+    """
+    doors = {
+        "preferences.profile": preferences.profile if preferences else (),
+        "X-MetaAlign-Profile": _split(header, "X-MetaAlign-Profile"),
+        "model": _split(model, "model"),
+    }
+    named = {door: references for door, references in doors.items() if references}
+    if len(set(named.values())) > 1:
+        raise ConflictingProfiles(
+            f"{' and '.join(named)} name different profiles; name it in one place", param=next(iter(named))
+        )
+    return next(((references, door) for door, references in named.items()), ((), ""))
+
+
 def _split(reference: str | None, door: str) -> tuple[str, ...]:
     if not reference:
         return ()
     references = tuple(part.strip() for part in reference.split(","))
+    if len(references) > LIMITS["profiles"]:
+        raise InvalidPreferences(f"{door}: at most {LIMITS['profiles']} profiles", param=door)
     if not all(re.fullmatch(PROFILE_REFERENCE, part) for part in references):
         raise InvalidPreferences(
             f"{door}: a profile is named like `support`, `support:3` or `support@stable`", param=door
@@ -124,38 +141,46 @@ class Aligner:
     def __init__(self, assembler: PromptAssembler, entries: int = 1024) -> None:
         self.assembler = assembler
         self._entries = entries
-        self._cache: OrderedDict[tuple[str, tuple[str, ...], tuple[str, ...]], AppliedSpec] = OrderedDict()
+        self._cache: OrderedDict[Hashable, AppliedSpec] = OrderedDict()
 
     def apply(
         self,
         preferences: Preferences | None,
         system_messages: Sequence[str] = (),
         user_info_messages: Sequence[str] = (),
+        stored: StoredLayers = NOTHING_STORED,
     ) -> AppliedSpec:
         """Resolve and render; a spec that was seen lately costs one look-up."""
         field = preferences.model_dump_json() if preferences is not None else ""
-        key = (field, tuple(system_messages), tuple(user_info_messages))
+        system, user_info = tuple(system_messages), tuple(user_info_messages)
+        key = (field, system, user_info, stored.key)
         cached = self._cache.get(key)
         if cached is not None:
             self._cache.move_to_end(key)
             return cached
-        spec = self._apply(preferences, key[1], key[2])
-        if len(field) + sum(map(len, key[1])) + sum(map(len, key[2])) <= _CACHEABLE_CHARACTERS:
+        spec = self._apply(preferences, system, user_info, stored)
+        if len(field) + sum(map(len, system)) + sum(map(len, user_info)) <= _CACHEABLE_CHARACTERS:
             self._cache[key] = spec
             if len(self._cache) > self._entries:
                 self._cache.popitem(last=False)
         return spec
+
+    def forget(self) -> None:
+        """Keep nothing: what was rendered may hold texts that are to be erased."""
+        self._cache.clear()
 
     def _apply(
         self,
         preferences: Preferences | None,
         system_messages: tuple[str, ...],
         user_info_messages: tuple[str, ...],
+        stored: StoredLayers,
     ) -> AppliedSpec:
         assembler = self.assembler
-        layers = request_layers(
+        own = request_layers(
             preferences, system_messages=system_messages, user_info_messages=user_info_messages
         )
+        layers = (*stored.layers, *own)
         resolution = resolve(layers)
         meta_prompt = render(resolution)
         messages = tuple(assembler.tier_messages(meta_prompt))
@@ -164,6 +189,8 @@ class Aligner:
             applied=not meta_prompt.empty,
             spec_hash=meta_prompt.spec_hash,
             template=assembler.template.reference,
+            profiles=stored.profiles,
+            learned_examples=stored.learned_examples,
             overridden=tuple(
                 OverriddenEntry(dimension=o.dimension, tier=o.tier, value=o.value, kept=o.kept, by=o.by)
                 for o in resolution.overridden

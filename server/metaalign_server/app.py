@@ -17,7 +17,7 @@ import metaalign
 from metaalign import MetaAlignError
 from metaalign_server.engine.service import ENGINE_ERRORS, describe_exception, is_validation_error
 from metaalign_server.errors import error_response, metaalign_error_response
-from metaalign_server.routes import inference, operations
+from metaalign_server.routes import admin, feedback, inference, operations, profiles
 
 __all__ = ["create_app", "on_metaalign_error"]
 
@@ -42,8 +42,8 @@ def create_app() -> FastAPI:
         lifespan=_lifespan,
         redoc_url=None,
     )
-    app.include_router(inference.router)
-    app.include_router(operations.router)
+    for routes in (inference, profiles, feedback, admin, operations):
+        app.include_router(routes.router)
     _add_error_handlers(app)
     return app
 

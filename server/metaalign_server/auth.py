@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +21,7 @@ __all__ = [
     "StaticKeys",
     "Tenant",
     "parse_api_keys",
+    "token_of",
 ]
 
 SCOPES = ("inference", "system", "profiles:read", "profiles:write", "admin")
@@ -78,9 +79,23 @@ class Caller:
         """Whether this caller may put anything into the System tier."""
         return "system" in self.scopes
 
+    @property
+    def may_read_profiles(self) -> bool:
+        """Whether this caller may see the tenant's stored System material."""
+        return "profiles:read" in self.scopes
+
 
 OPEN_CALLER = Caller(frozenset(SCOPES))
 """The caller of a server without keys: development on loopback."""
+
+
+def token_of(headers: Mapping[bytes, bytes]) -> bytes:
+    """The key that a request sends, empty if none.
+
+    Both `Authorization: Bearer` (OpenAI's clients) and `x-api-key` (Anthropic's) are read.
+    """
+    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
 
 
 @dataclass(frozen=True, slots=True)

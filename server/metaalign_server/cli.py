@@ -1,4 +1,4 @@
-"""`metaalign-server serve [--model M] [--port P] … [vLLM flags]`: run the server."""
+"""`metaalign-server serve [--model M] [--port P] … [vLLM flags]` runs the server; other commands tend its store."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from metaalign import MetaAlignError, verify_checkpoint
+from metaalign_server import commands
 from metaalign_server.logs import configure_logging
 from metaalign_server.settings import ConfigurationError, Settings
+from metaalign_server.store.database import StoreFull, StoreUnavailable
+from metaalign_server.store.migrate import WrongSchema
 
 __all__ = ["main"]
 
+REFUSED = 1
 USAGE_ERROR = 2
 BAD_CHECKPOINT = 65
+STORE_UNUSABLE = 69
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -26,8 +31,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="metaalign-server",
         description="Serve a model that follows the preferences given with each request.",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    serve = commands.add_parser(
+    names = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = names.add_parser(
         "serve",
         help="start the server",
         description="Start the server. Every setting is also an environment variable METAALIGN_*; flags that are"
@@ -35,13 +40,14 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for name, field in Settings.model_fields.items():
-        if name == "api_keys":
-            continue  # keys on a command line can be read by every user of the machine
+        if field.annotation is SecretStr:
+            continue  # what stands on a command line can be read by every user of the machine
         flag = "--" + name.replace("_", "-")
         if field.annotation is bool:
             serve.add_argument(flag, action="store_true", default=None, help=field.description)
         else:
             serve.add_argument(flag, default=None, help=field.description)
+    commands.add_parsers(names)
     return parser
 
 
@@ -69,40 +75,50 @@ def _fail(message: str, code: int) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0 stopped, 2 usage, 65 bad checkpoint, 70 engine failed."""
-    options, engine_flags = _parser().parse_known_args(argv)
-    given = {name: value for name, value in vars(options).items() if name != "command" and value is not None}
+    """Entry point; returns the exit code.
+
+    0 stopped or done, 1 the command was refused, 2 usage, 65 bad checkpoint, 69 the store cannot be used, 70 engine
+    failed.
+    """
+    options, others = _parser().parse_known_args(argv)
+    given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
     try:
-        settings = Settings(**given)
-        settings.check_exposure()
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+        settings.check()
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        name = ".".join(map(str, first["loc"])) or "settings"
+        name = str(first["loc"][0]) if first["loc"] else "settings"
         return _fail(
             f"{name}: {first['msg']} (METAALIGN_{name.upper()} or --{name.replace('_', '-')})", USAGE_ERROR
         )
-    except (ConfigurationError, ValueError) as error:
+    except ValueError as error:
         return _fail(str(error), USAGE_ERROR)
     configure_logging(settings.log_format, settings.log_level)
-    folder = Path(settings.model)
     try:
-        if folder.is_dir():
-            verify_checkpoint(folder)
-        elif settings.model.startswith((".", "/", "checkpoints/")):
-            return _fail(f"{folder}: no such checkpoint folder; see `make demo-checkpoint`", BAD_CHECKPOINT)
-    except MetaAlignError as error:
-        return _fail(error.message, BAD_CHECKPOINT)
-    prepare_environment()
-    from metaalign_server.engine import (
-        launch,
-    )  # only now: importing vLLM takes seconds and reads the environment
-
-    try:
-        return launch.run(settings, engine_flags)
+        if options.command == "serve":
+            return _serve(settings, others)
+        if others:
+            return _fail(f"unknown arguments: {' '.join(others)}", USAGE_ERROR)
+        return commands.run(options, settings)
     except ConfigurationError as error:
         return _fail(str(error), USAGE_ERROR)
+    except (StoreUnavailable, StoreFull, WrongSchema) as error:
+        return _fail(error.message, STORE_UNUSABLE)
     except MetaAlignError as error:
-        return _fail(error.message, BAD_CHECKPOINT)
+        return _fail(error.message, BAD_CHECKPOINT if options.command == "serve" else REFUSED)
+
+
+def _serve(settings: Settings, engine_flags: Sequence[str]) -> int:
+    folder = Path(settings.model)
+    if folder.is_dir():
+        verify_checkpoint(folder)
+    elif settings.model.startswith((".", "/", "checkpoints/")):
+        return _fail(f"{folder}: no such checkpoint folder; see `make demo-checkpoint`", BAD_CHECKPOINT)
+    prepare_environment()
+    # Only now: importing vLLM takes seconds and reads the environment.
+    from metaalign_server.engine import launch
+
+    return launch.run(settings, engine_flags)
 
 
 if __name__ == "__main__":

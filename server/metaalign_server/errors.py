@@ -7,6 +7,7 @@ from typing import Any
 from fastapi.responses import JSONResponse
 
 from metaalign import MetaAlignError
+from metaalign_server.platform.errors import Refusal
 
 __all__ = ["STATUS_BY_CODE", "error_response", "metaalign_error_response"]
 
@@ -17,6 +18,9 @@ STATUS_BY_CODE = {
     "conflicting_profiles": 400,
     "system_tier_forbidden": 403,
     "profile_not_found": 404,
+    "store_unavailable": 503,
+    "store_full": 507,
+    "value_not_storable": 400,
 }
 
 _OPENAI_TYPES = {
@@ -67,5 +71,10 @@ def error_response(
 
 def metaalign_error_response(path: str, error: MetaAlignError) -> JSONResponse:
     """One of our own errors as a response."""
-    status = STATUS_BY_CODE.get(error.code, 500)
-    return error_response(path, status, error.message, code=error.code, param=error.param)
+    status = error.status if isinstance(error, Refusal) else STATUS_BY_CODE.get(error.code, 500)
+    headers = dict(error.headers) if isinstance(error, Refusal) else {}
+    if status == 503:
+        headers.setdefault("Retry-After", "1")
+    return error_response(
+        path, status, error.message, code=error.code, param=error.param, headers=headers or None
+    )

@@ -51,7 +51,7 @@ def configure_logging(style: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if style == "json" else _TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for chatty in ("httpx", "httpcore", "asyncio", "urllib3", "filelock"):
+    for chatty in ("alembic", "asyncio", "filelock", "httpcore", "httpx", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     for quoting in ("vllm.entrypoints.openai", "vllm.entrypoints.anthropic", "vllm.entrypoints.serve"):
         logging.getLogger(quoting).setLevel(logging.CRITICAL)  # their errors repeat parts of requests

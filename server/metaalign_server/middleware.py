@@ -1,4 +1,4 @@
-"""One ASGI middleware around every request: id, caller, size, drain, counting, access log."""
+"""One ASGI middleware around every request: id, caller, limits, size, drain, counting, access log."""
 
 from __future__ import annotations
 
@@ -11,15 +11,31 @@ from typing import Any, Protocol
 from prometheus_client import Counter, Gauge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from metaalign_server.auth import Authenticator
-from metaalign_server.errors import error_response
+from metaalign import MetaAlignError
+from metaalign_server.auth import Caller, token_of
+from metaalign_server.errors import error_response, metaalign_error_response
+from metaalign_server.platform.limits import Admission, buckets_of
+from metaalign_server.platform.startup import Platform
 from metaalign_server.settings import Settings
+from metaalign_server.telemetry import Spans
 
 __all__ = ["Gate"]
 
 logger = logging.getLogger(__name__)
 
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/health"})
+INFERENCE_PATHS = frozenset(
+    {
+        "/v1/align",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/preferences/render",
+        "/v1/responses",
+    }
+)
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(rb"[\w-]{1,64}")
 # Priority and placement are the operator's matter: vLLM would take them from any client.
 _ENGINE_HEADERS = frozenset({b"x-vllm-priority", b"x-data-parallel-rank"})
@@ -41,18 +57,18 @@ class Availability(Protocol):
 
 
 class _Exchange:
-    """The two channels of one request: counts what comes in, and puts the request id on what goes out."""
+    """One request on its way through: counts what comes in, adds headers to what goes out, settles at the end."""
 
-    def __init__(
-        self, request_id: bytes, receive: Receive, send: Send, max_body: int, too_large: ASGIApp, scope: Scope
-    ) -> None:
-        self._request_id = request_id
+    def __init__(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
+        self._gate = gate
+        self._scope = scope
         self._receive = receive
         self._send = send
-        self._left = max_body
-        self._too_large = too_large
-        self._scope = scope
+        self._left = gate.max_body
         self._cut_off = False
+        self._settled = False
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.admission: Admission | None = None
         self.status = 0
 
     async def receive(self) -> Message:
@@ -69,13 +85,28 @@ class _Exchange:
             if self.status:
                 return
             self._cut_off = False
-            await self._too_large(self._scope, self._receive, self.send)
+            await self._gate.too_large(self._scope["path"])(self._scope, self._receive, self.send)
             self._cut_off = True
             return
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
+            message["headers"] = [*message.get("headers", ()), *self.headers]
+        elif not message.get("more_body", False):
+            await self.settle()  # before the client knows that it is over and asks again
         await self._send(message)
+
+    async def settle(self) -> None:
+        """Give back the place in the engine, and count the tokens. Once."""
+        if self._settled:
+            return
+        self._settled = True
+        state = self._scope["state"]
+        ticket = state.get("ticket")
+        if ticket is not None:
+            ticket()
+        if self.admission is not None:
+            opened = state.get("metaalign_scope")
+            await self._gate.platform.limiter.settle(self.admission, opened.usage.total if opened else 0)
 
 
 class Gate:
@@ -84,14 +115,18 @@ class Gate:
     Args:
         app: The application.
         service: Says whether new work is accepted, and the size bound.
-        authenticator: Finds the caller.
+        platform: Finds the caller, and counts what is used.
+        spans: Where traces go, if anywhere.
     """
 
-    def __init__(self, app: ASGIApp, service: Availability, authenticator: Authenticator) -> None:
+    def __init__(
+        self, app: ASGIApp, service: Availability, platform: Platform, spans: Spans | None = None
+    ) -> None:
         self._app = app
         self._service = service
-        self._max_body = service.settings.max_body_bytes
-        self._authenticator = authenticator
+        self._spans = spans
+        self.platform = platform
+        self.max_body = service.settings.max_body_bytes
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,54 +143,86 @@ class Gate:
             for name, value in scope["headers"]
             if name != b"x-request-id" and name not in _ENGINE_HEADERS
         ]
-        exchange = _Exchange(request_id, receive, send, self._max_body, self._too_large(scope["path"]), scope)
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id.decode()
+        exchange = _Exchange(self, scope, receive, send)
+        exchange.headers.append((b"x-request-id", request_id))
+        span = self._spans.start(scope["method"], headers) if self._spans is not None else None
         self.in_flight += 1
         IN_FLIGHT.inc()
         try:
-            answer = self._refusal(scope, headers, state) or self._app
+            answer = await self._refusal(scope, headers, state, exchange) or self._app
             await answer(scope, exchange.receive, exchange.send)
         finally:
             self.in_flight -= 1
             IN_FLIGHT.dec()
-            self._record(scope, state, exchange.status, started)
+            fields = self._record(scope, state, exchange.status, started)
+            if span is not None:
+                span.end(fields)
+            await exchange.settle()
 
-    def _too_large(self, path: str) -> ASGIApp:
+    def too_large(self, path: str) -> ASGIApp:
+        """The answer to a body that is too large."""
         return error_response(
-            path, 413, f"body: larger than {self._max_body} bytes; send less", code="body_too_large"
+            path, 413, f"body: larger than {self.max_body} bytes; send less", code="body_too_large"
         )
 
-    def _refusal(self, scope: Scope, headers: dict[bytes, bytes], state: dict[str, Any]) -> ASGIApp | None:
+    async def _refusal(
+        self, scope: Scope, headers: dict[bytes, bytes], state: dict[str, Any], exchange: _Exchange
+    ) -> ASGIApp | None:
         path = scope["path"]
         if path in PUBLIC_PATHS:
             return None
-        caller = self._authenticator.caller(headers)
-        if caller is None:
-            return error_response(
-                path,
-                401,
-                "a valid key is needed: send `Authorization: Bearer KEY` or `x-api-key: KEY`",
-                code="invalid_api_key",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-        state["caller"] = caller
-        if scope["method"] == "POST":
-            if not self._service.ready:
+        token = token_of(headers)
+        try:
+            caller = self.platform.directory.peek_caller(token) or await self.platform.directory.caller(token)
+            if caller is None:
                 return error_response(
                     path,
-                    503,
-                    "the server is shutting down; try another",
-                    code="unavailable",
-                    headers={"Retry-After": "5"},
+                    401,
+                    "a valid key is needed: send `Authorization: Bearer KEY` or `x-api-key: KEY`",
+                    code="invalid_api_key",
+                    headers={"WWW-Authenticate": "Bearer"},
                 )
-            length = headers.get(b"content-length", b"0")
-            if length.isdigit() and int(length) > self._max_body:
-                return self._too_large(path)
+            state["caller"] = caller
+            return self._unavailable(scope, headers) or await self._admit(path, caller, exchange)
+        except MetaAlignError as error:
+            return metaalign_error_response(path, error)
+
+    def _unavailable(self, scope: Scope, headers: dict[bytes, bytes]) -> ASGIApp | None:
+        if scope["method"] in _READING:
+            return None
+        if not self._service.ready:
+            return error_response(
+                scope["path"],
+                503,
+                "the server is shutting down; try another",
+                code="unavailable",
+                headers={"Retry-After": "5"},
+            )
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self.max_body:
+            return self.too_large(scope["path"])
         return None
 
-    def _record(self, scope: Scope, state: dict[str, Any], status: int, started: float) -> None:
-        route = str(getattr(scope.get("route"), "path", "unmatched"))
+    async def _admit(self, path: str, caller: Caller, exchange: _Exchange) -> ASGIApp | None:
+        inference = path in INFERENCE_PATHS
+        if inference and "inference" not in caller.scopes:
+            return error_response(
+                path, 403, "this key lacks the scope `inference`", code="missing_scope", param=None
+            )
+        buckets = buckets_of(caller, inference=inference)
+        if buckets:
+            exchange.admission = await self.platform.limiter.admit(buckets)
+            exchange.headers.extend(
+                (name.encode(), value.encode()) for name, value in exchange.admission.headers().items()
+            )
+        return None
+
+    def _record(self, scope: Scope, state: dict[str, Any], status: int, started: float) -> dict[str, object]:
+        """Count and log the request; returns what was logged."""
+        path = scope["path"] if scope["path"] in INFERENCE_PATHS else "unmatched"  # if refused before routing
+        route = str(getattr(scope.get("route"), "path", path))
         REQUESTS.labels(route, str(status)).inc()
         fields: dict[str, object] = {
             "request_id": state["request_id"],
@@ -164,10 +231,15 @@ class Gate:
             "status": status,
             "ms": round((time.perf_counter() - started) * 1000, 1),
         }
-        metaalign_scope = state.get("metaalign_scope")
-        applied = metaalign_scope.receipt if metaalign_scope is not None else None
-        if applied is not None:
-            APPLIED.labels(route).inc()
-            fields["spec"] = applied.meta_prompt.spec_hash[:12]
-            fields["tier_tokens"] = applied.receipt.tokens.system_info + applied.receipt.tokens.user_info
+        caller = state.get("caller")
+        if caller is not None:
+            fields |= {"tenant": caller.tenant.name, "key": caller.key_id}
+        opened = state.get("metaalign_scope")
+        if opened is not None:
+            fields |= {"prompt_tokens": opened.usage.prompt, "output_tokens": opened.usage.output}
+            if (applied := opened.receipt) is not None:
+                APPLIED.labels(route).inc()
+                fields["spec"] = applied.meta_prompt.spec_hash[:12]
+                fields["tier_tokens"] = applied.receipt.tokens.system_info + applied.receipt.tokens.user_info
         logger.info("request", extra={"fields": fields})
+        return fields

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from metaalign_server.auth import ApiKey, parse_api_keys
+from metaalign_server.auth import ApiKey, Limits, parse_api_keys
+from metaalign_server.store.database import DatabaseUrlError, parse_database_url
 
 __all__ = ["ALLOWABLE_FIELDS", "ConfigurationError", "Settings"]
 
@@ -20,6 +22,10 @@ ALLOWABLE_FIELDS = ("cache_salt", "chat_template_kwargs", "prompt_embeds")
 
 class ConfigurationError(Exception):
     """The server cannot start as configured; the message is one line with the remedy."""
+
+
+def _from_json(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def _comma_separated(value: object) -> object:
@@ -44,6 +50,36 @@ class Settings(BaseSettings):
     api_keys: SecretStr = Field(
         SecretStr(""), description="comma-separated keys; `key:inference` may not write the System tier"
     )
+    database_url: SecretStr = Field(
+        SecretStr("sqlite:///metaalign.db"), description="the store: `sqlite:///FILE` or `postgresql://…`"
+    )
+    database_max_bytes: int | None = Field(None, ge=65_536, description="largest size of an SQLite file")
+    redis_url: SecretStr = Field(
+        SecretStr(""), description="`redis://…`: count limits together with other servers"
+    )
+    secret: SecretStr = Field(
+        SecretStr(""), description="what keys and users' ids are hashed with; default: one kept in the store"
+    )
+    key_environment: str = Field(
+        "live", pattern=r"^[a-z0-9]{1,16}$", description="a word in new keys: `ma_live_…`"
+    )
+    refresh_seconds: float = Field(
+        2.0, ge=0, description="after which changes made through another server are seen"
+    )
+    key_limits: Annotated[Limits, NoDecode] = Field(
+        Limits(), description='limits of keys that set none, as JSON: {"requests_per_minute": 60}'
+    )
+    tenant_limits: Annotated[Limits, NoDecode] = Field(Limits(), description="the same for tenants")
+    max_waiting: int = Field(
+        1024, ge=0, description="requests that wait for the engine; of more, some get a 503"
+    )
+    feedback: bool = Field(False, description="keep exchanges so that feedback can be given on them")
+    retention_days: float = Field(30.0, gt=0, description="how long exchanges and their feedback are kept")
+    stall_seconds: float = Field(
+        30.0,
+        ge=0,
+        description="an engine silent for this long is not ready, for twice as long is given up; 0: never",
+    )
     allow_open_network: bool = Field(
         False, description="listen beyond loopback although no key is configured"
     )
@@ -58,6 +94,7 @@ class Settings(BaseSettings):
     spec_cache_entries: int = Field(1024, ge=1, description="rendered Meta-Prompts to keep")
 
     _split_fields = field_validator("allow_fields", mode="before")(_comma_separated)
+    _read_limits = field_validator("key_limits", "tenant_limits", mode="before")(_from_json)
 
     @field_validator("allow_fields")
     @classmethod
@@ -73,6 +110,18 @@ class Settings(BaseSettings):
         """The configured keys."""
         return parse_api_keys(self.api_keys.get_secret_value())
 
+    def check(self) -> None:
+        """Read what is only text so far.
+
+        Raises:
+            ValueError: keys or the database's URL are malformed; the message does not repeat them.
+        """
+        _ = self.keys
+        try:
+            parse_database_url(self.database_url.get_secret_value())
+        except DatabaseUrlError as error:
+            raise ValueError(f"METAALIGN_DATABASE_URL: {error}") from None
+
     @property
     def model_name(self) -> str:
         """The name under which the model is served."""
@@ -81,18 +130,10 @@ class Settings(BaseSettings):
         path = Path(self.model)
         return path.resolve().name if path.is_dir() else self.model
 
-    def check_exposure(self) -> None:
-        """Refuse to be reachable from other machines without a key.
-
-        Raises:
-            ConfigurationError: with the three ways out.
-        """
-        if self.keys or self.allow_open_network or _is_loopback(self.host):
-            return
-        raise ConfigurationError(
-            f"host {self.host!r} is reachable from other machines and no key is configured: set METAALIGN_API_KEYS, "
-            "listen on 127.0.0.1, or pass --allow-open-network"
-        )
+    @property
+    def open_allowed(self) -> bool:
+        """Whether a server without any key serves everybody: only where nobody else can reach it, or if told to."""
+        return self.allow_open_network or _is_loopback(self.host)
 
 
 def _is_loopback(host: str) -> bool:

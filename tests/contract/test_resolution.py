@@ -133,6 +133,33 @@ def test_texts_follow_in_layer_order_and_messages_come_last() -> None:
     assert resolution.user.texts == ("Of the profile.", "Of the request.", "Of a message.")
 
 
+def test_nothing_overrides_a_binding_layer() -> None:
+    """A tenant's policy stands, locked by name or not; what tries to change it is reported."""
+    policy = parse_preferences(
+        {"system": {"info": "Policy.", "priorities": ["law"], "attributes": {"tone": "formal"}}}
+    )
+    resolution = resolve(
+        [
+            Layer("tenant", policy.system, binding=True),
+            layer(
+                "request",
+                {
+                    "system": {"priorities": ["fun"], "attributes": {"tone": "pirate", "length": "short"}},
+                    "user": {"attributes": {"tone": "casual"}},
+                },
+            ),
+        ]
+    )
+    assert resolution.system.priorities == ("law",)
+    assert dict(resolution.system.attributes) == {"tone": "formal", "length": "short"}
+    assert resolution.user.attributes == ()
+    assert resolution.overridden == (
+        Overridden("tone", "system", "pirate", "formal", "system:tenant"),
+        Overridden("tone", "user", "casual", "formal", "system:tenant"),
+        Overridden("priorities", "system", "fun", "law", "system:tenant"),
+    )
+
+
 def test_later_priorities_replace_earlier_ones() -> None:
     resolution = resolve(
         [

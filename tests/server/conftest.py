@@ -29,9 +29,10 @@ class Twin:
 @pytest.fixture(scope="session")
 def twin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]:
     port, stock_port = free_port(), free_port()
-    log = tmp_path_factory.mktemp("server") / "twin.log"
-    url = f"http://127.0.0.1:{port}"
-    with running(["-m", "tests.server.twin", str(port), str(stock_port)], url, log) as server:
+    folder = tmp_path_factory.mktemp("server")
+    url, store = f"http://127.0.0.1:{port}", f"sqlite:///{folder}/store.db"
+    command = ["-m", "tests.server.twin", str(port), str(stock_port), store]
+    with running(command, url, folder / "twin.log") as server:
         yield Twin(server, url, f"http://127.0.0.1:{stock_port}")
 
 

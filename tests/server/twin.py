@@ -1,6 +1,6 @@
 """One engine, two applications: ours and stock vLLM's, so that both can be asked the same thing.
 
-python -m tests.server.twin OUR_PORT STOCK_PORT
+python -m tests.server.twin OUR_PORT STOCK_PORT DATABASE_URL
 """
 
 from __future__ import annotations
@@ -18,27 +18,29 @@ KEY, USER_KEY = "twin-key", "twin-user-key"
 MODEL = "checkpoints/metaalign-demo"
 
 
-async def serve(port: int, stock_port: int) -> None:
+async def serve(port: int, stock_port: int, database_url: str) -> None:
     """Serve until killed."""
     import uvicorn
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app as build_stock_app
 
-    from metaalign_server.auth import Authenticator
     from metaalign_server.engine import launch
     from metaalign_server.middleware import Gate
+    from metaalign_server.platform.startup import open_platform
 
     settings = Settings(
         _env_file=None,
         model=MODEL,
         port=port,
         api_keys=f"{KEY},{USER_KEY}:inference",
+        database_url=database_url,
+        feedback=True,
         max_body_bytes=256 * 1024,
     )
     args = launch.parse_engine_args(settings, [])
-    async with launch.engine_client(args) as engine:
-        ours = await launch.build_app(engine, args, settings)
-        gate = Gate(ours, ours.state.metaalign, Authenticator(settings.keys))
+    async with open_platform(settings) as platform, launch.engine_client(args) as engine:
+        ours = await launch.build_app(engine, args, settings, platform)
+        gate = Gate(ours, ours.state.metaalign, platform)
         tasks = await engine.get_supported_tasks()
         stock = build_stock_app(args, tasks, engine.model_config)
         await init_app_state(engine, stock.state, args, tasks)
@@ -53,7 +55,9 @@ async def serve(port: int, stock_port: int) -> None:
         for server in servers:
             server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]  # it would end us before the engine
         serving = [asyncio.create_task(server.serve()) for server in servers]
+        working = asyncio.create_task(platform.run())
         await stop.wait()
+        working.cancel()
         for server in servers:
             server.should_exit = True
         await asyncio.gather(*serving)
@@ -61,4 +65,4 @@ async def serve(port: int, stock_port: int) -> None:
 
 if __name__ == "__main__":
     prepare_environment()
-    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))

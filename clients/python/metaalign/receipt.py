@@ -37,12 +37,16 @@ class TierTokens(_Model):
 
 
 class Receipt(_Model):
-    """What the server applied. `applied` is true when at least one tier says something."""
+    """What the server applied. `applied` is true when at least one tier says something.
+
+    `learned_examples` counts liked exchanges that a profile's feedback added to the User tier.
+    """
 
     applied: bool
     spec_hash: str
     template: TemplateReference
     profiles: tuple[str, ...] = ()
+    learned_examples: int = 0
     overridden: tuple[OverriddenEntry, ...] = ()
     tokens: TierTokens
 

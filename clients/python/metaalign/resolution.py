@@ -5,6 +5,7 @@ User tier, in order: profiles, request, `user_info` messages.
 
 - A dimension set in the System tier beats the same dimension in the User tier.
 - Within a tier a later layer overrides an earlier one, unless the earlier one locked the dimension.
+- Nothing overrides a binding layer (a tenant's policy): all its dimensions and its priorities are locked.
 - Free text is never edited; texts of a tier follow one another in layer order.
 
 `resolve()` is a pure function: equal layers give an equal `Resolution`.
@@ -28,11 +29,13 @@ class Layer:
         source: Who speaks: `tenant`, `profile support:3`, `request` or `messages`.
         system: Its System part, if any.
         user: Its User part, if any.
+        binding: No later layer overrides its dimensions or its priorities.
     """
 
     source: str
     system: SystemPreferences | None = None
     user: UserPreferences | None = None
+    binding: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +98,17 @@ class _Choice:
 
 
 def _merge(
-    parts: Sequence[tuple[str, SystemPreferences | UserPreferences]],
+    parts: Sequence[tuple[Layer, SystemPreferences | UserPreferences]],
     tier: str,
     fixed: dict[str, _Choice],
     overridden: list[Overridden],
 ) -> dict[str, _Choice]:
     """Choose one value per dimension; `fixed` holds the choices of a higher tier."""
     chosen: dict[str, _Choice] = {}
-    for source, part in parts:
+    for layer, part in parts:
         locked = part.locked if isinstance(part, SystemPreferences) else ()
         for name, value in part.attributes.items():
-            new = _Choice(value, f"{tier}:{source}", name in locked)
+            new = _Choice(value, f"{tier}:{layer.source}", layer.binding or name in locked)
             higher, earlier = fixed.get(name), chosen.get(name)
             if higher is not None:
                 if higher.value != value:
@@ -124,31 +127,15 @@ def _merge(
 
 def resolve(layers: Sequence[Layer]) -> Resolution:
     """Merge `layers`, given in order of precedence (earliest first), into one specification."""
-    system = [(layer.source, layer.system) for layer in layers if layer.system is not None]
-    user = [(layer.source, layer.user) for layer in layers if layer.user is not None]
+    system = [(layer, layer.system) for layer in layers if layer.system is not None]
+    user = [(layer, layer.user) for layer in layers if layer.user is not None]
     overridden: list[Overridden] = []
     system_choices = _merge(system, "system", {}, overridden)
     user_choices = _merge(user, "user", system_choices, overridden)
-
-    priorities: tuple[str, ...] = ()
-    for source, part in system:
-        if part.priorities:
-            if priorities and priorities != part.priorities:
-                overridden.append(
-                    Overridden(
-                        "priorities",
-                        "system",
-                        ", ".join(priorities),
-                        ", ".join(part.priorities),
-                        f"system:{source}",
-                    )
-                )
-            priorities = part.priorities
-
     return Resolution(
         system=Tier(
             texts=tuple(part.info for _, part in system if part.info),
-            priorities=priorities,
+            priorities=_priorities(system, overridden),
             attributes=tuple((name, choice.value) for name, choice in system_choices.items()),
         ),
         user=Tier(
@@ -158,3 +145,21 @@ def resolve(layers: Sequence[Layer]) -> Resolution:
         ),
         overridden=tuple(overridden),
     )
+
+
+def _priorities(
+    parts: Sequence[tuple[Layer, SystemPreferences]], overridden: list[Overridden]
+) -> tuple[str, ...]:
+    """The one order of priorities that stands: the last one, or the first one that is binding."""
+    chosen: _Choice | None = None
+    kept: tuple[str, ...] = ()
+    for layer, part in parts:
+        if not part.priorities:
+            continue
+        new = _Choice(", ".join(part.priorities), f"system:{layer.source}", layer.binding)
+        if chosen is not None and part.priorities != kept:
+            loser, winner = (new, chosen) if chosen.locked else (chosen, new)
+            overridden.append(Overridden("priorities", "system", loser.value, winner.value, winner.source))
+        if chosen is None or not chosen.locked:
+            chosen, kept = new, part.priorities
+    return kept

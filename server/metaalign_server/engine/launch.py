@@ -33,10 +33,12 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from metaalign import read_manifest
 from metaalign_server.app import create_app
-from metaalign_server.auth import Authenticator
 from metaalign_server.engine.service import Service, attach_service
+from metaalign_server.engine.watchdog import watch_engine
 from metaalign_server.middleware import Gate
+from metaalign_server.platform.startup import Platform, open_platform
 from metaalign_server.settings import ConfigurationError, Settings
+from metaalign_server.telemetry import start_telemetry
 
 __all__ = ["engine_client", "parse_engine_args", "run"]
 
@@ -114,11 +116,11 @@ async def engine_client(args: Namespace) -> AsyncIterator[AsyncLLM]:
         engine.shutdown(timeout=config.shutdown_timeout)
 
 
-async def build_app(engine: AsyncLLM, args: Namespace, settings: Settings) -> FastAPI:
+async def build_app(engine: AsyncLLM, args: Namespace, settings: Settings, platform: Platform) -> FastAPI:
     """Our application on a running engine."""
     app = create_app()
     await init_app_state(engine, app.state, args, await engine.get_supported_tasks())
-    attach_service(app.state, settings)
+    attach_service(app.state, settings, platform)
     return app
 
 
@@ -134,14 +136,36 @@ async def _serve(settings: Settings, args: Namespace) -> int:
     sock = _bind(args)
     set_ulimit()
     try:
-        async with engine_client(args) as engine:
-            vllm.envs.enable_envs_cache()  # vLLM reads its settings hundreds of times per request otherwise
-            app = await build_app(engine, args, settings)
-            service: Service = app.state.metaalign
-            gate = Gate(app, service, Authenticator(settings.keys))
-            return await _serve_until_stopped(service, gate, sock, settings)
+        async with open_platform(settings) as platform:
+            _announce(platform)
+            async with engine_client(args) as engine:
+                vllm.envs.enable_envs_cache()  # vLLM reads its settings hundreds of times per request otherwise
+                app = await build_app(engine, args, settings, platform)
+                service: Service = app.state.metaalign
+                spans = start_telemetry(settings.model_name)
+                gate = Gate(app, service, platform, spans)
+                try:
+                    return await _serve_until_stopped(service, gate, sock, settings)
+                finally:
+                    if spans is not None:
+                        await asyncio.to_thread(spans.close)
     finally:
         sock.close()
+
+
+def _announce(platform: Platform) -> None:
+    """Say how the server is protected. The first key goes to standard error alone: logs are collected."""
+    if platform.first_key is not None:
+        sys.stderr.write(
+            "metaalign-server: the store had no key, so one was made for the administrator; it is shown this once:\n"
+            f"    {platform.first_key}\n"
+        )
+        sys.stderr.flush()
+    if platform.open:
+        logger.warning(
+            "open development mode: no key is configured, so everybody who reaches this address may do everything;"
+            " `metaalign-server keys create` ends it"
+        )
 
 
 def _bind(args: Namespace) -> socket.socket:
@@ -171,7 +195,8 @@ async def _serve_until_stopped(service: Service, gate: Gate, sock: socket.socket
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
-    watching = asyncio.create_task(_watch_engine(service))
+    watching = asyncio.create_task(watch_engine(service, settings.stall_seconds))
+    working = asyncio.create_task(gate.platform.run())
     stopping = asyncio.create_task(stop.wait())
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
@@ -185,9 +210,10 @@ async def _serve_until_stopped(service: Service, gate: Gate, sock: socket.socket
     server.should_exit = True
     if gate.in_flight:
         server.force_exit = True
-    for task in (watching, stopping):
+    for task in (watching, working, stopping):
         task.cancel()
     await serving
+    await gate.platform.finish()
     logger.info("stopped", extra={"fields": {"exit_code": code}})
     return code
 
@@ -205,13 +231,6 @@ async def _drain(service: Service, gate: Gate, seconds: float, again: asyncio.Ev
     deadline = asyncio.get_running_loop().time() + seconds
     while gate.in_flight and not again.is_set() and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(0.05)
-
-
-async def _watch_engine(service: Service) -> None:
-    """Return when the engine has failed for good."""
-    while not service.dead:
-        await asyncio.sleep(0.25)
-    logger.error("the engine has failed; exiting so that a supervisor can restart the server")
 
 
 def run(settings: Settings, flags: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
 from metaalign import Preferences, RefusedField
+from metaalign_server.platform.errors import Refusal
 from metaalign_server.settings import ALLOWABLE_FIELDS
 
 __all__ = [
@@ -21,7 +22,12 @@ __all__ = [
     "InferenceRequest",
     "MessagesRequest",
     "ResponsesApiRequest",
+    "exchange_id",
+    "may_be_kept",
     "refuse_fields",
+    "refuse_prompt_disclosure",
+    "sequences_of",
+    "user_of",
 ]
 
 
@@ -48,9 +54,16 @@ PreferencesInput = Annotated[
 ]
 
 
+StoreInput = Annotated[
+    bool | None,
+    Field(description="false: nothing of this exchange is kept, also where the operator keeps exchanges."),
+]
+
+
 class ChatRequest(ChatCompletionRequest):
     """`/v1/chat/completions` with `preferences`."""
 
+    store: StoreInput = None
     field_names: ClassVar[set[str] | None] = None  # the base class caches its own names here
     preferences: PreferencesInput = None
 
@@ -58,6 +71,7 @@ class ChatRequest(ChatCompletionRequest):
 class CompletionsRequest(CompletionRequest):
     """`/v1/completions` with `preferences`."""
 
+    store: StoreInput = None
     field_names: ClassVar[set[str] | None] = None
     preferences: PreferencesInput = None
 
@@ -72,6 +86,7 @@ class ResponsesApiRequest(ResponsesRequest):
 class MessagesRequest(AnthropicMessagesRequest):
     """`/v1/messages` with `preferences`."""
 
+    store: StoreInput = None
     preferences: PreferencesInput = None
 
 
@@ -123,3 +138,57 @@ def refuse_fields(request: BaseModel, *, allowed: frozenset[str], max_choices: i
                 raise RefusedField(
                     f"{name}: unknown field; preferences are given in `preferences`", param=name
                 )
+
+
+_DISCLOSING_FIELDS = ("return_token_ids", "return_prompt_text", "prompt_logprobs", "enable_response_messages")
+
+
+def refuse_prompt_disclosure(request: BaseModel) -> None:
+    """Refuse what would show a stored System tier to a key that may not read profiles.
+
+    Raises:
+        Refusal: 403; names the field.
+    """
+    for name in _DISCLOSING_FIELDS:
+        if getattr(request, name, None) not in (None, False):
+            raise Refusal(
+                403,
+                "missing_scope",
+                f"{name}: would show the provider's stored preferences; that takes the scope `profiles:read`",
+                param=name,
+            )
+
+
+def user_of(request: BaseModel) -> str | None:
+    """The user's id: `user` (OpenAI), `metadata.user_id` (Anthropic)."""
+    user = getattr(request, "user", None)
+    if user is None and isinstance(metadata := getattr(request, "metadata", None), dict):
+        user = metadata.get("user_id")
+    return user if isinstance(user, str) and user else None
+
+
+def sequences_of(request: BaseModel) -> int:
+    """How many sequences a request generates at one time."""
+    prompt = getattr(request, "prompt", None)
+    prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+    return prompts * (getattr(request, "n", None) or 1)
+
+
+def may_be_kept(request: BaseModel) -> bool:
+    """Whether the exchange can become training data: one text answer to one prompt, and the client does not object.
+
+    The Responses API defaults to `store: true`, so only an explicit false counts everywhere.
+    """
+    return (
+        getattr(request, "store", None) is not False
+        and not getattr(request, "tools", None)
+        and not getattr(request, "use_beam_search", False)
+        and not isinstance(getattr(request, "prompt", None), list)
+    )
+
+
+def exchange_id(engine_id: str) -> str:
+    """The id that a client sees of an answer, from the engine's name for its request."""
+    if engine_id.startswith("cmpl-"):
+        return engine_id.removesuffix("-0")
+    return engine_id.removesuffix("_0") if engine_id.startswith("resp_") else engine_id

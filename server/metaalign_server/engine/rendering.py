@@ -24,7 +24,8 @@ from metaalign import (
     RefusedField,
     SystemTierForbidden,
 )
-from metaalign_server.alignment import Aligner, RequestScope, current_scope
+from metaalign_server.alignment import Aligner
+from metaalign_server.scope import RequestScope, current_scope
 
 __all__ = ["build_assembler", "install_hook", "render_conversation"]
 
@@ -101,9 +102,12 @@ def render_conversation(
         raise SystemTierForbidden(
             "messages: this key lacks the scope `system` and may not send system messages", param="messages"
         )
-    if scope.preferences is None and not assembler.cuttable:
+    if not scope.aligned and not assembler.cuttable:
         return assembler.assemble(conversation, **options)  # a foreign template decides for itself
-    applied = scope.applied = aligner.apply(scope.preferences, system, user_info)
+    applied = scope.applied = aligner.apply(scope.preferences, system, user_info, scope.stored)
+    if scope.recording is not None:
+        texts = [{"role": m["role"], "content": _content_text(m.get("content"))} for m in dialogue]
+        scope.recording.messages = (*applied.messages, *texts)
     if not assembler.cuttable:
         return assembler.assemble([*applied.messages, *dialogue], **options)
     rest = assembler.assemble(dialogue, **options)
@@ -154,7 +158,7 @@ class _Hook:
         """
         scope = current_scope.get() or RequestScope()
         prompts = prompt_input
-        if scope.preferences is not None:
+        if scope.aligned:
             prompts = [self._as_query(scope, text) for text in _text_prompts(request, prompt_input)]
         elif not scope.caller.may_write_system and prompt_input is not None:
             prompts = [self._without_control(prompt) for prompt in _as_list(prompt_input)]

@@ -11,7 +11,10 @@ from vllm.exceptions import VLLMError, VLLMValidationError
 from vllm.version import __version__ as VLLM_VERSION
 
 from metaalign_server.alignment import Aligner
+from metaalign_server.engine.metering import install_meter
 from metaalign_server.engine.rendering import build_assembler, install_hook
+from metaalign_server.platform.queue import FairQueue
+from metaalign_server.platform.startup import Platform
 from metaalign_server.settings import Settings
 
 __all__ = ["ENGINE_ERRORS", "VLLM_VERSION", "EngineError", "Service", "attach_service", "describe_exception"]
@@ -54,12 +57,21 @@ def is_validation_error(error: object) -> str | None:
 
 @dataclass(slots=True)
 class Service:
-    """Everything that a route needs, found at `app.state.metaalign`."""
+    """Everything that a route needs, found at `app.state.metaalign`.
+
+    Attributes:
+        platform: The store and what is built on it; none under `vllm serve`.
+        queue: Who may use the engine next.
+        stalled: The engine does not answer; see `engine/watchdog.py`.
+    """
 
     settings: Settings
     aligner: Aligner
     state: Any
+    queue: FairQueue
+    platform: Platform | None = None
     draining: bool = False
+    stalled: bool = False
 
     @property
     def chat(self) -> Any:
@@ -94,10 +106,16 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether new work is accepted."""
-        return not self.draining and not self.dead
+        return not self.draining and not self.stalled and not self.dead
+
+    def forget(self) -> None:
+        """See changes of the store at once, and keep no text that may have been erased."""
+        self.aligner.forget()
+        if self.platform is not None:
+            self.platform.forget()
 
 
-def attach_service(state: Any, settings: Settings) -> Service:
+def attach_service(state: Any, settings: Settings, platform: Platform | None = None) -> Service:
     """Hook into vLLM's initialised application state and put the service beside it.
 
     Raises:
@@ -105,6 +123,16 @@ def attach_service(state: Any, settings: Settings) -> Service:
     """
     aligner = Aligner(build_assembler(state.online_renderer), settings.spec_cache_entries)
     install_hook(state.online_renderer, aligner)
-    service = Service(settings=settings, aligner=aligner, state=state)
+    engine = state.engine_client
+    install_meter(engine)
+    sequences = engine.vllm_config.scheduler_config.max_num_seqs
+    service = Service(
+        settings=settings,
+        aligner=aligner,
+        state=state,
+        # A quarter more than run at one time: the engine never waits for us to send the next.
+        queue=FairQueue(sequences + max(1, sequences // 4), settings.max_waiting),
+        platform=platform,
+    )
     state.metaalign = service
     return service

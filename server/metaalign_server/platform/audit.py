@@ -17,8 +17,12 @@ __all__ = ["fingerprint", "list_entries", "record"]
 
 
 def fingerprint(tree: Any) -> str:
-    """SHA-256 of a JSON value in canonical form."""
-    text = json.dumps(tree, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    """SHA-256 of a JSON value in canonical form; of a text itself, so that a version's is its own `sha256`."""
+    text = (
+        tree
+        if isinstance(tree, str)
+        else json.dumps(tree, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    )
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

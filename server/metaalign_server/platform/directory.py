@@ -6,6 +6,7 @@ inference outlives an outage of the database. Versions of profiles never change 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import random
@@ -39,10 +40,11 @@ STALE = Counter(
 class _Entry(Generic[V]):
     value: V
     fresh_until: float
+    round: int
 
 
 class StaleCache(Generic[K, V]):
-    """Values that are loaded again after `ttl` seconds, and used on if that fails.
+    """Values that are loaded again after `ttl` seconds or a `forget`, and used on if that fails.
 
     Args:
         load: Reads the value of a key from the store.
@@ -55,11 +57,8 @@ class StaleCache(Generic[K, V]):
         self._ttl = ttl
         self._size = entries
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
-
-    def peek(self, key: K) -> _Entry[V] | None:
-        """The entry of `key` if it needs no look at the store."""
-        entry = self._entries.get(key)
-        return entry if entry is not None and entry.fresh_until > time.monotonic() else None
+        self._loading: dict[tuple[K, int], asyncio.Task[V]] = {}
+        self._round = 0
 
     async def get(self, key: K) -> V:
         """The value of `key`.
@@ -70,23 +69,36 @@ class StaleCache(Generic[K, V]):
         entry = self._entries.get(key)
         now = time.monotonic()
         if entry is not None:
-            if entry.fresh_until > now:
-                self._entries.move_to_end(key)
-                return entry.value
-            entry.fresh_until = now + self._ttl  # others need not ask while this one does
+            self._entries.move_to_end(key)
+            if entry.round == self._round:
+                if entry.fresh_until > now:
+                    return entry.value
+                entry.fresh_until = now + self._ttl  # others need not wait while this one asks
         try:
-            value = await self._load(key)
+            return await self._read(key)
         except StoreUnavailable:
             if entry is None:
                 raise
             STALE.inc()
-            entry.fresh_until = time.monotonic() + min(self._ttl, 1.0)
+            entry.fresh_until, entry.round = time.monotonic() + min(self._ttl, 1.0), self._round
             return entry.value
-        except BaseException:
+        except Exception:
             if entry is not None:
                 entry.fresh_until = 0.0
             raise
-        self._entries[key] = _Entry(value, time.monotonic() + self._ttl)
+
+    async def _read(self, key: K) -> V:
+        """Load a value, once for all who ask at the same time; goes on when one of them leaves."""
+        asked = (key, self._round)  # who asks after `forget` must not get what was read before it
+        task = self._loading.get(asked)
+        if task is None:
+            task = self._loading[asked] = asyncio.create_task(self._keep(*asked))
+            task.add_done_callback(lambda _: self._loading.pop(asked))
+        return await asyncio.shield(task)
+
+    async def _keep(self, key: K, asked_in: int) -> V:
+        value = await self._load(key)
+        self._entries[key] = _Entry(value, time.monotonic() + self._ttl, asked_in)
         self._entries.move_to_end(key)
         while len(self._entries) > self._size:
             self._entries.popitem(last=False)
@@ -94,8 +106,7 @@ class StaleCache(Generic[K, V]):
 
     def forget(self) -> None:
         """Load everything again when it is asked for; what is kept still serves while the store is away."""
-        for entry in self._entries.values():
-            entry.fresh_until = 0.0
+        self._round += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +193,9 @@ class Directory:
         """
         caller, seconds = await self._find_caller(token)
         if caller is not None:
-            self._callers[hashlib.sha256(token).digest()] = (caller, time.monotonic() + seconds)
+            name = hashlib.sha256(token).digest()
+            self._callers[name] = (caller, time.monotonic() + seconds)
+            self._callers.move_to_end(name)
             if len(self._callers) > 10_000:
                 self._callers.popitem(last=False)
         return caller
@@ -243,8 +256,7 @@ class Directory:
     async def _find_profile(self, tenant_id: str, reference: str, user: str | None) -> StoredProfile:
         name, _, label = reference.partition("@")
         name, _, number_text = name.partition(":")
-        known = self._heads.peek((tenant_id, name))
-        head = known.value if known is not None else await self._heads.get((tenant_id, name))
+        head = await self._heads.get((tenant_id, name))
         if head is None or head.archived:
             raise _missing(reference)
         if number_text:
@@ -253,14 +265,13 @@ class Directory:
             target = head.labels.get(label or DEFAULT_LABEL)
             if target is not None:
                 sticky = user if user is not None else str(random.random())  # noqa: S311  # no secret
-                number = choose(target.targets, f"{head.id}\0{label}\0{sticky}")
+                number = choose(target.targets, f"{head.id}\0{label or DEFAULT_LABEL}\0{sticky}")
             elif label:
                 raise _missing(reference)
             else:
                 number = head.latest
-        seen = self._versions.peek((head.id, number))
         try:
-            preferences = seen.value if seen is not None else await self._versions.get((head.id, number))
+            preferences = await self._versions.get((head.id, head.created_at, number))
         except LookupError:
             raise _missing(reference) from None
         return StoredProfile(
@@ -271,9 +282,11 @@ class Directory:
         async with self._database.read() as connection:
             return await profiles.find(connection, *key)
 
-    async def _load_version(self, key: tuple[int, int]) -> Preferences:
+    async def _load_version(self, key: tuple[int, int, int]) -> Preferences:
+        # The time of creation is in the key because a profile that is made again has none of its old versions.
+        profile_id, _, number = key
         async with self._database.read() as connection:
-            text = await connection.scalar(profiles.version_text(*key))
+            text = await connection.scalar(profiles.version_text(profile_id, number))
         if text is None:
             raise LookupError(key)  # not to be kept: the number may be given later
         return Preferences.model_validate_json(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from metaalign import MetaAlignError
 
 __all__ = ["Refusal", "conflict", "not_found"]
@@ -13,7 +15,7 @@ class Refusal(MetaAlignError):
     Attributes:
         status: HTTP status.
         code: Stable name of the kind.
-        retry_after: Seconds after which the same request may succeed, if it may.
+        headers: Response headers, such as Retry-After.
     """
 
     def __init__(
@@ -28,7 +30,9 @@ class Refusal(MetaAlignError):
         super().__init__(message, param=param)
         self.status = status
         self.code = code
-        self.retry_after = retry_after
+        self.headers: dict[str, str] = {}
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
 
 
 def not_found(what: str, name: str, param: str | None = None) -> Refusal:

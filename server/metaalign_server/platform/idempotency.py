@@ -48,7 +48,7 @@ async def once(
         write: Makes the change; what it raises undoes everything.
 
     Raises:
-        Refusal: the key was used for another request, or is no printable ASCII of at most 255 characters.
+        Refusal: the key was used for another request, or is not 1 to 255 characters of visible ASCII.
     """
     if key is None:
         async with database.write() as connection:
@@ -57,14 +57,14 @@ async def once(
         raise Refusal(
             400,
             "invalid_idempotency_key",
-            "Idempotency-Key: must be 1 to 255 printable ASCII characters",
+            "Idempotency-Key: must be 1 to 255 visible ASCII characters, no space",
             param="Idempotency-Key",
         )
-    print_ = hashlib.sha256(request.encode("utf-8", "surrogatepass")).hexdigest()
+    fingerprint = hashlib.sha256(request.encode("utf-8", "surrogatepass")).hexdigest()
     try:
-        return await _attempt(database, tenant_id, key, print_, write)
+        return await _attempt(database, tenant_id, key, fingerprint, write)
     except IntegrityError:  # the same key at the same time on another server: that one's answer is there now
-        return await _attempt(database, tenant_id, key, print_, write)
+        return await _attempt(database, tenant_id, key, fingerprint, write)
 
 
 async def _attempt(

@@ -15,18 +15,32 @@ import logging
 import math
 import secrets
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client import Counter
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import RedisError
 
 from metaalign_server.auth import Caller
 from metaalign_server.platform.errors import Refusal
 
-__all__ = ["Admission", "Bucket", "Limiter", "MemoryLimiter", "RedisLimiter", "Standing", "buckets_of"]
+__all__ = [
+    "Admission",
+    "Bucket",
+    "LimitReached",
+    "Limiter",
+    "MemoryLimiter",
+    "RedisLimiter",
+    "Standing",
+    "buckets_of",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +49,8 @@ LEASE_SECONDS = 900
 """After this time the place of a request whose server died is free again."""
 
 FALLBACKS = Counter(
-    "metaalign_limits_fallback_total", "Requests that were counted by this server alone because Redis was away."
+    "metaalign_limits_fallback_total",
+    "Requests that were counted by this server alone because Redis was away.",
 )
 
 
@@ -107,7 +122,10 @@ class Limiter(Protocol):
 def buckets_of(caller: Caller, *, inference: bool) -> tuple[Bucket, ...]:
     """The limits that a request of `caller` meets; only requests to the model meet those of tokens and concurrency."""
     found: list[Bucket] = []
-    for owner, limits in ((f"key:{caller.key_id}", caller.limits), (f"tenant:{caller.tenant.id}", caller.tenant.limits)):
+    for owner, limits in (
+        (f"key:{caller.key_id}", caller.limits),
+        (f"tenant:{caller.tenant.id}", caller.tenant.limits),
+    ):
         if limits.requests_per_minute is not None:
             found.append(Bucket(f"{owner}:rpm", "requests", limits.requests_per_minute, MINUTE))
         if not inference:
@@ -141,7 +159,7 @@ class LimitReached(Refusal):
             f"this {whose} is limited to {full.limit} {what}; try again in {_seconds(retry_after)} s",
             retry_after=retry_after,
         )
-        self.headers = _headers(tuple(standings))
+        self.headers |= _headers(tuple(standings))
 
 
 def _seconds(value: float) -> int:
@@ -172,35 +190,67 @@ def _headers(standings: Iterable[Standing]) -> dict[str, str]:
     return headers
 
 
-def _wait(bucket: Bucket, before: float, current: float, elapsed: float) -> float:
-    """Seconds until one more fits into a sliding window.
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """What a bucket has counted.
 
-    Args:
-        bucket: The full one.
-        before, current: What was used in the window before and in this one.
+    Attributes:
+        before, current: In the window before and in this one; what runs now, of concurrency.
         elapsed: Seconds since this window began.
     """
-    if bucket.kind == "concurrency":
-        return 1.0
-    window, room = bucket.window, bucket.limit - 1
-    if current <= room:  # enough of the window before will slide out of sight
-        return max(0.0, window * (1 - (room - current) / before) - elapsed)
-    return (window - elapsed) + window * (1 - room / current)
+
+    bucket: Bucket
+    before: float
+    current: float
+    elapsed: float
+
+    @property
+    def used(self) -> float:
+        window = self.bucket.window
+        return self.before * (1 - self.elapsed / window) + self.current if window else self.current
+
+    def wait(self) -> float:
+        """Seconds until one more fits; 0 if it does."""
+        window, room = self.bucket.window, self.bucket.limit - 1
+        if self.used <= room:
+            return 0.0
+        if not window:
+            return 1.0  # nobody knows when an answer will be over
+        if self.current <= room:  # enough of the window before will slide out of sight
+            return window * (1 - (room - self.current) / self.before) - self.elapsed
+        return (window - self.elapsed) + window * (1 - room / self.current)
+
+    def standing(self, *, counted: int = 0) -> Standing:
+        """How the bucket stands when `counted` more are counted."""
+        current = self.current + counted
+        left = self.bucket.window - self.elapsed
+        reset = left + self.bucket.window if current else left if self.before else 0.0
+        return Standing(self.bucket, self.used + counted, reset)
+
+
+def _admitted(uses: list[_Use]) -> tuple[Standing, ...]:
+    return tuple(use.standing(counted=int(use.bucket.kind == "requests")) for use in uses)
+
+
+def _refused(uses: list[_Use]) -> LimitReached:
+    longest = max(uses, key=_Use.wait)
+    return LimitReached(longest.bucket, [use.standing() for use in uses], longest.wait())
 
 
 @dataclass(slots=True)
 class _Window:
+    seconds: int
     number: int = 0
     before: float = 0.0
     current: float = 0.0
 
-    def at(self, now: float, seconds: int) -> float:
+    def at(self, now: float) -> float:
         """Move to the window of `now`; returns the seconds since it began."""
-        number = int(now // seconds)
+        number = int(now // self.seconds)
         if number != self.number:
             self.before = self.current if number == self.number + 1 else 0.0
             self.number, self.current = number, 0.0
-        return now - number * seconds
+        return now - number * self.seconds
 
 
 class MemoryLimiter:
@@ -209,32 +259,28 @@ class MemoryLimiter:
     def __init__(self) -> None:
         self._windows: dict[str, _Window] = {}
         self._running: dict[str, int] = {}
+        self._swept_at = 0.0
 
     async def admit(self, buckets: tuple[Bucket, ...]) -> Admission:
         """See `Limiter.admit`."""
         now = time.time()
-        standings, full = [], None
-        for bucket in buckets:
-            if not bucket.window:
-                used = float(self._running.get(bucket.name, 0))
-                before, elapsed, current = 0.0, 0.0, used
-            else:
-                window = self._windows.get(bucket.name) or self._windows.setdefault(bucket.name, _Window())
-                elapsed = window.at(now, bucket.window)
-                before, current = window.before, window.current
-                used = before * (1 - elapsed / bucket.window) + current
-            if used + 1 > bucket.limit and full is None:
-                full = (bucket, _wait(bucket, before, current, elapsed))
-            counted = used + (bucket.kind == "requests")
-            standings.append(Standing(bucket, counted, bucket.window - elapsed if used else 0.0))
-        if full is not None:
-            raise LimitReached(full[0], standings, full[1])
+        self._sweep(now)
+        uses = [self._use(bucket, now) for bucket in buckets]
+        if any(use.wait() for use in uses):
+            raise _refused(uses)
         for bucket in buckets:
             if bucket.kind == "requests":
                 self._windows[bucket.name].current += 1
             elif not bucket.window:
                 self._running[bucket.name] = self._running.get(bucket.name, 0) + 1
-        return Admission(buckets, tuple(standings))
+        return Admission(buckets, _admitted(uses))
+
+    def _use(self, bucket: Bucket, now: float) -> _Use:
+        if not bucket.window:
+            return _Use(bucket, 0.0, self._running.get(bucket.name, 0), 0.0)
+        window = self._windows.setdefault(bucket.name, _Window(bucket.window))
+        elapsed = window.at(now)
+        return _Use(bucket, window.before, window.current, elapsed)
 
     async def settle(self, admission: Admission, tokens: int) -> None:
         """See `Limiter.settle`."""
@@ -244,8 +290,8 @@ class MemoryLimiter:
         now = time.time()
         for bucket in admission.buckets:
             if bucket.kind == "tokens":
-                window = self._windows.setdefault(bucket.name, _Window())
-                window.at(now, bucket.window)
+                window = self._windows.setdefault(bucket.name, _Window(bucket.window))
+                window.at(now)
                 window.current += tokens
             elif not bucket.window:
                 left = self._running.get(bucket.name, 0) - 1
@@ -253,23 +299,22 @@ class MemoryLimiter:
                     self._running[bucket.name] = left
                 else:
                     self._running.pop(bucket.name, None)
-        if len(self._windows) > 20_000:
-            self._forget(now)
 
-    def _forget(self, now: float) -> None:
-        """Drop windows in which nothing counts any more."""
+    def _sweep(self, now: float) -> None:
+        """Once a minute, drop windows in which nothing counts any more."""
+        if abs(now - self._swept_at) < MINUTE:
+            return
+        self._swept_at = now
         for name, window in list(self._windows.items()):
-            seconds = DAY if name.endswith(":tpd") else MINUTE
-            if int(now // seconds) > window.number + 1:
+            if int(now // window.seconds) > window.number + 1:
                 del self._windows[name]
 
     async def close(self) -> None:
         """Nothing to close."""
 
 
-# All buckets in one round trip. KEYS: two for a window (the one before, the current), one for concurrency.
-# ARGV: now, lease, its seconds, then kind, limit and window of each bucket. Redis's own clock would differ from the
-# servers' by less than a window matters, but is the one that they share.
+# All buckets in one round trip. KEYS: their names. ARGV: the lease, its seconds, then kind, limit and window of each
+# bucket. The clock is Redis's own, because it is the one that all servers share. 17 digits carry a number unchanged.
 _ADMIT = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -292,8 +337,8 @@ for i, name in ipairs(KEYS) do
     before = tonumber(redis.call('GET', name .. ':' .. string.format('%d', number - 1)) or '0')
     used = before * (1 - elapsed / window) + current
   end
-  if used + 1 > limit and full == 0 then full = i end
-  out[i] = {tostring(before), tostring(current), tostring(elapsed), tostring(used)}
+  if used + 1 > limit then full = 1 end
+  out[i] = {string.format('%.17g', before), string.format('%.17g', current), string.format('%.17g', elapsed)}
 end
 if full == 0 then
   at = 3
@@ -330,18 +375,26 @@ class RedisLimiter:
     """Counts in Redis, together with all servers that use it; in memory while it is away.
 
     Args:
-        url: `redis://HOST:PORT/DATABASE`.
+        url: `redis://HOST:PORT/DATABASE` of one Redis, no cluster.
     """
 
     _TIMEOUT = 0.2
     _PAUSE = 1.0  # after a failure Redis is left alone this long, so that requests do not wait for it
 
     def __init__(self, url: str) -> None:
-        self._redis: Redis = Redis.from_url(url, socket_timeout=self._TIMEOUT, socket_connect_timeout=self._TIMEOUT)
+        self._redis: Redis = Redis.from_url(
+            url,
+            socket_timeout=self._TIMEOUT,
+            socket_connect_timeout=self._TIMEOUT,
+            # A connection that Redis has closed is replaced; what timed out may have been counted.
+            retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,)),
+        )
         self._admit = self._redis.register_script(_ADMIT)
         self._settle = self._redis.register_script(_SETTLE)
         self._memory = MemoryLimiter()
         self._away_until = 0.0
+        # Places that Redis may hold for requests that are over, or that it did not answer: (key, lease).
+        self._lost: deque[tuple[str, str]] = deque(maxlen=10_000)
 
     async def admit(self, buckets: tuple[Bucket, ...]) -> Admission:
         """See `Limiter.admit`."""
@@ -351,50 +404,87 @@ class RedisLimiter:
         arguments: list[str | int] = [lease, LEASE_SECONDS]
         for bucket in buckets:
             arguments += [bucket.kind, bucket.limit, bucket.window]
-        answer = await self._try(self._admit, [f"metaalign:{b.name}" for b in buckets], arguments)
+        answer = await self._ask(self._admit, buckets, arguments) if self._may_ask() else None
         if answer is None:
             FALLBACKS.inc()
             return await self._memory.admit(buckets)
         full, rows = answer
-        standings = []
-        for bucket, row in zip(buckets, rows, strict=True):
-            used, elapsed = float(row[3]), float(row[2])
-            standings.append(
-                Standing(bucket, used + (bucket.kind == "requests"), bucket.window - elapsed if used else 0.0)
-            )
+        uses = [
+            _Use(bucket, *(float(text) for text in row)) for bucket, row in zip(buckets, rows, strict=True)
+        ]
         if full:
-            before, current, elapsed = (float(text) for text in rows[full - 1][:3])
-            bucket = buckets[full - 1]
-            raise LimitReached(bucket, standings, _wait(bucket, before, current, elapsed))
-        return Admission(buckets, tuple(standings), lease, in_redis=True)
+            raise _refused(uses)
+        return Admission(buckets, _admitted(uses), lease, in_redis=True)
 
     async def settle(self, admission: Admission, tokens: int) -> None:
         """See `Limiter.settle`."""
         if not admission.in_redis:
             await self._memory.settle(admission, tokens)
             return
-        later = [b for b in admission.buckets if b.kind != "requests"]
+        later = tuple(bucket for bucket in admission.buckets if bucket.kind != "requests")
         if admission.settled or not later:
             return
         admission.settled = True
         arguments: list[str | int] = [admission.lease, tokens]
         for bucket in later:
             arguments += [bucket.kind, bucket.window]
-        await self._try(self._settle, [f"metaalign:{b.name}" for b in later], arguments)
+        if self._may_ask():
+            await self._ask(self._settle, later, arguments)
+        else:
+            self._lose(later, admission.lease)
 
-    async def _try(self, script: object, keys: list[str], arguments: list[str | int]) -> list[object] | None:
-        if time.monotonic() < self._away_until:
-            return None
+    def _may_ask(self) -> bool:
+        now = time.monotonic()
+        if now < self._away_until:
+            return False
+        if self._away_until:  # this request finds out whether Redis is back; others need not wait for that
+            self._away_until = now + self._PAUSE
+        return True
+
+    async def _ask(
+        self, script: AsyncScript, buckets: tuple[Bucket, ...], arguments: list[str | int]
+    ) -> list[Any] | None:
+        """What `script` returns, or None if Redis is away; the first argument is the lease."""
+        answered = False
         try:
             async with asyncio.timeout(2 * self._TIMEOUT):
-                return await script(keys=keys, args=arguments) or []  # type: ignore[operator]
+                answer = await script(keys=[_key(bucket) for bucket in buckets], args=arguments)
+                await self._free_lost()
+            answered = True
         except (RedisError, OSError, TimeoutError) as error:
             self._away_until = time.monotonic() + self._PAUSE
             logger.warning(
                 "limits are counted by this server alone", extra={"fields": {"cause": type(error).__name__}}
             )
             return None
+        finally:  # also when the request is cancelled
+            if not answered:
+                self._lose(buckets, str(arguments[0]))
+        self._away_until = 0.0
+        return answer or []
+
+    def _lose(self, buckets: tuple[Bucket, ...], lease: str) -> None:
+        self._lost.extend((_key(bucket), lease) for bucket in buckets if not bucket.window)
+
+    async def _free_lost(self) -> None:
+        if not self._lost:
+            return
+        lost = list(self._lost)
+        self._lost.clear()
+        leases: dict[str, list[str]] = {}
+        for key, lease in lost:
+            leases.setdefault(key, []).append(lease)
+        try:
+            for key, held in leases.items():
+                await self._redis.zrem(key, *held)
+        except BaseException:
+            self._lost.extend(lost)
+            raise
 
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
+
+
+def _key(bucket: Bucket) -> str:
+    return f"metaalign:{bucket.name}"

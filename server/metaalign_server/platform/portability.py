@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign_server.auth import Caller
-from metaalign_server.platform import profiles
+from metaalign_server.platform import labels, profiles
 from metaalign_server.platform.errors import Refusal, conflict
 from metaalign_server.platform.profiles import Head, Version
+from metaalign_server.store.tables import profiles as stored
 from metaalign_server.store.tables import versions
 
 __all__ = ["ImportReport", "ProfileDocument", "difference", "export_profiles", "import_profiles"]
@@ -85,19 +86,23 @@ class ImportReport(BaseModel):
 
 async def export_profiles(connection: AsyncConnection, tenant_id: str) -> list[dict[str, Any]]:
     """All profiles of a tenant, archived ones too."""
-    documents = []
-    for head in await profiles.list_heads(connection, tenant_id, archived=True):
-        found = await profiles.list_versions(connection, head)
-        documents.append(_document(head, sorted(found, key=lambda version: version.number)))
-    return documents
+    heads = await profiles.list_heads(connection, tenant_id, archived=True)
+    found: dict[int, list[VersionDocument]] = {head.id: [] for head in heads}
+    query = (
+        sa.select(versions.c.profile_id, versions.c.number, versions.c.preferences, versions.c.note)
+        .join(stored, stored.c.id == versions.c.profile_id)
+        .where(stored.c.tenant_id == tenant_id)
+        .order_by(versions.c.profile_id, versions.c.number)
+    )
+    for profile_id, number, text, note in await connection.execute(query):
+        found[profile_id].append(VersionDocument(number=number, preferences=json.loads(text), note=note))
+    return [_document(head, found[head.id]) for head in heads]
 
 
-def _document(head: Head, found: list[Version]) -> dict[str, Any]:
+def _document(head: Head, found: list[VersionDocument]) -> dict[str, Any]:
     document = ProfileDocument(
         name=head.name,
-        versions=[
-            VersionDocument(number=v.number, preferences=json.loads(v.text), note=v.note) for v in found
-        ],
+        versions=found,
         labels={
             name: LabelDocument(
                 versions=[TargetDocument(version=number, weight=weight) for number, weight in label.targets],
@@ -107,7 +112,7 @@ def _document(head: Head, found: list[Version]) -> dict[str, Any]:
         },
         archived=head.archived,
         learn_examples=head.learn_examples,
-        learn_scope=head.learn_scope,  # type: ignore[arg-type]
+        learn_scope=head.learn_scope,
     )
     return document.model_dump(mode="json")
 
@@ -118,7 +123,7 @@ async def import_profiles(
     """Take profiles over, all or none: new ones with their numbers, known ones get the versions that they lack.
 
     Raises:
-        Refusal: a version that exists has other content (versions never change), or numbers have gaps.
+        Refusal: a version that exists has other content (versions never change), or a number is not the next one.
         MetaAlignError: preferences are invalid, or the caller may not store them.
     """
     report = ImportReport()
@@ -137,10 +142,12 @@ async def _import(
         rows = await connection.execute(
             sa.select(versions.c.number, versions.c.preferences).where(versions.c.profile_id == head.id)
         )
-        known = dict(rows.tuples().all())
+        known = dict(iter(rows))
+        if head.archived and not document.archived:  # an archived profile takes no version
+            head = await profiles.update(connection, caller, name, archived=False)
     fresh = head is None
     added = 0
-    for place, version in enumerate(sorted(document.versions, key=lambda v: v.number)):
+    for place, version in sorted(enumerate(document.versions), key=lambda placed: placed[1].number):
         where = f"{param}.versions[{place}]"
         preferences = profiles.validate(version.preferences, caller, f"{where}.preferences")
         if version.number in known:
@@ -153,7 +160,9 @@ async def _import(
                 )
             continue
         if head is None:
-            head = await profiles.create(connection, caller, name, preferences, note=version.note)
+            head = await profiles.create(
+                connection, caller, name, preferences, note=version.note, first=version.number
+            )
             number = head.latest
         else:
             made = await profiles.add_version(connection, caller, name, preferences, note=version.note)
@@ -180,9 +189,7 @@ async def _import_settings(
         targets = tuple((target.version, target.weight) for target in label.versions)
         existing = head.labels.get(label_name) if head is not None else None
         if existing is None or existing.targets != targets or existing.protected != label.protected:
-            await profiles.move_label(
-                connection, caller, name, label_name, targets, protected=label.protected
-            )
+            await labels.move_label(connection, caller, name, label_name, targets, protected=label.protected)
     learn = (document.learn_examples, document.learn_scope)
     if head is None or (head.archived, head.learn_examples, head.learn_scope) != (document.archived, *learn):
         await profiles.update(connection, caller, name, archived=document.archived, learn=learn)

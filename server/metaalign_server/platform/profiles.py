@@ -27,19 +27,21 @@ __all__ = [
     "DEFAULT_LABEL",
     "Head",
     "Label",
+    "Targets",
     "Version",
     "add_version",
     "canonical",
     "check_name",
+    "check_protection",
     "create",
     "delete",
-    "delete_label",
     "find",
     "find_version",
+    "label_trees",
     "list_heads",
     "list_versions",
-    "move_label",
-    "roll_back",
+    "take",
+    "touch",
     "update",
     "validate",
     "version_text",
@@ -48,9 +50,6 @@ __all__ = [
 DEFAULT_LABEL = "stable"
 """What a reference without a label means, if the profile has it; else the newest version."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-LABEL = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
-MAX_LABELS = 32
-_HISTORY = 20
 
 Targets = tuple[tuple[int, int], ...]
 """Versions with their weights; one version has the weight 100."""
@@ -100,9 +99,9 @@ class Version:
 
 
 def canonical(preferences: Preferences) -> str:
-    """One text for equal preferences."""
+    """One text for equal preferences; attributes keep their order, in which they are rendered."""
     tree = preferences.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    return json.dumps(tree, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return json.dumps(tree, ensure_ascii=False, separators=(",", ":"))
 
 
 def check_name(name: str, param: str = "name") -> str:
@@ -155,7 +154,7 @@ async def find(connection: AsyncConnection, tenant_id: str, name: str, *, lock: 
     return _head(row, {label["label"]: _label(label) for label in found.mappings()})
 
 
-def _head(row: Mapping[str, Any], named: Mapping[str, Label]) -> Head:
+def _head(row: sa.RowMapping, named: Mapping[str, Label]) -> Head:
     return Head(
         id=row["id"],
         name=row["name"],
@@ -170,7 +169,7 @@ def _head(row: Mapping[str, Any], named: Mapping[str, Label]) -> Head:
     )
 
 
-def _label(row: Mapping[str, Any]) -> Label:
+def _label(row: sa.RowMapping) -> Label:
     return Label(
         targets=_targets(row["targets"]),
         protected=row["protected"],
@@ -183,7 +182,7 @@ def _targets(tree: Sequence[Sequence[int]]) -> Targets:
     return tuple((number, weight) for number, weight in tree)
 
 
-async def _get(
+async def take(
     connection: AsyncConnection, caller: Caller, name: str, if_match: str | None, *, live: bool = True
 ) -> Head:
     """The profile for a change.
@@ -213,13 +212,13 @@ async def find_version(connection: AsyncConnection, head: Head, number: int) -> 
     return _version(row) if row is not None else None
 
 
-def _version(row: Mapping[str, Any]) -> Version:
+def _version(row: sa.RowMapping) -> Version:
     return Version(
         row["number"], row["preferences"], row["sha256"], row["note"], row["created_at"], row["created_by"]
     )
 
 
-def version_text(profile_id: int, number: int) -> sa.Select[tuple[str]]:
+def version_text(profile_id: int, number: int) -> sa.Select[str]:
     """The query for the preferences of one version, as text."""
     return sa.select(versions.c.preferences).where(
         versions.c.profile_id == profile_id, versions.c.number == number
@@ -278,8 +277,18 @@ async def create(
     *,
     note: str = "",
     learn: tuple[int, str] = (0, "user"),
+    first: int = 1,
 ) -> Head:
     """A new profile with its first version.
+
+    Args:
+        connection: A transaction that writes.
+        caller: Whose it is.
+        name: What references call it.
+        preferences: Of the first version.
+        note: Why it is as it is.
+        learn: How many examples it takes from feedback, and whose: `user` or `profile`.
+        first: The least number of the first version; the next one if numbers were given before.
 
     Raises:
         Refusal: the name is taken or may not be used.
@@ -294,7 +303,7 @@ async def create(
     earlier = (await connection.execute(sa.select(profiles).where(mine).with_for_update())).mappings().first()
     taken = conflict("profile_exists", f"profile `{name}` exists; add a version to it", "name")
     if earlier is None:
-        number = 1
+        number = first
         try:
             result = await connection.execute(
                 sa.insert(profiles)
@@ -307,8 +316,9 @@ async def create(
     elif earlier["deleted_at"] is None:
         raise taken
     else:
-        number, profile_id = earlier["latest"] + 1, earlier["id"]
+        number, profile_id = max(first, earlier["latest"] + 1), earlier["id"]
         values["revision"] = earlier["revision"] + 1
+        values["created_at"] = max(now, earlier["deleted_at"] + 1)  # tells caches that it is another profile
         await connection.execute(
             sa.update(profiles).where(profiles.c.id == profile_id).values(latest=number, **values)
         )
@@ -339,7 +349,7 @@ async def _insert_version(
     return made
 
 
-async def _touch(connection: AsyncConnection, head: Head, **values: Any) -> None:
+async def touch(connection: AsyncConnection, head: Head, **values: Any) -> None:
     values |= {"revision": head.revision + 1, "updated_at": now_ms()}
     await connection.execute(sa.update(profiles).where(profiles.c.id == head.id).values(values))
 
@@ -356,13 +366,13 @@ async def add_version(
     """The next version; labels stay where they are.
 
     Raises:
-        Refusal: see `_get`.
+        Refusal: see `take`.
     """
-    head = await _get(connection, caller, name, if_match)
+    head = await take(connection, caller, name, if_match)
     before = await find_version(connection, head, head.latest)
     text = canonical(preferences)
     made = await _insert_version(connection, caller, head.id, head.latest + 1, text, note)
-    await _touch(connection, head, latest=made.number)
+    await touch(connection, head, latest=made.number)
     await audit.record(
         connection,
         caller,
@@ -386,15 +396,17 @@ async def update(
     """Archive, restore, or set what the profile learns from feedback.
 
     Raises:
-        Refusal: see `_get`.
+        Refusal: see `take`; or `archived` changes, a label is protected and the caller no administrator.
     """
-    head = await _get(connection, caller, name, if_match, live=False)
+    head = await take(connection, caller, name, if_match, live=False)
     values: dict[str, Any] = {}
     if archived is not None and archived != head.archived:
+        for label_name, label in head.labels.items():
+            check_protection(caller, label_name, label)
         values["archived_at"] = now_ms() if archived else None
     if learn is not None:
         values |= {"learn_examples": learn[0], "learn_scope": learn[1]}
-    await _touch(connection, head, **values)
+    await touch(connection, head, **values)
     after = await find(connection, caller.tenant.id, name)
     if after is None:
         raise AssertionError("a profile that was just changed is found")
@@ -408,142 +420,36 @@ def _settings(head: Head) -> list[Any]:
     return [head.archived, head.learn_examples, head.learn_scope]
 
 
-async def delete(
-    connection: AsyncConnection, caller: Caller, name: str, *, if_match: str | None = None
-) -> int:
-    """Remove a profile with all its versions and labels; returns how many versions there were.
+def check_protection(caller: Caller, name: str, label: Label | None) -> None:
+    """Refuse to change a protected label without the scope `admin`.
 
     Raises:
-        Refusal: see `_get`; or a label is protected and the caller no administrator.
+        Refusal: 403.
     """
-    head = await _get(connection, caller, name, if_match, live=False)
-    for label_name, label in head.labels.items():
-        _check_protection(caller, label_name, label)
-    for table in (labels, versions):
-        removed = await connection.execute(sa.delete(table).where(table.c.profile_id == head.id))
-    await _touch(connection, head, deleted_at=now_ms())
-    await audit.record(connection, caller, "profile.delete", name, before=_label_trees(head.labels))
-    return int(removed.rowcount)
-
-
-# Labels
-
-
-def _check_protection(caller: Caller, name: str, label: Label | None) -> None:
     if label is not None and label.protected and "admin" not in caller.scopes:
         raise Refusal(
             403, "label_protected", f"label `{name}` is protected; a key with the scope `admin` can move it"
         )
 
 
-def _label_trees(named: Mapping[str, Label]) -> Any:
+def label_trees(named: Mapping[str, Label]) -> Any:
+    """What the audit log hashes of labels."""
     return {name: [label.targets, label.protected] for name, label in named.items()}
 
 
-async def move_label(
-    connection: AsyncConnection,
-    caller: Caller,
-    name: str,
-    label_name: str,
-    targets: Targets,
-    *,
-    protected: bool | None = None,
-    if_match: str | None = None,
-) -> Head:
-    """Point a label at a version, or at several by weight; it is made if it does not exist.
+async def delete(
+    connection: AsyncConnection, caller: Caller, name: str, *, if_match: str | None = None
+) -> int:
+    """Remove a profile with all its versions and labels; returns how many versions there were.
 
     Raises:
-        Refusal: a version does not exist, the label is protected, or see `_get`.
+        Refusal: see `take`; or a label is protected and the caller no administrator.
     """
-    if not LABEL.fullmatch(label_name):
-        raise Refusal(400, "invalid_name", f"label: must match ^{LABEL.pattern}$", param="label")
-    head = await _get(connection, caller, name, if_match)
-    label = head.labels.get(label_name)
-    _check_protection(caller, label_name, label)
-    if (
-        protected is not None
-        and "admin" not in caller.scopes
-        and protected != bool(label and label.protected)
-    ):
-        raise Refusal(
-            403, "missing_scope", "protected: only a key with the scope `admin` can set it", param="protected"
-        )
-    known = set(
-        await connection.scalars(sa.select(versions.c.number).where(versions.c.profile_id == head.id))
-    )
-    for number, _ in targets:
-        if number not in known:
-            raise not_found("version", f"{name}:{number}", "version")
-    if label is None and len(head.labels) >= MAX_LABELS:
-        raise conflict("too_many_labels", f"a profile has at most {MAX_LABELS} labels; remove one", "label")
-    history = (*label.history, label.targets)[-_HISTORY:] if label is not None else ()
-    keep = label.protected if label is not None else False
-    moved = Label(targets, keep if protected is None else protected, history)
-    return await _write_label(connection, caller, head, label_name, moved, "profile.label.move")
-
-
-async def roll_back(
-    connection: AsyncConnection, caller: Caller, name: str, label_name: str, *, if_match: str | None = None
-) -> Head:
-    """Point a label at what it pointed at before its last move.
-
-    Raises:
-        Refusal: it was never moved, is protected, or see `_get`.
-    """
-    head = await _get(connection, caller, name, if_match)
-    label = head.labels.get(label_name)
-    if label is None:
-        raise not_found("label", f"{name}@{label_name}")
-    _check_protection(caller, label_name, label)
-    if not label.history:
-        raise conflict("nothing_to_roll_back", f"label `{label_name}` was not moved before")
-    moved = Label(label.history[-1], label.protected, label.history[:-1])
-    return await _write_label(connection, caller, head, label_name, moved, "profile.label.rollback")
-
-
-async def delete_label(
-    connection: AsyncConnection, caller: Caller, name: str, label_name: str, *, if_match: str | None = None
-) -> Head:
-    """Remove a label.
-
-    Raises:
-        Refusal: it does not exist, is protected, or see `_get`.
-    """
-    head = await _get(connection, caller, name, if_match)
-    label = head.labels.get(label_name)
-    if label is None:
-        raise not_found("label", f"{name}@{label_name}")
-    _check_protection(caller, label_name, label)
-    return await _write_label(connection, caller, head, label_name, None, "profile.label.delete")
-
-
-async def _write_label(
-    connection: AsyncConnection, caller: Caller, head: Head, name: str, label: Label | None, action: str
-) -> Head:
-    where = (labels.c.profile_id == head.id) & (labels.c.label == name)
-    if label is None:
-        await connection.execute(sa.delete(labels).where(where))
-    else:
-        values = {
-            "targets": label.targets,
-            "history": label.history,
-            "protected": label.protected,
-            "updated_at": now_ms(),
-        }
-        if name in head.labels:
-            await connection.execute(sa.update(labels).where(where).values(values))
-        else:
-            await connection.execute(sa.insert(labels).values(profile_id=head.id, label=name, **values))
-    await _touch(connection, head)
-    after = await find(connection, caller.tenant.id, head.name)
-    if after is None:
-        raise AssertionError("a profile whose row is locked is found")
-    await audit.record(
-        connection,
-        caller,
-        action,
-        f"{head.name}@{name}",
-        before=_label_trees(head.labels),
-        after=_label_trees(after.labels),
-    )
-    return after
+    head = await take(connection, caller, name, if_match, live=False)
+    for label_name, label in head.labels.items():
+        check_protection(caller, label_name, label)
+    await connection.execute(sa.delete(labels).where(labels.c.profile_id == head.id))
+    removed = await connection.execute(sa.delete(versions).where(versions.c.profile_id == head.id))
+    await touch(connection, head, deleted_at=now_ms())
+    await audit.record(connection, caller, "profile.delete", name, before=label_trees(head.labels))
+    return removed.rowcount

@@ -71,7 +71,7 @@ class KeyRow:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
-def _tenant(row: Mapping[str, Any]) -> TenantRow:
+def _tenant(row: sa.RowMapping) -> TenantRow:
     policy = row["policy"]
     tenant = Tenant(
         id=row["id"],
@@ -83,7 +83,7 @@ def _tenant(row: Mapping[str, Any]) -> TenantRow:
     return TenantRow(tenant, row["revision"], row["created_at"], row["disabled_at"] is not None)
 
 
-def _key(row: Mapping[str, Any]) -> KeyRow:
+def _key(row: sa.RowMapping) -> KeyRow:
     return KeyRow(
         id=row["id"],
         tenant_id=row["tenant_id"],
@@ -272,7 +272,7 @@ async def create_key(
     """Make a key; its token is in the first part of what is returned, and nowhere else.
 
     Raises:
-        Refusal: there is no such tenant, or a scope is unknown.
+        Refusal: there is no such tenant, a scope is unknown, or it has too many keys.
     """
     row = await find_tenant(connection, name=tenant, lock=True)
     if row is None:
@@ -288,11 +288,14 @@ async def create_key(
         raise Refusal(
             400, "unknown_scope", f"scopes: name at least one of {', '.join(SCOPES)}", param="scopes"
         )
-    if expires_at is not None and expires_at <= now_ms():
+    now = now_ms()
+    if expires_at is not None and expires_at <= now:
         raise Refusal(400, "invalid_expiry", "expires_at: must be in the future", param="expires_at")
     count = await connection.scalar(
         sa.select(sa.func.count()).where(
-            api_keys.c.tenant_id == row.tenant.id, api_keys.c.revoked_at.is_(None)
+            api_keys.c.tenant_id == row.tenant.id,
+            api_keys.c.revoked_at.is_(None),
+            sa.or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now),
         )
     )
     if (count or 0) >= MAX_KEYS:
@@ -305,7 +308,7 @@ async def create_key(
         digest=new.digest,
         scopes=frozenset(scopes),
         limits=limits or Limits(),
-        created_at=now_ms(),
+        created_at=now,
         expires_at=expires_at,
         revoked_at=None,
     )

@@ -1,19 +1,58 @@
-"""What the routes share: the service behind them, and the check of the media type."""
+"""What the routes share: the service and the caller behind them, checks, and the documentation of errors."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict
 
+from metaalign_server.auth import OPEN_CALLER, Caller
 from metaalign_server.engine.service import Service
+from metaalign_server.platform.errors import Refusal
+from metaalign_server.platform.startup import Platform
 
-__all__ = ["JSON_BODY", "service_of"]
+__all__ = ["JSON_BODY", "Body", "caller_of", "error_documents", "needs", "platform_of", "service_of"]
+
+
+class Body(BaseModel):
+    """A request body: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 def service_of(request: Request) -> Service:
     """The service of the application that serves `request`."""
     service: Service = request.app.state.metaalign
     return service
+
+
+def caller_of(request: Request) -> Caller:
+    """Who makes `request`; everybody is the operator under `vllm serve`, which has no keys of ours."""
+    caller: Caller = getattr(request.state, "caller", OPEN_CALLER)
+    return caller
+
+
+def platform_of(request: Request) -> Platform:
+    """The platform behind `request`; its routes exist only where there is one."""
+    platform = service_of(request).platform
+    if platform is None:
+        raise AssertionError("routes of the platform are served with a platform")
+    return platform
+
+
+def needs(scope: str) -> Callable[[Request], Caller]:
+    """A dependency: the caller, if its key has `scope`."""
+
+    async def check(request: Request) -> Caller:
+        caller = caller_of(request)
+        if scope not in caller.scopes:
+            raise Refusal(403, "missing_scope", f"this key lacks the scope `{scope}`")
+        return caller
+
+    return check  # type: ignore[return-value]
 
 
 async def _require_json(raw_request: Request) -> None:
@@ -25,3 +64,37 @@ async def _require_json(raw_request: Request) -> None:
 
 JSON_BODY = [Depends(_require_json)]
 """Dependencies of every route that reads JSON."""
+
+
+class _Error(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | int | None
+
+
+class ErrorDocument(BaseModel):
+    """What every error answers, in OpenAI's shape."""
+
+    error: _Error
+
+
+_MEANINGS = {
+    400: "The request is malformed; `param` names the part.",
+    401: "No valid key.",
+    403: "The key lacks a scope.",
+    404: "No such thing for this key.",
+    409: "The state of the thing does not allow it.",
+    412: "`If-Match` names an older state.",
+    413: "The body is too large.",
+    422: "The `Idempotency-Key` was used for another request.",
+    429: "A limit is reached; see `Retry-After`.",
+    500: "A defect of the server.",
+    503: "The server, the engine or the store is not ready; see `Retry-After`.",
+    507: "The store has no room.",
+}
+
+
+def error_documents(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route for OpenAPI."""
+    return {status: {"model": ErrorDocument, "description": _MEANINGS[status]} for status in sorted(statuses)}

@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from metaalign import InvalidPrompt
-from metaalign_server.alignment import RequestScope, current_scope, request_preferences
-from metaalign_server.auth import OPEN_CALLER
+from metaalign import InvalidPrompt, Preferences, ProfileNotFound
+from metaalign_server.alignment import profile_references, request_preferences
 from metaalign_server.engine.cancellation import with_cancellation
 from metaalign_server.engine.protocol import (
     ChatRequest,
@@ -21,13 +20,23 @@ from metaalign_server.engine.protocol import (
     MessagesRequest,
     PreferencesInput,
     ResponsesApiRequest,
+    exchange_id,
+    may_be_kept,
     refuse_fields,
+    refuse_prompt_disclosure,
+    sequences_of,
+    user_of,
 )
 from metaalign_server.engine.rendering import render_conversation
 from metaalign_server.engine.service import EngineError
 from metaalign_server.engine.streams import as_server_sent_events, is_error, sse_interval
 from metaalign_server.errors import error_response
-from metaalign_server.routes.common import JSON_BODY, service_of
+from metaalign_server.platform.errors import Refusal
+from metaalign_server.platform.exchanges import Exchange
+from metaalign_server.platform.startup import Platform
+from metaalign_server.platform.stored import stored_layers
+from metaalign_server.routes.common import JSON_BODY, Body, caller_of, service_of
+from metaalign_server.scope import Recording, RequestScope, current_scope
 from metaalign_server.streaming import (
     ANTHROPIC_STREAM,
     OPENAI_STREAM,
@@ -40,28 +49,83 @@ from metaalign_server.streaming import (
 router = APIRouter()
 
 
-def _open_scope(
-    request: InferenceRequest | AlignRequest | RenderRequest, raw_request: Request
+async def _open_scope(
+    request: InferenceRequest | AlignRequest | RenderRequest, raw_request: Request, *, generates: bool = True
 ) -> RequestScope:
-    """Check the request, and make what the renderer needs to know known to it."""
+    """Check the request, make what the renderer needs to know known to it, and wait for a place in the engine.
+
+    Args:
+        request: The parsed body; a profile in its model name is taken off.
+        raw_request: The HTTP request.
+        generates: Whether the engine will work on it.
+    """
     service = service_of(raw_request)
     settings = service.settings
     refuse_fields(request, allowed=frozenset(settings.allow_fields), max_choices=settings.max_choices)
     model, separator, profile = (request.model or "").partition("@")
-    caller = getattr(raw_request.state, "caller", OPEN_CALLER)  # none under `vllm serve`
+    if not separator or model not in service.model_names:
+        profile = ""
+    else:
+        request.model = model
+    caller = caller_of(raw_request)
+    preferences = request_preferences(request.preferences, caller)
+    references, door = profile_references(
+        preferences, raw_request.headers.get("x-metaalign-profile"), profile
+    )
     scope = RequestScope(
-        preferences=request_preferences(
-            request.preferences,
-            caller=caller,
-            header_profile=raw_request.headers.get("x-metaalign-profile"),
-            model_profile=profile if separator and model in service.model_names else None,
-        ),
+        preferences=preferences,
         caller=caller,
         add_special_tokens=bool(getattr(request, "add_special_tokens", False)),
     )
+    if service.platform is not None:
+        await _use_platform(service.platform, scope, request, references, door)
+    elif references:
+        raise ProfileNotFound(f"{door}: there are no profiles under `vllm serve`", param=door)
     current_scope.set(scope)
     raw_request.state.metaalign_scope = scope
+    if generates and service.platform is not None:
+        raw_request.state.ticket = await service.queue.enter(caller.tenant.id, sequences_of(request))
     return scope
+
+
+async def _use_platform(
+    platform: Platform,
+    scope: RequestScope,
+    request: InferenceRequest | AlignRequest | RenderRequest,
+    references: tuple[str, ...],
+    door: str,
+) -> None:
+    """Add what the store knows: policy, profiles, learned examples, the tenant's cache salt, what is to be kept."""
+    tenant, user = scope.caller.tenant, user_of(request)
+    scope.stored, profiles = await stored_layers(platform, scope.caller, references, door, user)
+    if scope.stored.confidential and not scope.caller.may_read_profiles:
+        if isinstance(request, RenderRequest):
+            raise Refusal(
+                403,
+                "missing_scope",
+                "rendering stored preferences takes a key with the scope `profiles:read`",
+            )
+        refuse_prompt_disclosure(request)
+    if not tenant.share_cache:
+        scope.cache_salt = platform.secret.cache_salt(tenant.id)
+    if platform.settings.feedback and may_be_kept(request):
+        user_ref = platform.secret.user(tenant.id, user) if user is not None else None
+        learning = [profile for profile in profiles if profile.learn_examples] or list(profiles)
+
+        def keep(engine_id: str, recording: Recording) -> None:
+            platform.recorder.add(
+                Exchange(
+                    id=exchange_id(engine_id),
+                    tenant_id=tenant.id,
+                    user_ref=user_ref,
+                    profile_id=learning[-1].profile_id if learning else None,
+                    profiles=scope.stored.profiles,
+                    messages=recording.messages,
+                    answer=recording.answer,
+                )
+            )
+
+        scope.recording = Recording(keep)
 
 
 def _engine_error(path: str, error: EngineError) -> JSONResponse:
@@ -125,7 +189,7 @@ async def _answer(
 @with_cancellation
 async def create_chat_completion(request: ChatRequest, raw_request: Request) -> Response:
     """OpenAI Chat Completions with `preferences`."""
-    scope = _open_scope(request, raw_request)
+    scope = await _open_scope(request, raw_request)
     handler = service_of(raw_request).chat
     return await _answer(
         raw_request, scope, handler, await handler.create_chat_completion(request, raw_request), OPENAI_STREAM
@@ -136,7 +200,7 @@ async def create_chat_completion(request: ChatRequest, raw_request: Request) -> 
 @with_cancellation
 async def create_completion(request: CompletionsRequest, raw_request: Request) -> Response:
     """OpenAI Completions; with `preferences` the prompt is the User Query."""
-    scope = _open_scope(request, raw_request)
+    scope = await _open_scope(request, raw_request)
     handler = service_of(raw_request).completions
     return await _answer(
         raw_request, scope, handler, await handler.create_completion(request, raw_request), OPENAI_STREAM
@@ -147,7 +211,7 @@ async def create_completion(request: CompletionsRequest, raw_request: Request) -
 @with_cancellation
 async def create_response(request: ResponsesApiRequest, raw_request: Request) -> Response:
     """OpenAI Responses with `preferences`."""
-    scope = _open_scope(request, raw_request)
+    scope = await _open_scope(request, raw_request)
     handler = service_of(raw_request).responses
     return await _answer(
         raw_request, scope, handler, await handler.create_responses(request, raw_request), RESPONSES_STREAM
@@ -158,7 +222,7 @@ async def create_response(request: ResponsesApiRequest, raw_request: Request) ->
 @with_cancellation
 async def create_message(request: MessagesRequest, raw_request: Request) -> Response:
     """Anthropic Messages with `preferences`."""
-    scope = _open_scope(request, raw_request)
+    scope = await _open_scope(request, raw_request)
     handler = service_of(raw_request).messages
     return await _answer(
         raw_request, scope, handler, await handler.create_messages(request, raw_request), ANTHROPIC_STREAM
@@ -169,18 +233,14 @@ async def create_message(request: MessagesRequest, raw_request: Request) -> Resp
 @with_cancellation
 async def count_tokens(request: CountTokensRequest, raw_request: Request) -> Response:
     """Anthropic's token count of a request, its Meta-Prompt included."""
-    scope = _open_scope(request, raw_request)
+    scope = await _open_scope(request, raw_request, generates=False)
     handler = service_of(raw_request).messages
     return await _answer(
         raw_request, scope, handler, await handler.count_tokens(request, raw_request), ANTHROPIC_STREAM
     )
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class AlignRequest(_Body):
+class AlignRequest(Body):
     """The short form: one query, its preferences, a few sampling parameters."""
 
     query: Annotated[str, Field(min_length=1)]
@@ -191,21 +251,24 @@ class AlignRequest(_Body):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
+    user: str | None = None
+    store: bool | None = None
 
 
-class RenderRequest(_Body):
+class RenderRequest(Body):
     """What `/v1/preferences/render` takes."""
 
     preferences: PreferencesInput = None
     messages: list[dict[str, Any]] = Field(default_factory=list)
     model: str | None = None
+    user: str | None = None
 
 
 @router.post("/v1/align", dependencies=JSON_BODY)
 @with_cancellation
 async def align(request: AlignRequest, raw_request: Request) -> Response:
     """Answer one query under preferences: `{"text", "metaalign", "usage"}`."""
-    scope = _open_scope(request, raw_request)
+    scope = await _open_scope(request, raw_request)
     handler = service_of(raw_request).chat
     sampling = request.model_dump(exclude={"query", "preferences", "max_tokens"}, exclude_none=True)
     chat = ChatRequest(
@@ -232,7 +295,7 @@ async def align(request: AlignRequest, raw_request: Request) -> Response:
 @router.post("/v1/preferences/render", dependencies=JSON_BODY)
 async def render_preferences(request: RenderRequest, raw_request: Request) -> Response:
     """Dry run: the tiers, the prompt and its ids, without generation."""
-    scope = _open_scope(request, raw_request)
+    scope = await _open_scope(request, raw_request, generates=False)
     aligner = service_of(raw_request).aligner
     for number, message in enumerate(request.messages):
         if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), (str, list)):
@@ -240,9 +303,7 @@ async def render_preferences(request: RenderRequest, raw_request: Request) -> Re
                 f"messages[{number}]: needs a `role` and a text `content`", param=f"messages[{number}]"
             )
     if scope.preferences is None:
-        scope.preferences = request_preferences(
-            {}, caller=scope.caller, header_profile=None, model_profile=None
-        )
+        scope.preferences = Preferences()
     opens_answer = bool(request.messages) and request.messages[-1]["role"] != "assistant"
     prompt = render_conversation(aligner, scope, request.messages, add_generation_prompt=opens_answer)
     applied = scope.applied

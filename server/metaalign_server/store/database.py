@@ -1,4 +1,4 @@
-"""Connections to SQLite or PostgreSQL: one transaction a block, a deadline on each, failures as two errors.
+"""Connections to SQLite or PostgreSQL: one transaction a block, a deadline on each, failures as three errors.
 
 A block of `read()` or `write()` is one transaction. Writers of SQLite take its lock when they begin, so that a
 transaction that reads before it writes never fails half-way; writers of PostgreSQL lock the rows that they read.
@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,7 +21,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from metaalign import MetaAlignError
 
-__all__ = ["Database", "DatabaseUrlError", "StoreFull", "StoreUnavailable", "parse_database_url"]
+__all__ = [
+    "Database",
+    "DatabaseUrlError",
+    "StoreFull",
+    "StoreUnavailable",
+    "ValueNotStorable",
+    "parse_database_url",
+]
 
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -30,15 +37,25 @@ _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
+_POSTGRES_OPTIONS = {"host", "port", "prepared_statement_cache_size", "ssl"}
 _CONNECT_SECONDS = 0.7
 _COMMAND_SECONDS = 1.0
+_LOCK_SECONDS = 0.8
+"""How long a writer waits for another; less than a command, so that the answer says which of the two it was."""
 _DEADLINE_SECONDS = 1.6
 """How long a transaction may take; what is promised to clients is an answer within two seconds."""
 _RETRY_SECONDS = 1.0
 """After a failure the database is left alone this long: waiting requests would only pile up."""
 _SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 _POSTGRES_FULL = "53100"  # disk_full
-_POSTGRES_AWAY = ("08", "40", "53", "57")  # classes: connection, rollback of a deadlock, resources, shutdown
+_POSTGRES_VALUE = "22"  # class: data
+_POSTGRES_BUSY = (
+    "40",
+    "55P03",
+)  # rolled back for the sake of another transaction; its lock was not to be had
+_POSTGRES_AWAY = ("08", "53", "57")  # classes: connection, resources, shutdown
+_AWAY = "the store does not answer; try again shortly"
+_VALUE = "a text holds characters, or a number has a size, that cannot be stored"
 
 
 class DatabaseUrlError(ValueError):
@@ -57,20 +74,56 @@ class StoreFull(MetaAlignError):
     code = "store_full"
 
 
+class ValueNotStorable(MetaAlignError):
+    """A text or a number that the database cannot hold, such as a text with a NUL character."""
+
+    code = "value_not_storable"
+
+
 def parse_database_url(text: str) -> URL:
     """The URL with the driver that we use.
 
     Raises:
-        DatabaseUrlError: neither SQLite nor PostgreSQL.
+        DatabaseUrlError: neither an SQLite file nor PostgreSQL, or with options that we do not know.
     """
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         url = None
     driver = _DRIVERS.get(url.drivername) if url is not None else None
     if url is None or driver is None:
         raise DatabaseUrlError("write `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`")
-    return url.set(drivername=driver)
+    if driver.startswith("sqlite"):
+        if not url.database or ":memory:" in url.database or url.query:
+            raise DatabaseUrlError("write `sqlite:///FILE`, with a file and without options")
+        return url.set(drivername=driver)
+    # What libpq, and so every provider's page, calls `sslmode` is `ssl` here.
+    query = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}
+    if set(query) - _POSTGRES_OPTIONS:
+        raise DatabaseUrlError(
+            "the options of PostgreSQL that can be given after `?` are `sslmode`, `host`, `port`"
+        )
+    return url.set(drivername=driver, query=query)
+
+
+def _engine(url: URL, max_bytes: int | None, command_seconds: float | None) -> AsyncEngine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_async_engine(url, pool_timeout=_CONNECT_SECONDS, hide_parameters=True)
+        _configure_sqlite(engine, max_bytes)
+        return engine
+    settings = {"lock_timeout": str(int(_LOCK_SECONDS * 1000))} if command_seconds is not None else {}
+    return create_async_engine(
+        url,
+        hide_parameters=True,  # errors are logged, and parameters are private
+        pool_timeout=_CONNECT_SECONDS,
+        pool_pre_ping=True,
+        pool_size=8,
+        connect_args={
+            "timeout": _CONNECT_SECONDS,
+            "command_timeout": command_seconds,
+            "server_settings": settings,
+        },
+    )
 
 
 def _configure_sqlite(engine: AsyncEngine, max_bytes: int | None) -> None:
@@ -78,15 +131,16 @@ def _configure_sqlite(engine: AsyncEngine, max_bytes: int | None) -> None:
     def _on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we begin transactions ourselves, below
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=1000", "foreign_keys=ON"):
+        for pragma in ("busy_timeout=1000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         if max_bytes is not None:
-            page = cursor.execute("PRAGMA page_size").fetchone()[0]
+            cursor.execute("PRAGMA page_size")
+            page = cursor.fetchone()[0]
             cursor.execute(f"PRAGMA max_page_count={max(1, max_bytes // page)}")
         cursor.close()
 
     @sa.event.listens_for(engine.sync_engine, "begin")
-    def _on_begin(connection: Any) -> None:
+    def _on_begin(connection: sa.Connection) -> None:
         writes = connection.get_execution_options().get("writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
@@ -105,67 +159,109 @@ class Database:
     def __init__(self, url: str, max_bytes: int | None = None) -> None:
         self.url = parse_database_url(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
-        options: dict[str, Any] = {"pool_pre_ping": not self.sqlite, "pool_timeout": _CONNECT_SECONDS}
-        if not self.sqlite:
-            options["connect_args"] = {"timeout": _CONNECT_SECONDS, "command_timeout": _COMMAND_SECONDS}
-            options["pool_size"] = 8
-        self.engine = create_async_engine(self.url, **options)
-        if self.sqlite:
-            _configure_sqlite(self.engine, max_bytes)
+        self._engine = _engine(self.url, max_bytes, _COMMAND_SECONDS)
+        self._reader = (
+            self._engine
+            if self.sqlite  # one state for all statements of a reader is what SQLite gives anyway
+            else self._engine.execution_options(isolation_level="REPEATABLE READ")
+        )
+        self._writer = self._engine.execution_options(writes=True)
+        # SQLite gives its lock to whoever happens to ask at the right moment; here writers take turns.
+        self._turn = asyncio.Lock() if self.sqlite else nullcontext()
         self._down_until = 0.0
 
-    def read(self) -> Any:
+    def read(self, seconds: float = _DEADLINE_SECONDS) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that only reads: `async with database.read() as connection`.
+
+        Args:
+            seconds: How long it may take.
 
         Raises:
             StoreUnavailable: the database does not answer in time.
+            ValueNotStorable: a value that cannot be looked for.
         """
-        return self._transaction(writes=False)
+        return self._transaction(self._reader, nullcontext(), seconds)
 
-    def write(self) -> Any:
+    def write(self, seconds: float = _DEADLINE_SECONDS) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that is committed when the block ends and rolled back when it raises.
+
+        Args:
+            seconds: How long it may take.
 
         Raises:
             StoreUnavailable: the database does not answer in time, or its lock was not to be had.
             StoreFull: it has no room.
+            ValueNotStorable: a value that it cannot hold.
         """
-        return self._transaction(writes=True)
+        return self._transaction(self._writer, self._turn, seconds)
 
     @asynccontextmanager
-    async def _transaction(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
-        if time.monotonic() < self._down_until:
-            raise StoreUnavailable("the store does not answer; try again shortly")
+    async def migration(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction for changes of the schema, which may take as long as they need.
+
+        Raises:
+            StoreUnavailable, StoreFull: as `write`.
+        """
+        engine = _engine(self.url, None, None)
         try:
-            async with asyncio.timeout(_DEADLINE_SECONDS), self.engine.connect() as connection:
-                if self.sqlite:
-                    await connection.execution_options(writes=writes)
-                elif not writes:  # several statements of a reader see one state
-                    await connection.execution_options(isolation_level="REPEATABLE READ")
+            writer = engine.execution_options(writes=True)
+            async with self._transaction(writer, nullcontext(), None) as connection:
+                yield connection
+        finally:
+            await engine.dispose()
+
+    @asynccontextmanager
+    async def _transaction(
+        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[None], seconds: float | None
+    ) -> AsyncIterator[AsyncConnection]:
+        now = time.monotonic()
+        if now < self._down_until:
+            raise StoreUnavailable(_AWAY)
+        if self._down_until:  # this transaction finds out whether it is back; others need not wait for that
+            self._down_until = now + _DEADLINE_SECONDS
+        try:
+            async with asyncio.timeout(seconds), turn, engine.connect() as connection:
+                self._down_until = 0.0
                 async with connection.begin():
                     yield connection
-        except (DBAPIError, PoolTimeout, OSError, TimeoutError) as error:
+        except (DBAPIError, PoolTimeout, OSError, TimeoutError, OverflowError, UnicodeEncodeError) as error:
             described = self._described(error)
             if described is None:
                 raise  # two writers met, or a bug of ours
-            raise described from error
+            # A database repeats a value that it refuses, and a value may be private.
+            raise described from (None if isinstance(described, ValueNotStorable) else error)
 
     def _described(self, error: Exception) -> MetaAlignError | None:
+        if isinstance(error, OverflowError | UnicodeEncodeError):
+            return ValueNotStorable(_VALUE)
         cause = error.orig if isinstance(error, DBAPIError) else error
-        number = getattr(cause, "sqlite_errorcode", None)
+        if self.sqlite:
+            number = getattr(cause, "sqlite_errorcode", None)
+            if number in _SQLITE_FULL:
+                return StoreFull("the store has no room left; reads and inference go on")
+            mine = isinstance(error, DBAPIError) and not isinstance(error, OperationalError)
+            return None if mine or number == sqlite3.SQLITE_ERROR else StoreUnavailable(_AWAY)
         state = str(getattr(cause, "sqlstate", None) or "")
-        if number in _SQLITE_FULL or state == _POSTGRES_FULL:
+        if state.startswith(_POSTGRES_VALUE):
+            return ValueNotStorable(_VALUE)
+        if state == _POSTGRES_FULL:
             return StoreFull("the store has no room left; reads and inference go on")
-        away = not isinstance(error, DBAPIError) or isinstance(error, OperationalError | InterfaceError)
-        if not away and not error.connection_invalidated and state[:2] not in _POSTGRES_AWAY:
+        if state.startswith(_POSTGRES_BUSY) or isinstance(error, PoolTimeout):
+            return StoreUnavailable("the store is busy; try again shortly")
+        if (
+            isinstance(error, DBAPIError)
+            and not isinstance(error, OperationalError | InterfaceError)
+            and not error.connection_invalidated
+            and not state.startswith(_POSTGRES_AWAY)
+        ):
             return None
-        if number is None and state[:2] != "40":  # a server that is away concerns all, not one statement
-            self._down_until = time.monotonic() + _RETRY_SECONDS
-        return StoreUnavailable("the store does not answer; try again shortly")
+        self._down_until = time.monotonic() + _RETRY_SECONDS
+        return StoreUnavailable(_AWAY)
 
     async def close(self) -> None:
         """Close all connections; a server that hangs is not waited for."""
         try:
             async with asyncio.timeout(_DEADLINE_SECONDS):
-                await self.engine.dispose()
+                await self._engine.dispose()
         except (SQLAlchemyError, OSError, TimeoutError):
-            await self.engine.dispose(close=False)
+            await self._engine.dispose(close=False)

@@ -20,6 +20,9 @@ from metaalign_server.store.tables import metadata
 __all__ = ["WrongSchema", "check_schema", "current_revision", "drift", "head_revision", "migrate"]
 
 
+_LOCK = 0x6D657461  # any number that only we use
+
+
 class WrongSchema(MetaAlignError):
     """The database has another schema than this server needs; the message says which command mends it."""
 
@@ -49,12 +52,17 @@ def known_revisions() -> list[str]:
 async def current_revision(database: Database) -> str | None:
     """The revision that the database has; None if it is empty."""
     async with database.read() as connection:
-        return await connection.run_sync(lambda c: MigrationContext.configure(c).get_current_revision())
+        return await connection.run_sync(_revision)
 
 
-async def _is_empty(database: Database) -> bool:
-    async with database.read() as connection:
-        return not await connection.run_sync(lambda c: sa.inspect(c).get_table_names())
+def _revision(connection: sa.Connection) -> str | None:
+    revision: str | None = MigrationContext.configure(connection).get_current_revision()
+    return revision
+
+
+def _is_empty(connection: sa.Connection) -> bool:
+    # Alembic's own table stays behind when everything else was removed.
+    return not set(sa.inspect(connection).get_table_names()) - {"alembic_version"}
 
 
 async def check_schema(database: Database) -> None:
@@ -64,17 +72,22 @@ async def check_schema(database: Database) -> None:
         WrongSchema: older or newer than this code; nothing is changed.
         StoreUnavailable: the database does not answer.
     """
-    revision, head = await current_revision(database), head_revision()
+    head = head_revision()
+    async with database.read() as connection:
+        revision = await connection.run_sync(_revision)
+        empty = revision is None and await connection.run_sync(_is_empty)
     if revision == head:
         return
-    if revision is None and database.sqlite and await _is_empty(database):
+    if empty and database.sqlite:
         await migrate(database)
         return
     if revision is not None and revision not in known_revisions():
         raise WrongSchema(
             f"store: its schema {revision} was made by a newer version; upgrade this server, or restore a backup"
         )
-    state = "empty" if revision is None else f"at schema {revision}"
+    if revision is None and not empty:
+        raise WrongSchema("store: the database holds tables of something else; name an empty one")
+    state = "empty" if empty else f"at schema {revision}"
     raise WrongSchema(
         f"store: the database is {state} and this server needs {head}; make a backup, then run"
         " `metaalign-server migrate`"
@@ -85,26 +98,29 @@ async def migrate(database: Database, revision: str = "head") -> None:
     """Bring the schema to `revision`, up or down, in one transaction.
 
     Raises:
-        WrongSchema: there is no such revision.
+        WrongSchema: there is no such revision, or the database is at one that this code does not know.
+        StoreUnavailable: the database does not answer.
+        StoreFull: it has no room.
     """
     if revision not in ("head", "base", *known_revisions()):
         raise WrongSchema(
             f"migrate: no revision {revision!r}; there are {', '.join(known_revisions())} and base"
         )
     config = _config()
-    # Its own connection, without the deadline of requests: a migration of much data takes its time.
-    async with database.engine.connect() as connection:
-        await connection.execution_options(writes=True)
-        async with connection.begin():
-            await connection.run_sync(_run, config, revision)
+    async with database.migration() as connection:
+        if not database.sqlite:  # several servers may start at once
+            await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        await connection.run_sync(_run, config, revision)
 
 
 def _run(connection: sa.Connection, config: Config, revision: str) -> None:
     config.attributes["connection"] = connection
-    current = MigrationContext.configure(connection).get_current_revision()
+    current = _revision(connection) or "base"
     order = ["base", *reversed(known_revisions())]
+    if current not in order:
+        raise WrongSchema(f"migrate: the schema {current} was made by a newer version; use that one")
     target = order[-1] if revision == "head" else revision
-    if order.index(target) < order.index(current or "base"):
+    if order.index(target) < order.index(current):
         command.downgrade(config, target)
     else:
         command.upgrade(config, target)

@@ -134,9 +134,13 @@ exchanges = sa.Table(
     sa.Column("profile_id", sa.ForeignKey("profiles.id", ondelete="SET NULL")),
     sa.Column("profiles", sa.JSON, nullable=False),
     sa.Column("messages", sa.Text, nullable=False),
+    sa.Column(
+        "prompt_sha256", sa.String(64), nullable=False
+    ),  # of the messages: answers to one prompt are compared
     sa.Column("answer", sa.Text, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False, index=True),
     sa.Index(None, "tenant_id", "user_ref"),
+    sa.Index(None, "tenant_id", "prompt_sha256"),
     sa.Index(None, "profile_id", "user_ref"),
 )
 

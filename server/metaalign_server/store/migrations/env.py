@@ -9,7 +9,6 @@ from metaalign_server.store.tables import metadata
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    render_as_batch=True,
     transaction_per_migration=False,
 )
 with context.begin_transaction():

@@ -104,6 +104,7 @@ def upgrade() -> None:
         sa.Column("profile_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("profiles", sa.JSON(), nullable=False),
         sa.Column("messages", sa.Text(), nullable=False),
+        sa.Column("prompt_sha256", sa.String(length=64), nullable=False),
         sa.Column("answer", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -117,6 +118,12 @@ def upgrade() -> None:
     op.create_index(op.f("ix_exchanges_created_at"), "exchanges", ["created_at"], unique=False)
     op.create_index(
         op.f("ix_exchanges_profile_id_user_ref"), "exchanges", ["profile_id", "user_ref"], unique=False
+    )
+    op.create_index(
+        op.f("ix_exchanges_tenant_id_prompt_sha256"),
+        "exchanges",
+        ["tenant_id", "prompt_sha256"],
+        unique=False,
     )
     op.create_index(
         op.f("ix_exchanges_tenant_id_user_ref"), "exchanges", ["tenant_id", "user_ref"], unique=False

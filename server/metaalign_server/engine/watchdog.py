@@ -1,0 +1,54 @@
+"""A watch on the engine's progress: a process that lives but does not answer is as bad as a dead one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from metaalign_server.engine.service import Service
+
+__all__ = ["watch_engine"]
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.25
+
+
+async def watch_engine(service: Service, stall_seconds: float) -> None:
+    """Return when the engine has failed for good: it died, or was silent for twice `stall_seconds`.
+
+    The engine answers a question between two steps, so that it is working is not enough, and that it has nothing to do
+    is no excuse. Silent for `stall_seconds` it is not ready; when it answers again, it is.
+
+    Args:
+        service: `stalled` is written here.
+        stall_seconds: 0 looks for death only.
+    """
+    clock = asyncio.get_running_loop().time
+    question: asyncio.Task[Any] | None = None
+    asked = clock()
+    try:
+        while not service.dead:
+            await asyncio.sleep(_POLL_SECONDS)
+            if not stall_seconds:
+                continue
+            if question is None:
+                question, asked = asyncio.create_task(service.state.engine_client.is_sleeping()), clock()
+            elif question.done():
+                question.exception()  # an engine that died is noticed above
+                if service.stalled:
+                    logger.warning("the engine answers again")
+                question, service.stalled = None, False
+            elif clock() - asked > 2 * stall_seconds:
+                logger.error(
+                    "the engine does not answer; exiting so that a supervisor can restart the server"
+                )
+                return
+            elif clock() - asked > stall_seconds and not service.stalled:
+                service.stalled = True
+                logger.error("the engine does not answer; not ready")
+    finally:
+        if question is not None:
+            question.cancel()
+    logger.error("the engine has failed; exiting so that a supervisor can restart the server")

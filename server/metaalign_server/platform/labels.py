@@ -1,0 +1,146 @@
+"""Labels: names of a profile that move between its versions, with a history to go back in."""
+
+from __future__ import annotations
+
+import re
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from metaalign_server.auth import Caller
+from metaalign_server.platform import audit
+from metaalign_server.platform.errors import Refusal, conflict, not_found
+from metaalign_server.platform.profiles import (
+    Head,
+    Label,
+    Targets,
+    check_protection,
+    find,
+    label_trees,
+    take,
+    touch,
+)
+from metaalign_server.store.tables import labels, now_ms, versions
+
+__all__ = ["delete_label", "move_label", "roll_back"]
+
+LABEL = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
+MAX_LABELS = 32
+MAX_TARGETS = 8
+_HISTORY = 20
+
+
+async def move_label(
+    connection: AsyncConnection,
+    caller: Caller,
+    name: str,
+    label_name: str,
+    targets: Targets,
+    *,
+    protected: bool | None = None,
+    if_match: str | None = None,
+) -> Head:
+    """Point a label at a version, or at several by weight; it is made if it does not exist.
+
+    Raises:
+        Refusal: a version does not exist, the label is protected, or see `profiles.take`.
+    """
+    if not LABEL.fullmatch(label_name):
+        raise Refusal(400, "invalid_name", f"label: must match ^{LABEL.pattern}$", param="label")
+    numbers = {number for number, _ in targets}
+    if not 1 <= len(targets) == len(numbers) <= MAX_TARGETS or any(not 1 <= w <= 100 for _, w in targets):
+        raise Refusal(
+            400,
+            "invalid_targets",
+            f"versions: name 1 to {MAX_TARGETS} different ones with weights from 1 to 100",
+            param="versions",
+        )
+    head = await take(connection, caller, name, if_match)
+    label = head.labels.get(label_name)
+    check_protection(caller, label_name, label)
+    if (
+        protected is not None
+        and "admin" not in caller.scopes
+        and protected != bool(label and label.protected)
+    ):
+        raise Refusal(
+            403, "missing_scope", "protected: only a key with the scope `admin` can set it", param="protected"
+        )
+    known = set(
+        await connection.scalars(sa.select(versions.c.number).where(versions.c.profile_id == head.id))
+    )
+    if missing := sorted(numbers - known):
+        raise not_found("version", f"{name}:{missing[0]}", "version")
+    if label is None and len(head.labels) >= MAX_LABELS:
+        raise conflict("too_many_labels", f"a profile has at most {MAX_LABELS} labels; remove one", "label")
+    history = (*label.history, label.targets)[-_HISTORY:] if label is not None else ()
+    keep = label.protected if label is not None else False
+    moved = Label(targets, keep if protected is None else protected, history)
+    return await _write_label(connection, caller, head, label_name, moved, "profile.label.move")
+
+
+async def roll_back(
+    connection: AsyncConnection, caller: Caller, name: str, label_name: str, *, if_match: str | None = None
+) -> Head:
+    """Point a label at what it pointed at before its last move.
+
+    Raises:
+        Refusal: it was never moved, is protected, or see `profiles.take`.
+    """
+    head = await take(connection, caller, name, if_match)
+    label = head.labels.get(label_name)
+    if label is None:
+        raise not_found("label", f"{name}@{label_name}")
+    check_protection(caller, label_name, label)
+    if not label.history:
+        raise conflict("nothing_to_roll_back", f"label `{label_name}` was not moved before")
+    moved = Label(label.history[-1], label.protected, label.history[:-1])
+    return await _write_label(connection, caller, head, label_name, moved, "profile.label.rollback")
+
+
+async def delete_label(
+    connection: AsyncConnection, caller: Caller, name: str, label_name: str, *, if_match: str | None = None
+) -> Head:
+    """Remove a label.
+
+    Raises:
+        Refusal: it does not exist, is protected, or see `profiles.take`.
+    """
+    head = await take(connection, caller, name, if_match)
+    label = head.labels.get(label_name)
+    if label is None:
+        raise not_found("label", f"{name}@{label_name}")
+    check_protection(caller, label_name, label)
+    return await _write_label(connection, caller, head, label_name, None, "profile.label.delete")
+
+
+async def _write_label(
+    connection: AsyncConnection, caller: Caller, head: Head, name: str, label: Label | None, action: str
+) -> Head:
+    where = (labels.c.profile_id == head.id) & (labels.c.label == name)
+    if label is None:
+        await connection.execute(sa.delete(labels).where(where))
+    else:
+        values = {
+            "targets": label.targets,
+            "history": label.history,
+            "protected": label.protected,
+            "updated_at": now_ms(),
+        }
+        if name in head.labels:
+            await connection.execute(sa.update(labels).where(where).values(values))
+        else:
+            await connection.execute(sa.insert(labels).values(profile_id=head.id, label=name, **values))
+    await touch(connection, head)
+    after = await find(connection, caller.tenant.id, head.name)
+    if after is None:
+        raise AssertionError("a profile whose row is locked is found")
+    await audit.record(
+        connection,
+        caller,
+        action,
+        f"{head.name}@{name}",
+        before=label_trees(head.labels),
+        after=label_trees(after.labels),
+    )
+    return after

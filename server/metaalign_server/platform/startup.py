@@ -1,0 +1,161 @@
+"""What the platform is made of, and how it starts: schema checked, secret found, first key made."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from metaalign import Example, MetaAlignError
+from metaalign_server.auth import SCOPES, Caller, StaticKeys
+from metaalign_server.platform import exchanges, tenants
+from metaalign_server.platform.directory import Directory, StaleCache
+from metaalign_server.platform.exchanges import Recorder
+from metaalign_server.platform.limits import Limiter, MemoryLimiter, RedisLimiter
+from metaalign_server.platform.secrets import Secret
+from metaalign_server.settings import Settings
+from metaalign_server.store.database import Database
+from metaalign_server.store.migrate import check_schema
+from metaalign_server.store.tables import server_state
+
+__all__ = ["COMMAND_LINE", "Platform", "load_secret", "open_platform"]
+
+logger = logging.getLogger(__name__)
+
+COMMAND_LINE = Caller(frozenset(SCOPES), key_id="command-line")
+"""Who acts when an operator runs a command on the server's machine."""
+
+
+@dataclass(slots=True)
+class Platform:
+    """Everything beside the engine.
+
+    Attributes:
+        learned: Examples by profile, user (or None) and number.
+        first_key: The administrator's key, if this start made it.
+        open: Whether the server has no key at all and serves everybody.
+    """
+
+    settings: Settings
+    database: Database
+    secret: Secret
+    directory: Directory
+    limiter: Limiter
+    recorder: Recorder
+    learned: StaleCache[tuple[int, str | None, int], tuple[Example, ...]]
+    first_key: str | None = None
+    open: bool = False
+
+    def forget(self) -> None:
+        """See changes made through this server at once."""
+        self.directory.forget()
+        self.learned.forget()
+
+    async def run(self) -> None:
+        """Background work until cancelled."""
+        if self.settings.feedback:
+            await self.recorder.run(self.settings.retention_days)
+
+    async def finish(self) -> None:
+        """Write what still waits to be written."""
+        try:
+            await self.recorder.flush()
+        except MetaAlignError as error:
+            logger.error("exchanges were lost: the store is away", extra={"fields": {"cause": error.code}})
+
+
+async def _state_value(connection: AsyncConnection, sqlite: bool, name: str, value: str) -> tuple[str, bool]:
+    """The stored value of `name`, and whether it is the one given here: the first server's stays."""
+    insert = (sqlite_insert if sqlite else postgres_insert)(server_state)
+    made = await connection.execute(insert.values(name=name, value=value).on_conflict_do_nothing())
+    stored = await connection.scalar(sa.select(server_state.c.value).where(server_state.c.name == name))
+    return str(stored), made.rowcount == 1
+
+
+async def load_secret(database: Database, settings: Settings) -> Secret:
+    """The secret of the settings, or the one that the store keeps."""
+    configured = settings.secret.get_secret_value()
+    if configured:
+        return Secret(configured)
+    async with database.write() as connection:
+        value, _ = await _state_value(connection, database.sqlite, "secret", Secret.random())
+    return Secret(value)
+
+
+async def _first_key(database: Database, secret: Secret, settings: Settings) -> str | None:
+    """An administrator's key, if there is none of any kind and the server can be reached by others."""
+    async with database.write() as connection:
+        if settings.keys or settings.open_allowed or await tenants.any_key(connection):
+            return None
+        _, first = await _state_value(connection, database.sqlite, "first_key", "made")
+        if not first:
+            return None  # another server that started at the same time shows it
+        new, _ = await tenants.create_key(
+            connection,
+            COMMAND_LINE,
+            secret,
+            settings.key_environment,
+            tenant="default",
+            name="first administrator",
+            scopes=SCOPES,
+        )
+        return new.token
+
+
+@asynccontextmanager
+async def open_platform(settings: Settings) -> AsyncIterator[Platform]:
+    """The platform, ready; its connections are opened when they are needed, so that an engine may be forked before.
+
+    Raises:
+        StoreUnavailable: the database does not answer.
+        WrongSchema: its schema is not the one that this server needs.
+    """
+    database = Database(settings.database_url.get_secret_value(), settings.database_max_bytes)
+    redis_url = settings.redis_url.get_secret_value()
+    limiter: Limiter = RedisLimiter(redis_url) if redis_url else MemoryLimiter()
+    try:
+        await check_schema(database)
+        async with database.write() as connection:
+            await tenants.ensure_default_tenant(connection)
+        secret = await load_secret(database, settings)
+        first_key = await _first_key(database, secret, settings)
+        platform = _assemble(settings, database, secret, limiter)
+        platform.first_key = first_key
+        platform.open = await platform.directory.caller(b"") is not None
+        await database.close()  # connections that a fork would share
+        yield platform
+    finally:
+        with suppress(asyncio.CancelledError):
+            await limiter.close()
+        await database.close()
+
+
+def _assemble(settings: Settings, database: Database, secret: Secret, limiter: Limiter) -> Platform:
+    async def load_learned(key: tuple[int, str | None, int]) -> tuple[Example, ...]:
+        async with database.read() as connection:
+            return await exchanges.learned_examples(connection, *key)
+
+    return Platform(
+        settings=settings,
+        database=database,
+        secret=secret,
+        directory=Directory(
+            database,
+            secret,
+            StaticKeys(settings.keys),
+            open_allowed=settings.open_allowed,
+            ttl=settings.refresh_seconds,
+            key_limits=settings.key_limits,
+            tenant_limits=settings.tenant_limits,
+        ),
+        limiter=limiter,
+        recorder=Recorder(database),
+        learned=StaleCache(load_learned, settings.refresh_seconds, 10_000),
+    )

@@ -1,0 +1,99 @@
+"""OpenTelemetry spans, one a request, when the standard environment variables ask for them.
+
+`OTEL_EXPORTER_OTLP_ENDPOINT` (or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) turns them on; the other `OTEL_*` variables mean
+what they mean everywhere. Attributes are names, counts and hashes: never a prompt, a preference, an answer or a key.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+__all__ = ["Spans", "start_telemetry"]
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_OPERATIONS = {
+    "/v1/align": "chat",
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "text_completion",
+    "/v1/messages": "chat",
+    "/v1/responses": "chat",
+}
+_ATTRIBUTES = {
+    "method": "http.request.method",
+    "route": "http.route",
+    "status": "http.response.status_code",
+    "request_id": "metaalign.request_id",
+    "tenant": "metaalign.tenant",
+    "spec": "metaalign.spec",
+    "tier_tokens": "metaalign.tier_tokens",
+    "prompt_tokens": "gen_ai.usage.input_tokens",
+    "output_tokens": "gen_ai.usage.output_tokens",
+}
+
+
+class Spans:
+    """Makes spans; see `start_telemetry`."""
+
+    def __init__(self, provider: Any, model: str) -> None:
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        self._provider = provider
+        self._model = model
+        self._tracer = provider.get_tracer("metaalign", version("metaalign"))
+        self._propagator = TraceContextTextMapPropagator()
+
+    def start(self, method: str, headers: Mapping[bytes, bytes]) -> _Span:
+        """A span that continues the client's trace, if it sends one."""
+        from opentelemetry.trace import SpanKind
+
+        carrier = {
+            name: headers[name.encode()].decode("latin-1")
+            for name in ("traceparent", "tracestate")
+            if name.encode() in headers
+        }
+        context = self._propagator.extract(carrier)
+        return _Span(self._tracer.start_span(method, context, SpanKind.SERVER), self._model)
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._provider.shutdown()
+
+
+class _Span:
+    def __init__(self, span: Any, model: str) -> None:
+        self._span = span
+        self._model = model
+
+    def end(self, fields: Mapping[str, Any]) -> None:
+        """End the span with what the access log says."""
+        from opentelemetry.trace import StatusCode
+
+        span, route = self._span, str(fields["route"])
+        span.update_name(f"{fields['method']} {route}")
+        for name, attribute in _ATTRIBUTES.items():
+            if name in fields:
+                span.set_attribute(attribute, fields[name])
+        if route in _OPERATIONS:
+            span.set_attribute("gen_ai.operation.name", _OPERATIONS[route])
+            span.set_attribute("gen_ai.request.model", self._model)
+        if fields["status"] >= 500:
+            span.set_status(StatusCode.ERROR)
+        span.end()
+
+
+def start_telemetry(model: str) -> Spans | None:
+    """Spans to the endpoint of the environment, or None if it names none."""
+    if not any(os.environ.get(name) for name in _ENDPOINTS):
+        return None
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    named = {} if os.environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: "metaalign-server"}
+    provider = TracerProvider(resource=Resource.create(named))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return Spans(provider, model)

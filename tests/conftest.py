@@ -1,0 +1,87 @@
+"""Databases for every test folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from metaalign_server.platform.tenants import ensure_default_tenant
+from metaalign_server.store.database import Database
+from metaalign_server.store.migrate import migrate
+from tests.databases import Postgres, RedisServer, running_postgres, running_redis
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server: the one of TEST_DATABASE_URL, or one of our own."""
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield Postgres(url)
+        return
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _own_postgres(postgres: Postgres) -> Iterator[Postgres]:
+    if postgres.daemon is not None:
+        yield postgres
+        return
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def breakable_postgres(_own_postgres: Postgres) -> Iterator[Postgres]:
+    """A PostgreSQL server that the test may freeze, kill and stop."""
+    yield _own_postgres
+    assert _own_postgres.daemon is not None
+    _own_postgres.daemon.thaw()
+    _own_postgres.daemon.start()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis server."""
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def breakable_redis(redis_server: RedisServer) -> Iterator[RedisServer]:
+    """An empty Redis server that the test may freeze, kill and stop."""
+    with Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    yield redis_server
+    redis_server.daemon.thaw()
+    redis_server.daemon.start()
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """The URL of a new, empty PostgreSQL database."""
+    url = postgres.create_database()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a new, empty database, of both kinds in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A new database at the newest schema, with the default tenant."""
+    made = Database(database_url)
+    await migrate(made)
+    async with made.write() as connection:
+        await ensure_default_tenant(connection)
+    yield made
+    await made.close()

@@ -1,0 +1,166 @@
+"""Keys, migrations, backups as an operator handles them: the commands, and what a start does with a store."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.processes import ROOT, environment, free_port, running
+
+SERVE = ["-m", "metaalign_server.cli", "serve"]
+PREFERENCES = {"user": {"attributes": {"format": "bullets"}}}
+
+
+def command(url: str, *words: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `metaalign-server WORDS`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "metaalign_server.cli", *words],
+        cwd=ROOT,
+        env=environment({"METAALIGN_DATABASE_URL": url}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_migrate_up_and_down(database_url: str) -> None:
+    assert command(database_url, "migrate", "--show")[1] == "schema none\n"
+    assert command(database_url, "migrate")[1] == "schema none -> 0001\n"
+    assert command(database_url, "migrate")[1] == "schema 0001 -> 0001\n"
+    assert command(database_url, "tenants", "list")[0] == 0
+    assert command(database_url, "migrate", "base")[1] == "schema 0001 -> none\n"
+    code, _, said = command(database_url, "migrate", "0099")
+    assert code == 69
+    assert "0001" in said
+
+
+def test_keys_by_command(database_url: str) -> None:
+    assert command(database_url, "migrate")[0] == 0
+    code, token, said = command(
+        database_url, "keys", "create", "--scopes", "inference, system", "--name", "app"
+    )
+    assert code == 0
+    assert re.fullmatch(r"ma_live_[a-z2-7]{24}_[\w-]{43}\n", token)
+    key_id = token.split("_")[2]
+    assert key_id in said
+    listed = json.loads(command(database_url, "keys", "list", "--json")[1])
+    assert (listed["id"], listed["state"], listed["scopes"]) == (key_id, "live", "inference,system")
+    assert token.strip() not in command(database_url, "keys", "list")[1]
+    other = command(database_url, "keys", "rotate", key_id, "--grace-seconds", "0")[1].split("_")[2]
+    states = {
+        row["id"]: row["state"]
+        for row in map(json.loads, command(database_url, "keys", "list", "--json")[1].splitlines())
+    }
+    assert states == {key_id: "expired", other: "live"}
+    assert command(database_url, "keys", "revoke", other)[0] == 0
+    for words, part in [
+        (["keys", "revoke", "nothing"], "nothing"),
+        (["keys", "create", "--scopes", "root"], "root"),
+        (["keys", "create", "--tenant", "nobody"], "nobody"),
+        (["keys", "create", "--limits", '{"requests_per_minute": 0}'], "requests_per_minute"),
+        (["tenants", "create", "Bad Name"], "name"),
+        (["keys", "list", "--unknown"], "--unknown"),
+    ]:
+        code, _, said = command(database_url, *words)
+        assert code in (1, 2), words
+        assert part in said
+        assert "Traceback" not in said
+
+
+def test_tenants_by_command(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    policy = tmp_path / "policy.json"
+    policy.write_text('{"info": "Be kind.", "attributes": {"tone": "formal"}}')
+    made = command(
+        url, "tenants", "create", "acme", "--policy", str(policy), "--limits", '{"concurrency": 2}'
+    )
+    assert json.loads(made[1]) == {
+        "name": "acme",
+        "policy": True,
+        "limits": {"concurrency": 2},
+        "share_cache": False,
+        "disabled": False,
+    }
+    changed = json.loads(command(url, "tenants", "update", "acme", "--policy", "-", "--disabled", "yes")[1])
+    assert (changed["policy"], changed["disabled"], changed["limits"]) == (False, True, {"concurrency": 2})
+    policy.write_text('{"attributes": {"tone": "formal"}, "lock": ["tone"]}')
+    code, _, said = command(url, "tenants", "update", "acme", "--policy", str(policy))
+    assert code == 1
+    assert "lock" in said
+
+
+def test_a_start_refuses_a_store_that_is_not_ready(postgres_url: str) -> None:
+    """PostgreSQL is migrated by command: nothing is changed by a start. Exit code 69."""
+    env = environment({"METAALIGN_DATABASE_URL": postgres_url})
+    start = [sys.executable, *SERVE, "--port", str(free_port())]
+    done = subprocess.run(start, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 69
+    assert "metaalign-server migrate" in done.stderr
+    away = "postgresql://nobody:sekrit@127.0.0.1:9/x"
+    done = subprocess.run(
+        start,
+        cwd=ROOT,
+        env=environment({"METAALIGN_DATABASE_URL": away}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 69
+    assert "store" in done.stderr
+    assert "sekrit" not in done.stderr + done.stdout
+
+
+def test_first_key_backup_and_restore(tmp_path: Path) -> None:
+    """Reachable by others and without a key: one administrator's key is made and shown once. A backup brings it back."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    store, copy = tmp_path / "store.db", tmp_path / "copy.db"
+    env = {"METAALIGN_DATABASE_URL": f"sqlite:///{store}"}
+    serve = [*SERVE, "--host", "0.0.0.0", "--port", str(port)]
+    with running(serve, url, tmp_path / "first.log", env=env) as server:
+        keys = re.findall(r"ma_live_\w{24}_[\w-]{43}", server.log_text())
+        assert len(keys) == 1
+        admin = {"authorization": f"Bearer {keys[0]}"}
+        assert httpx.get(f"{url}/v1/models", timeout=60).status_code == 401
+        assert httpx.get(f"{url}/v1/models", headers=admin, timeout=60).status_code == 200
+        body = {"name": "support", "preferences": PREFERENCES}
+        assert httpx.post(f"{url}/v1/profiles", json=body, headers=admin, timeout=60).status_code == 201
+        code, said, _ = command(env["METAALIGN_DATABASE_URL"], "backup", str(copy))
+        assert code == 0, said
+        assert command(env["METAALIGN_DATABASE_URL"], "backup", str(copy))[0] == 1  # never written over
+    for file in tmp_path.glob("store.db*"):
+        file.unlink()
+    copy.rename(store)
+    with running(serve, url, tmp_path / "second.log", env=env) as server:
+        assert not re.findall(r"ma_live_\w{24}_[\w-]{43}", server.log_text())
+        answer = httpx.post(
+            f"{url}/v1/align",
+            headers=admin | {"x-metaalign-profile": "support"},
+            json={"query": "Tell me three things about the otter.", "temperature": 0, "max_tokens": 100},
+            timeout=60,
+        ).json()
+        assert answer["metaalign"]["profiles"] == ["support:1"]
+        assert answer["text"].count("\n- ") == 2
+        assert keys[0] not in server.log_text()
+
+
+def test_backup_is_for_sqlite(postgres_url: str, tmp_path: Path) -> None:
+    code, _, said = command(postgres_url, "backup", str(tmp_path / "copy.db"))
+    assert code == 1
+    assert "pg_dump" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["migrate"], ["keys", "list"], ["tenants", "list"]])
+def test_commands_say_when_the_store_is_away(words: list[str]) -> None:
+    code, _, said = command("postgresql://127.0.0.1:9/x", *words)
+    assert code == 69
+    assert "Traceback" not in said
+    assert said.count("\n") == 1

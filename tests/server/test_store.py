@@ -1,0 +1,303 @@
+"""The store: schema, deadlines, room, and what it says when a database is away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from metaalign_server.store.database import (
+    Database,
+    DatabaseUrlError,
+    StoreFull,
+    StoreUnavailable,
+    ValueNotStorable,
+    parse_database_url,
+)
+from metaalign_server.store.migrate import (
+    WrongSchema,
+    check_schema,
+    current_revision,
+    drift,
+    head_revision,
+    migrate,
+)
+from metaalign_server.store.tables import server_state
+from tests.databases import Postgres
+
+
+@asynccontextmanager
+async def opened(url: str, max_bytes: int | None = None) -> AsyncIterator[Database]:
+    database = Database(url, max_bytes)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def put(database: Database, name: str, value: str = "") -> None:
+    async with database.write() as connection:
+        await connection.execute(sa.insert(server_state).values(name=name, value=value))
+
+
+async def names(database: Database) -> list[str]:
+    async with database.read() as connection:
+        return list(await connection.scalars(sa.select(server_state.c.name).order_by(server_state.c.name)))
+
+
+async def seconds_until_refused(call: Callable[[], Awaitable[object]]) -> float:
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        await call()
+    return time.monotonic() - began
+
+
+# Schema
+
+
+async def test_migrations_make_exactly_the_tables_of_the_code_and_go_both_ways(database_url: str) -> None:
+    async with opened(database_url) as database:
+        await migrate(database)
+        async with database.read() as connection:
+            assert await drift(connection) == []
+        await put(database, "lost")
+        await migrate(database, "base")
+        assert await current_revision(database) is None
+        async with database.read() as connection:
+            tables = await connection.run_sync(lambda c: sa.inspect(c).get_table_names())
+        assert set(tables) <= {"alembic_version"}
+        await migrate(database)
+        assert await current_revision(database) == head_revision()
+        assert await names(database) == []
+
+
+async def test_a_missing_column_is_a_drift(database: Database) -> None:
+    async with database.write() as connection:
+        await connection.execute(sa.text("ALTER TABLE server_state DROP COLUMN value"))
+    async with database.read() as connection:
+        assert "value" in str(await drift(connection))
+
+
+async def test_only_an_empty_sqlite_file_is_given_its_schema(database_url: str) -> None:
+    async with opened(database_url) as database:
+        if not database.sqlite:
+            with pytest.raises(WrongSchema, match=r"is empty .* run `metaalign-server migrate`"):
+                await check_schema(database)
+            assert await current_revision(database) is None
+            await migrate(database)
+        await check_schema(database)
+        assert await current_revision(database) == head_revision()
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("UPDATE alembic_version SET version_num = '9999'", "9999 was made by a newer version"),
+        ("DELETE FROM alembic_version", "holds tables of something else"),
+    ],
+)
+async def test_a_schema_that_is_not_ours_is_refused_and_left_alone(
+    database: Database, statement: str, message: str
+) -> None:
+    async with database.write() as connection:
+        await connection.execute(sa.text(statement))
+    with pytest.raises(WrongSchema, match=message):
+        await check_schema(database)
+    assert await names(database) == []
+
+
+async def test_a_newer_schema_is_not_migrated_and_an_unknown_revision_is_no_target(
+    database: Database,
+) -> None:
+    with pytest.raises(WrongSchema, match="no revision 'nope'; there are 0001"):
+        await migrate(database, "nope")
+    async with database.write() as connection:
+        await connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(WrongSchema, match="newer version"):
+        await migrate(database)
+
+
+# Transactions
+
+
+async def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
+    async def half() -> None:
+        async with database.write() as connection:
+            await connection.execute(sa.insert(server_state).values(name="half", value=""))
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await half()
+    assert await names(database) == []
+
+
+async def test_the_statements_of_a_reader_see_one_state(database: Database) -> None:
+    count = sa.select(sa.func.count()).select_from(server_state)
+    async with database.read() as connection:
+        before = await connection.scalar(count)
+        await put(database, "meanwhile")
+        assert await connection.scalar(count) == before == 0
+    assert await names(database) == ["meanwhile"]
+
+
+@pytest.mark.parametrize("name", ["nul\0", "\ud800"])
+async def test_a_value_that_cannot_be_stored_is_the_clients_mistake_and_is_not_repeated(
+    database: Database, name: str
+) -> None:
+    if database.sqlite and "\0" in name:
+        await put(database, name)
+        return
+    with pytest.raises(ValueNotStorable) as caught:
+        await put(database, name)
+    assert caught.value.__cause__ is None
+    assert await names(database) == []
+
+
+async def test_errors_do_not_repeat_parameters(database: Database) -> None:
+    await put(database, "once", "the private value")
+    with pytest.raises(sa.exc.IntegrityError) as caught:
+        await put(database, "once", "the private value")
+    assert "private" not in str(caught.value)
+
+
+# Room
+
+
+async def test_a_full_file_refuses_writes_and_is_still_read(tmp_path: Path) -> None:
+    async with opened(f"sqlite:///{tmp_path / 'store.db'}", max_bytes=400_000) as database:
+        await migrate(database)
+        await put(database, "kept")
+        with pytest.raises(StoreFull):
+            await put(database, "large", "x" * 500_000)
+        assert await names(database) == ["kept"]
+        await put(database, "small")
+
+
+# Away
+
+
+async def test_a_writer_that_holds_the_lock_of_the_file_stops_writers_but_no_readers(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    async with opened(url) as database, opened(url) as other:
+        await migrate(database)
+        async with other.write():
+            assert await seconds_until_refused(lambda: put(database, "late")) < 2
+            assert await names(database) == []
+        await put(database, "later")
+
+
+async def test_a_locked_row_stops_its_own_writers_only(postgres: Postgres) -> None:
+    url = postgres.create_database()
+    async with opened(url) as database, opened(url) as other:
+        await migrate(database)
+        await put(database, "row")
+        change = sa.update(server_state).values(value="new")
+
+        async def write() -> None:
+            async with database.write() as connection:
+                await connection.execute(change)
+
+        async with other.write() as connection:
+            await connection.execute(change)
+            assert await seconds_until_refused(write) < 2
+            await put(database, "another row")  # at once: the server is not taken for away
+    postgres.drop_database(url)
+
+
+@pytest.mark.parametrize("seen_before", [True, False], ids=["pooled", "new connection"])
+@pytest.mark.parametrize("fault", ["freeze", "stop", "kill"])
+async def test_a_server_that_is_away_is_refused_in_time_and_used_again_when_it_is_back(
+    breakable_postgres: Postgres, fault: str, seen_before: bool
+) -> None:
+    daemon = breakable_postgres.daemon
+    assert daemon is not None
+    async with opened(breakable_postgres.create_database()) as database:
+        await migrate(database)
+        if seen_before:
+            await put(database, "before")
+        getattr(daemon, fault)()
+        assert await seconds_until_refused(lambda: names(database)) < 2
+        assert await seconds_until_refused(lambda: put(database, "during")) < 0.1  # not asked again so soon
+        daemon.thaw()
+        daemon.start()
+        await _wait_until_back(database)
+        await put(database, "after")
+        assert await names(database) == (["after", "before"] if seen_before else ["after"])
+
+
+async def test_a_server_that_freezes_within_a_transaction_is_refused_in_time(
+    breakable_postgres: Postgres,
+) -> None:
+    daemon = breakable_postgres.daemon
+    assert daemon is not None
+    async with opened(breakable_postgres.create_database()) as database:
+        await migrate(database)
+
+        async def write() -> None:
+            async with database.write() as connection:
+                await connection.execute(sa.insert(server_state).values(name="half", value=""))
+                daemon.freeze()
+                await connection.execute(sa.insert(server_state).values(name="other half", value=""))
+
+        assert await seconds_until_refused(write) < 2
+        daemon.thaw()
+        await _wait_until_back(database)
+        assert await names(database) == []
+
+
+async def _wait_until_back(database: Database) -> None:
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            await names(database)
+        except StoreUnavailable:
+            assert time.monotonic() < deadline, "the store does not come back"
+            await asyncio.sleep(0.05)
+        else:
+            return
+
+
+# URLs
+
+
+@pytest.mark.parametrize(
+    ("url", "driver"),
+    [
+        ("sqlite:///store.db", "sqlite+aiosqlite"),
+        ("sqlite:////srv/store.db", "sqlite+aiosqlite"),
+        ("postgres://u:p@h/d", "postgresql+asyncpg"),
+        ("postgresql://u:p@h:5432/d", "postgresql+asyncpg"),
+    ],
+)
+def test_the_driver_is_ours(url: str, driver: str) -> None:
+    assert parse_database_url(url).drivername == driver
+
+
+def test_the_name_that_providers_use_for_tls_is_understood() -> None:
+    assert dict(parse_database_url("postgresql://h/d?sslmode=require").query) == {"ssl": "require"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "secret",
+        "mysql://u:secret@h/d",
+        "postgresql+psycopg://u:secret@h/d",
+        "postgresql://u:p@h:secret/d",
+        "postgresql://u:p@h/d?secret=1",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///file?secret=1",
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(DatabaseUrlError) as caught:
+        Database(url)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
