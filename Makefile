@@ -13,7 +13,7 @@ VENV := $(if $(filter cpu,$(DEVICE)),.venv,.venv-$(DEVICE))
 BIN  := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format lock schema demo-checkpoint bench bench-training clean
+.PHONY: help install serve test lint format lock schema demo-checkpoint bench bench-training soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench: install ## measure what preferences cost in serving
 
 bench-training: install ## measure SFT and DPO against a plain TRL script on the same rows
 	$(BIN)/python -m benchmarks.training $(ARGS)
+
+soak: install ## 15 minutes of mixed load: memory, files, tasks and connections must stay flat; ARGS="--minutes 5"
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 clean: ## remove the environments, caches and build results
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

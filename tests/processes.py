@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 240.0
@@ -89,3 +90,13 @@ def _wait_until_ready(server: Server, url: str) -> None:
             pass
         time.sleep(0.2)
     raise RuntimeError(f"server not ready after {START_TIMEOUT} s:\n{server.log_text()[-4000:]}")
+
+
+def engine_processes(group: int) -> list[str]:
+    """What still runs of a server that was started as the leader of its process group."""
+    found = []
+    for process in psutil.process_iter(["name", "status"]):
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process.info["name"])
+    return found

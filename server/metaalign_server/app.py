@@ -6,17 +6,20 @@ import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 import metaalign
 from metaalign import MetaAlignError
 from metaalign_server.engine.service import ENGINE_ERRORS, describe_exception, is_validation_error
 from metaalign_server.errors import error_response, metaalign_error_response
+from metaalign_server.openapi import build_document
 from metaalign_server.routes import admin, feedback, inference, operations, profiles
 
 __all__ = ["create_app", "on_metaalign_error"]
@@ -45,6 +48,7 @@ def create_app() -> FastAPI:
     for routes in (inference, profiles, feedback, admin, operations):
         app.include_router(routes.router)
     _add_error_handlers(app)
+    app.openapi = partial(build_document, app)  # type: ignore[method-assign]  # FastAPI's way to complete it
     return app
 
 
@@ -90,9 +94,26 @@ async def _on_http_exception(request: Request, error: Any) -> Response:
     if error.status_code == 404:
         message = f"no route {request.method} {path}" if len(path) < 100 else "no such route"
         return error_response(path, 404, message, code="route_not_found")
+    if error.status_code == 405:
+        return error_response(
+            path,
+            405,
+            f"no {request.method} here",
+            code="method_not_allowed",
+            headers={"Allow": _allowed(request)},
+        )
     return error_response(
         path, error.status_code, str(error.detail), code=error.status_code, headers=error.headers
     )
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes of a path: Starlette names those of the first one."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return ", ".join(sorted(methods))
 
 
 async def _on_engine_exception(request: Request, error: Exception) -> Response:

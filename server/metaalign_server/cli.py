@@ -67,6 +67,8 @@ def prepare_environment() -> None:
         }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    # vLLM's memory of responses knows no tenants, forgets nothing, and would answer anybody who names an id.
+    os.environ["VLLM_ENABLE_RESPONSES_API_STORE"] = "0"
 
 
 def _fail(message: str, code: int) -> int:

@@ -91,6 +91,8 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self.headers]
+            if not self._gate.ready:  # a connection that is kept could be cut between two requests
+                message["headers"].append((b"connection", b"close"))
         elif not message.get("more_body", False):
             await self.settle()  # before the client knows that it is over and asks again
         await self._send(message)
@@ -161,6 +163,11 @@ class Gate:
                 span.end(fields)
             await exchange.settle()
 
+    @property
+    def ready(self) -> bool:
+        """Whether new work is accepted."""
+        return self._service.ready
+
     def too_large(self, path: str) -> ASGIApp:
         """The answer to a body that is too large."""
         return error_response(
@@ -192,11 +199,11 @@ class Gate:
     def _unavailable(self, scope: Scope, headers: dict[bytes, bytes]) -> ASGIApp | None:
         if scope["method"] in _READING:
             return None
-        if not self._service.ready:
+        if not self.ready:
             return error_response(
                 scope["path"],
                 503,
-                "the server is shutting down; try another",
+                "the server takes no new work now; try another, or again in a moment",
                 code="unavailable",
                 headers={"Retry-After": "5"},
             )

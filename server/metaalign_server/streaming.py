@@ -1,8 +1,10 @@
-"""Server-sent events: the receipt on the first event, early failures with their status, no false `[DONE]`."""
+"""Server-sent events: the receipt on the first event, failures as the protocol says them, no false `[DONE]`."""
 
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,11 @@ from typing import Any
 from metaalign_server.alignment import AppliedSpec
 
 __all__ = ["EarlyFailure", "Splice", "open_stream"]
+
+logger = logging.getLogger(__name__)
+
+_BROKE_OFF = "the answer broke off: the engine failed; send the request again"
+_SEQUENCE_NUMBER = re.compile(r'"sequence_number":(\d+)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,31 @@ async def _stream(
             unmarked = splice.every
         elif applied is not None and fingerprint is not None and stock in event:
             event = event.replace(stock, ours, 1)
-        if not (failed and event.startswith("data: [DONE]")):  # an answer that broke off is not done
-            failed = failed or event.startswith('data: {"error"')
+        if not failed:  # an answer that broke off has no end
+            failed = _error_of(event) is not None
+            if failed and splice is ANTHROPIC_STREAM:
+                event = _broken_off(splice, event)  # vLLM's text is about its own parsing of the engine's error
             yield event.encode()
-        event = await anext(events, None)
+        last = event
+        try:
+            event = await anext(events, None)
+        except Exception as error:  # the status is sent: only an event can still say that it failed
+            logger.error("stream failed", exc_info=error)
+            if not failed:
+                yield _broken_off(splice, last).encode()
+            return
+
+
+def _broken_off(splice: Splice, last: str) -> str:
+    """The protocol's event for an answer that will not be completed; `last` is the event before it."""
+    if splice is ANTHROPIC_STREAM:
+        data: dict[str, Any] = {"type": "error", "error": {"type": "api_error", "message": _BROKE_OFF}}
+    elif splice is RESPONSES_STREAM:
+        found = _SEQUENCE_NUMBER.search(last)
+        number = int(found[1]) + 1 if found is not None else 0
+        data = {"type": "error", "sequence_number": number, "code": "server_error", "param": None}
+        data["message"] = _BROKE_OFF
+    else:
+        error = {"message": _BROKE_OFF, "type": "InternalServerError", "param": None, "code": 500}
+        return f"data: {json.dumps({'error': error})}\n\n"
+    return f"event: error\ndata: {json.dumps(data)}\n\n"

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
-from tests.processes import ROOT, environment, free_port, running
+from tests.processes import ROOT, engine_processes, environment, free_port, running
 
 DEMO = "checkpoints/metaalign-demo"
 SERVE = ["-m", "metaalign_server.cli", "serve"]
@@ -124,16 +121,6 @@ async def test_serve_and_drain(tmp_path: Path) -> None:
             await asyncio.sleep(0.1)
         assert server.process.returncode == 0
         assert not engine_processes(server.process.pid)
-
-
-def engine_processes(group: int) -> list[str]:
-    """What still runs of a server that was started as the leader of its process group."""
-    found = []
-    for process in psutil.process_iter(["name", "status"]):
-        with suppress(ProcessLookupError, psutil.NoSuchProcess):
-            if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
-                found.append(process.info["name"])
-    return found
 
 
 def test_plugin_of_vllm_serve(tmp_path: Path) -> None:

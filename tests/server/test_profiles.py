@@ -22,6 +22,7 @@ from metaalign_server.platform.portability import ProfileDocument
 from metaalign_server.platform.profiles import Head, Targets, Version
 from metaalign_server.store.database import Database
 from metaalign_server.store.tables import idempotency, versions
+from tests.databases import PATIENCE
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
@@ -314,7 +315,7 @@ async def test_a_protected_label_is_the_administrators(database: Database) -> No
 @pytest.fixture
 async def other_database(database: Database) -> AsyncIterator[Database]:
     """A second server on the same database."""
-    other = Database(database.url.render_as_string(hide_password=False))
+    other = Database(database.url.render_as_string(hide_password=False), deadline=PATIENCE)
     yield other
     await other.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from metaalign_server.store.database import (
+    DEADLINE_SECONDS,
     Database,
     DatabaseUrlError,
     StoreFull,
@@ -28,12 +30,14 @@ from metaalign_server.store.migrate import (
     migrate,
 )
 from metaalign_server.store.tables import server_state
-from tests.databases import Postgres
+from tests.databases import PATIENCE, Postgres
 
 
 @asynccontextmanager
-async def opened(url: str, max_bytes: int | None = None) -> AsyncIterator[Database]:
-    database = Database(url, max_bytes)
+async def opened(
+    url: str, max_bytes: int | None = None, deadline: float = PATIENCE
+) -> AsyncIterator[Database]:
+    database = Database(url, max_bytes, deadline)
     try:
         yield database
     finally:
@@ -122,7 +126,45 @@ async def test_a_newer_schema_is_not_migrated_and_an_unknown_revision_is_no_targ
         await migrate(database)
 
 
+_MIGRATE = """
+import asyncio, sys
+from metaalign_server.store.database import Database
+from metaalign_server.store.migrate import check_schema, migrate
+database = Database(sys.argv[1])
+asyncio.run(check_schema(database) if database.sqlite else migrate(database))
+"""
+
+
+async def test_servers_that_start_at_once_make_the_schema_once(database_url: str) -> None:
+    started = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", _MIGRATE, database_url) for _ in range(3)
+    ]
+    assert [await process.wait() for process in started] == [0, 0, 0]
+    async with opened(database_url) as database, database.read() as connection:
+        assert await drift(connection) == []
+
+
 # Transactions
+
+
+async def test_many_writers_take_turns(database: Database) -> None:
+    async with opened(database.url.render_as_string(hide_password=False)) as other:
+        expected = [f"{number:02}" for number in range(60)]
+        await asyncio.gather(*(put((database, other)[n % 2], name) for n, name in enumerate(expected)))
+        assert await names(database) == expected
+
+
+async def test_a_long_transaction_has_its_own_deadline(database: Database) -> None:
+    async def slow(seconds: float) -> None:
+        async with database.write(seconds) as connection:
+            await connection.execute(sa.insert(server_state).values(name="slow", value=""))
+            await asyncio.sleep(0.3)
+
+    with pytest.raises(StoreUnavailable, match=r"more than 0.1 s .* ask for less"):
+        await slow(0.1)
+    assert await names(database) == []  # at once: the database is not to blame
+    await slow(3)
+    assert await names(database) == ["slow"]
 
 
 async def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
@@ -183,7 +225,7 @@ async def test_a_full_file_refuses_writes_and_is_still_read(tmp_path: Path) -> N
 
 async def test_a_writer_that_holds_the_lock_of_the_file_stops_writers_but_no_readers(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
-    async with opened(url) as database, opened(url) as other:
+    async with opened(url, deadline=DEADLINE_SECONDS) as database, opened(url) as other:
         await migrate(database)
         async with other.write():
             assert await seconds_until_refused(lambda: put(database, "late")) < 2
@@ -193,7 +235,7 @@ async def test_a_writer_that_holds_the_lock_of_the_file_stops_writers_but_no_rea
 
 async def test_a_locked_row_stops_its_own_writers_only(postgres: Postgres) -> None:
     url = postgres.create_database()
-    async with opened(url) as database, opened(url) as other:
+    async with opened(url, deadline=DEADLINE_SECONDS) as database, opened(url) as other:
         await migrate(database)
         await put(database, "row")
         change = sa.update(server_state).values(value="new")
@@ -216,7 +258,7 @@ async def test_a_server_that_is_away_is_refused_in_time_and_used_again_when_it_i
 ) -> None:
     daemon = breakable_postgres.daemon
     assert daemon is not None
-    async with opened(breakable_postgres.create_database()) as database:
+    async with opened(breakable_postgres.create_database(), deadline=DEADLINE_SECONDS) as database:
         await migrate(database)
         if seen_before:
             await put(database, "before")
@@ -230,12 +272,27 @@ async def test_a_server_that_is_away_is_refused_in_time_and_used_again_when_it_i
         assert await names(database) == (["after", "before"] if seen_before else ["after"])
 
 
+async def test_one_asks_whether_a_frozen_server_is_back_and_the_others_do_not_wait(
+    breakable_postgres: Postgres,
+) -> None:
+    daemon = breakable_postgres.daemon
+    assert daemon is not None
+    async with opened(breakable_postgres.create_database(), deadline=DEADLINE_SECONDS) as database:
+        await migrate(database)
+        daemon.freeze()
+        await seconds_until_refused(lambda: names(database))
+        await asyncio.sleep(1.05)
+        waits = await asyncio.gather(*(seconds_until_refused(lambda: names(database)) for _ in range(5)))
+        assert sorted(wait < 0.1 for wait in waits) == [False, True, True, True, True]
+        assert max(waits) < 2
+
+
 async def test_a_server_that_freezes_within_a_transaction_is_refused_in_time(
     breakable_postgres: Postgres,
 ) -> None:
     daemon = breakable_postgres.daemon
     assert daemon is not None
-    async with opened(breakable_postgres.create_database()) as database:
+    async with opened(breakable_postgres.create_database(), deadline=DEADLINE_SECONDS) as database:
         await migrate(database)
 
         async def write() -> None:

@@ -13,6 +13,7 @@ import sys
 from argparse import Namespace
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import uvicorn
@@ -48,6 +49,8 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 ENGINE_FAILED = 70
 """Exit code after the engine has failed for good (EX_SOFTWARE)."""
+_LAST_WORDS_SECONDS = 2.0
+"""After the engine has failed, requests in flight have this long to say so."""
 
 
 def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
@@ -84,7 +87,10 @@ def _weights_dtype(folder: Path) -> str | None:
     return dtype
 
 
-def _die_with_parent() -> None:
+def _belong_to_parent() -> None:
+    """In the engine's process: end with the server, and not before, whoever else gets its signals."""
+    # Ctrl-C and some supervisors signal the whole group; the engine would drop what the server waits for.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -101,7 +107,8 @@ async def engine_client(args: Namespace) -> AsyncIterator[AsyncLLM]:
         # vLLM sets its default while it makes the config, so this comes after it.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
         # A forked engine holds its own end of vLLM's death pipe, so it would outlive a server that is killed.
-        os.register_at_fork(after_in_child=_die_with_parent)
+        os.register_at_fork(after_in_child=_belong_to_parent)
+        resource_tracker.ensure_running()  # the engine would start its own, which unblocks the signals again
     engine = AsyncLLM.from_vllm_config(
         vllm_config=config,
         usage_context=UsageContext.OPENAI_API_SERVER,
@@ -203,13 +210,15 @@ async def _serve_until_stopped(service: Service, gate: Gate, sock: socket.socket
     host, port = sock.getsockname()[:2]
     logger.info("ready", extra={"fields": {"url": f"http://{host}:{port}", "model": settings.model_name}})
     await asyncio.wait({serving, watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    code = ENGINE_FAILED if watching.done() else 0
     if stop.is_set():
         await _drain(service, gate, settings.drain_seconds, again=stop)
+    code = ENGINE_FAILED if watching.done() else 0
     service.draining = True
+    if code:
+        await _idle(gate, _LAST_WORDS_SECONDS)
     server.should_exit = True
     if gate.in_flight:
-        server.force_exit = True
+        config.timeout_graceful_shutdown = 0  # the wait is over: they are cancelled
     for task in (watching, working, stopping):
         task.cancel()
     await serving
@@ -228,8 +237,15 @@ async def _drain(service: Service, gate: Gate, seconds: float, again: asyncio.Ev
     service.draining = True
     again.clear()
     logger.info("draining", extra={"fields": {"in_flight": gate.in_flight}})
+    await _idle(gate, seconds, again)
+
+
+async def _idle(gate: Gate, seconds: float, stop: asyncio.Event | None = None) -> None:
+    """Wait until nothing is in flight, the time is over, or `stop` is set."""
     deadline = asyncio.get_running_loop().time() + seconds
-    while gate.in_flight and not again.is_set() and asyncio.get_running_loop().time() < deadline:
+    while gate.in_flight and asyncio.get_running_loop().time() < deadline:
+        if stop is not None and stop.is_set():
+            return
         await asyncio.sleep(0.05)
 
 

@@ -4,24 +4,44 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, Field, WithJsonSchema
-from vllm.entrypoints.anthropic.protocol import AnthropicCountTokensRequest, AnthropicMessagesRequest
-from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-from vllm.entrypoints.openai.completion.protocol import CompletionRequest
-from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+from openai.types.responses import (
+    ResponseFunctionToolCallOutputItem,
+    ResponseOutputMessage,
+    ResponseOutputText,
+)
+from pydantic import BaseModel, Field, WithJsonSchema, model_validator
+from vllm.entrypoints.anthropic.protocol import (
+    AnthropicCountTokensRequest,
+    AnthropicCountTokensResponse,
+    AnthropicMessagesRequest,
+    AnthropicMessagesResponse,
+)
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest, ChatCompletionResponse
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest, CompletionResponse
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest, ResponsesResponse
+from vllm.entrypoints.serve.engine.protocol import ModelList
+from vllm.exceptions import VLLMValidationError
 
-from metaalign import Preferences, RefusedField
+from metaalign import Preferences, Receipt, RefusedField
 from metaalign_server.platform.errors import Refusal
 from metaalign_server.settings import ALLOWABLE_FIELDS
 
 __all__ = [
+    "INT64",
     "REFUSED_FIELDS",
+    "ChatAnswer",
     "ChatRequest",
+    "CompletionsAnswer",
     "CompletionsRequest",
+    "CountTokensAnswer",
     "CountTokensRequest",
     "InferenceRequest",
+    "MessagesAnswer",
     "MessagesRequest",
+    "ModelList",
+    "ResponsesApiAnswer",
     "ResponsesApiRequest",
+    "describe_refusals",
     "exchange_id",
     "may_be_kept",
     "refuse_fields",
@@ -82,6 +102,19 @@ class ResponsesApiRequest(ResponsesRequest):
     field_names: ClassVar[set[str] | None] = None
     preferences: PreferencesInput = None
 
+    @model_validator(mode="after")
+    def _readable_items(self) -> ResponsesApiRequest:
+        """vLLM 0.32 reads these two items without looking what they hold, and fails."""
+        for item in self.input if isinstance(self.input, list) else ():
+            if isinstance(item, ResponseOutputMessage):
+                if not item.content or not isinstance(item.content[0], ResponseOutputText):
+                    raise VLLMValidationError(
+                        "input: a message of the assistant needs text", parameter="input"
+                    )
+            elif isinstance(item, ResponseFunctionToolCallOutputItem) and isinstance(item.output, list):
+                item.output = [part.model_dump(exclude_none=True) for part in item.output]  # type: ignore[misc]
+        return self
+
 
 class MessagesRequest(AnthropicMessagesRequest):
     """`/v1/messages` with `preferences`."""
@@ -100,6 +133,44 @@ InferenceRequest = (
     ChatRequest | CompletionsRequest | ResponsesApiRequest | MessagesRequest | CountTokensRequest
 )
 
+
+# Answers, for the documentation: vLLM's handlers make them, and the receipt is added as text.
+ReceiptOutput = Annotated[Receipt | None, Field(description="What was applied; absent without preferences.")]
+
+
+class ChatAnswer(ChatCompletionResponse):
+    """The answer of `/v1/chat/completions`."""
+
+    field_names: ClassVar[set[str] | None] = None
+    metaalign: ReceiptOutput = None
+
+
+class CompletionsAnswer(CompletionResponse):
+    """The answer of `/v1/completions`."""
+
+    field_names: ClassVar[set[str] | None] = None
+    metaalign: ReceiptOutput = None
+
+
+class ResponsesApiAnswer(ResponsesResponse):
+    """The answer of `/v1/responses`."""
+
+    field_names: ClassVar[set[str] | None] = None
+    metaalign: ReceiptOutput = None
+
+
+class MessagesAnswer(AnthropicMessagesResponse):
+    """The answer of `/v1/messages`."""
+
+    metaalign: ReceiptOutput = None
+
+
+class CountTokensAnswer(AnthropicCountTokensResponse):
+    """The answer of `/v1/messages/count_tokens`."""
+
+    metaalign: ReceiptOutput = None
+
+
 REFUSED_FIELDS = {
     "chat_template": "a client may not bring a template",
     "chat_template_kwargs": "template variables reach past the tiers",
@@ -111,6 +182,114 @@ REFUSED_FIELDS = {
     "ec_transfer_params": "cache transfer is between servers",
 }
 """Fields that reach past the contract, and why."""
+
+REPETITION_PENALTIES = (0.01, 100.0)
+"""Beyond them the logits overflow: what is sampled then no grammar allows, and the engine gives the request up."""
+
+INT64: dict[str, Any] = {"minimum": -(2**63), "maximum": 2**63 - 1}
+"""For JSON Schema: pydantic writes these bounds as floats, which are not exact."""
+
+_BOUNDS: dict[str, dict[str, Any]] = {
+    "allowed_token_ids": {"minItems": 1},
+    "bad_words": {"items": {"type": "string", "minLength": 1}},
+    "frequency_penalty": {"minimum": -2, "maximum": 2},
+    "logprobs": {"minimum": -1},
+    "logit_bias": {"propertyNames": {"pattern": "^[0-9]+$"}},
+    "max_completion_tokens": {"minimum": 1},
+    "max_output_tokens": {"minimum": 1},
+    "max_tokens": {"minimum": 1},
+    "min_p": {"minimum": 0, "maximum": 1},
+    "min_tokens": {"minimum": 0},
+    "model": {"minLength": 1},
+    "priority": INT64,
+    "presence_penalty": {"minimum": -2, "maximum": 2},
+    "prompt": {"minLength": 1, "minItems": 1},
+    "prompt_logprobs": {"minimum": -1},
+    "repetition_penalty": dict(zip(("minimum", "maximum"), REPETITION_PENALTIES, strict=True)),
+    "seed": INT64,
+    "stop": {"minLength": 1, "items": {"type": "string", "minLength": 1}},
+    "temperature": {"minimum": 0, "maximum": 2},
+    "thinking_token_budget": {"minimum": -1},
+    "top_k": {"minimum": -1},
+    "top_logprobs": {"minimum": -1},
+    "top_p": {"exclusiveMinimum": 0, "maximum": 1},
+    "truncate_prompt_tokens": {"minimum": -1, "maximum": 2**63 - 1},
+}
+"""What vLLM's validators say of fields and its JSON Schema does not."""
+
+_KEYWORDS_OF = {
+    "integer": {"minimum", "maximum", "exclusiveMinimum"},
+    "number": {"minimum", "maximum", "exclusiveMinimum"},
+    "string": {"minLength"},
+    "array": {"minItems", "items"},
+    "object": {"propertyNames"},
+}
+
+
+_READ_ITEMS = frozenset(
+    {
+        "custom_tool_call",
+        "custom_tool_call_output",
+        "function_call",
+        "function_call_output",
+        "message",
+        "reasoning",
+    }
+)
+"""Kinds of input items of `/v1/responses` that are more than parsed."""
+
+
+def describe_refusals(
+    schemas: dict[str, Any], name: str, *, allowed: frozenset[str], max_choices: int, reasons: bool
+) -> None:
+    """Add to the JSON Schema of a request model what is refused beside its types.
+
+    Args:
+        schemas: Schemas by name, those of our request models among them; changed in place.
+        name: Of the request model.
+        allowed: Fields that the operator allows though they are refused by default.
+        max_choices: The most choices of a request.
+        reasons: Whether the engine knows where the model's reasoning ends.
+    """
+    properties = schemas[name]["properties"]
+    refused = {field: reason for field, reason in REFUSED_FIELDS.items() if field not in allowed}
+    bounds_of = _BOUNDS | {"n": {"minimum": 1, "maximum": max_choices}}
+    if not reasons:
+        refused["thinking_token_budget"] = "the server has no reasoning parser"
+    if name == ChatRequest.__name__:
+        bounds_of["tools"] = {"minItems": 1}
+    elif name == CompletionsRequest.__name__:
+        bounds_of["max_tokens"] = {"minimum": 0}  # the prompt alone can be asked for
+        if "prompt_embeds" in refused:
+            _describe_prompt(schemas[name])
+    elif name == ResponsesApiRequest.__name__:
+        refused["prompt"] = "there are no stored prompts; see `preferences.profile`"
+        items = next(kind["items"] for kind in properties["input"]["anyOf"] if "items" in kind)
+        items["anyOf"] = [item for item in items["anyOf"] if _kind_of(schemas, item) in _READ_ITEMS]
+    for field, reason in refused.items():
+        if field in properties:
+            properties[field] = {"type": "null", "description": f"Refused: {reason}."}
+    for field, bounds in bounds_of.items():
+        described = properties.get(field, {})
+        for kind in described.get("anyOf", [described]):
+            keywords = _KEYWORDS_OF.get(kind.get("type"), set())
+            kind |= {keyword: bound for keyword, bound in bounds.items() if keyword in keywords}
+
+
+def _describe_prompt(schema: dict[str, Any]) -> None:
+    """Nothing can stand for the prompt of a completion, and none may be empty."""
+    schema.setdefault("required", []).append("prompt")
+    prompt = schema["properties"]["prompt"]
+    prompt["anyOf"].remove({"type": "null"})
+    for kind in prompt["anyOf"]:
+        if (item := kind.get("items", {})).get("type") in ("string", "array"):
+            item["minLength" if item["type"] == "string" else "minItems"] = 1
+
+
+def _kind_of(schemas: dict[str, Any], item: dict[str, Any]) -> str | None:
+    kind: str | None = schemas[item["$ref"].rsplit("/", 1)[-1]]["properties"]["type"].get("const")
+    return kind
+
 
 _MISTAKEN_FIELDS = ("preference", "metaalign", "profile", "system_info", "user_info")
 
@@ -132,6 +311,12 @@ def refuse_fields(request: BaseModel, *, allowed: frozenset[str], max_choices: i
     n = getattr(request, "n", None)
     if n is not None and n > max_choices:
         raise RefusedField(f"n: at most {max_choices} choices per request", param="n")
+    penalty = getattr(request, "repetition_penalty", None)
+    if penalty is not None and not REPETITION_PENALTIES[0] <= penalty <= REPETITION_PENALTIES[1]:
+        raise RefusedField(
+            f"repetition_penalty: from {REPETITION_PENALTIES[0]:g} to {REPETITION_PENALTIES[1]:g}",
+            param="repetition_penalty",
+        )
     if extra := request.model_extra:
         for name in _MISTAKEN_FIELDS:
             if name in extra:

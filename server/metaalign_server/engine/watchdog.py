@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 from typing import Any
 
 from metaalign_server.engine.service import Service
@@ -44,6 +45,8 @@ async def watch_engine(service: Service, stall_seconds: float) -> None:
                 logger.error(
                     "the engine does not answer; exiting so that a supervisor can restart the server"
                 )
+                for process in multiprocessing.active_children():
+                    process.kill()  # what waits for the engine learns now that nothing will come
                 return
             elif clock() - asked > stall_seconds and not service.stalled:
                 service.stalled = True

@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign import Example, MetaAlignError
 from metaalign.preferences import LIMITS
+from metaalign_server.platform import audit
 from metaalign_server.platform.errors import not_found
 from metaalign_server.store.database import Database, ValueNotStorable
 from metaalign_server.store.tables import exchanges, feedback, now_ms
@@ -220,7 +221,7 @@ async def learned_examples(
     if user_ref is not None:
         query = query.where(exchanges.c.user_ref == user_ref)
     found: list[Example] = []
-    for messages, answer, chosen, rejected in (await connection.execute(query)).tuples():
+    for messages, answer, chosen, rejected in await connection.execute(query):
         questions = [m["content"] for m in json.loads(messages) if m["role"] == "user"]
         texts = [questions[-1] if questions else "", chosen or answer, rejected]
         if texts[0] and texts[1] and all(len(t or "") <= LIMITS["example_text"] for t in texts):
@@ -236,8 +237,9 @@ async def export_pairs(
     """Pairs of a better and a worse answer to one prompt, as `metaalign-train` reads them.
 
     Explicit pairs as they were given; of rated answers, each liked one with each disliked one to the same prompt.
-    Read page by page: an export holds up nobody.
+    Each pair once. Read page by page: an export holds up nobody.
     """
+    written: set[str] = set()
     query = (
         sa.select(feedback, exchanges.c.messages, exchanges.c.prompt_sha256, exchanges.c.answer)
         .select_from(_joined())
@@ -250,7 +252,7 @@ async def export_pairs(
     last = 0
     while True:
         pairs: list[dict[str, Any]] = []
-        async with database.read() as connection:
+        async with database.read(seconds=60) as connection:
             rows = (await connection.execute(query.where(feedback.c.id > last))).mappings().all()
             for row in rows:
                 if row["chosen"] is not None:
@@ -263,7 +265,9 @@ async def export_pairs(
                         if other != row["answer"]:
                             pairs.append(_pair(row["messages"], row["answer"], other))
         for pair in pairs:
-            yield pair
+            if (key := audit.fingerprint(pair)) not in written:
+                written.add(key)
+                yield pair
         if len(rows) < _PAGE:
             return
         last = rows[-1]["id"]

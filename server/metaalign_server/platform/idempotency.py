@@ -37,6 +37,7 @@ async def once(
     key: str | None,
     request: str,
     write: Callable[[AsyncConnection], Awaitable[Outcome]],
+    seconds: float | None = None,
 ) -> Outcome:
     """Do `write` in a transaction, at most once for each key of a tenant within a day.
 
@@ -46,12 +47,13 @@ async def once(
         key: The `Idempotency-Key`, if one was sent.
         request: Method, path and body: a key belongs to one request.
         write: Makes the change; what it raises undoes everything.
+        seconds: How long it may take, if not as long as others.
 
     Raises:
         Refusal: the key was used for another request, or is not 1 to 255 characters of visible ASCII.
     """
     if key is None:
-        async with database.write() as connection:
+        async with database.write(seconds) as connection:
             return await write(connection)
     if not _KEY.fullmatch(key):
         raise Refusal(
@@ -62,9 +64,9 @@ async def once(
         )
     fingerprint = hashlib.sha256(request.encode("utf-8", "surrogatepass")).hexdigest()
     try:
-        return await _attempt(database, tenant_id, key, fingerprint, write)
+        return await _attempt(database, tenant_id, key, fingerprint, write, seconds)
     except IntegrityError:  # the same key at the same time on another server: that one's answer is there now
-        return await _attempt(database, tenant_id, key, fingerprint, write)
+        return await _attempt(database, tenant_id, key, fingerprint, write, seconds)
 
 
 async def _attempt(
@@ -73,8 +75,9 @@ async def _attempt(
     key: str,
     fingerprint: str,
     write: Callable[[AsyncConnection], Awaitable[Outcome]],
+    seconds: float | None,
 ) -> Outcome:
-    async with database.write() as connection:
+    async with database.write(seconds) as connection:
         oldest = now_ms() - KEEP_HOURS * 3_600_000
         await connection.execute(sa.delete(idempotency).where(idempotency.c.created_at < oldest))
         mine = (idempotency.c.tenant_id == tenant_id) & (idempotency.c.key == key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,7 +16,6 @@ from metaalign_server.platform.profiles import (
     Label,
     Targets,
     check_protection,
-    find,
     label_trees,
     take,
     touch,
@@ -66,16 +66,16 @@ async def move_label(
         raise Refusal(
             403, "missing_scope", "protected: only a key with the scope `admin` can set it", param="protected"
         )
-    known = set(
-        await connection.scalars(sa.select(versions.c.number).where(versions.c.profile_id == head.id))
+    stored = sa.select(versions.c.number).where(
+        versions.c.profile_id == head.id, versions.c.number.in_(numbers)
     )
-    if missing := sorted(numbers - known):
+    if missing := sorted(numbers - set(await connection.scalars(stored))):
         raise not_found("version", f"{name}:{missing[0]}", "version")
     if label is None and len(head.labels) >= MAX_LABELS:
         raise conflict("too_many_labels", f"a profile has at most {MAX_LABELS} labels; remove one", "label")
     history = (*label.history, label.targets)[-_HISTORY:] if label is not None else ()
     keep = label.protected if label is not None else False
-    moved = Label(targets, keep if protected is None else protected, history)
+    moved = Label(targets, keep if protected is None else protected, history, now_ms())
     return await _write_label(connection, caller, head, label_name, moved, "profile.label.move")
 
 
@@ -94,7 +94,7 @@ async def roll_back(
     check_protection(caller, label_name, label)
     if not label.history:
         raise conflict("nothing_to_roll_back", f"label `{label_name}` was not moved before")
-    moved = Label(label.history[-1], label.protected, label.history[:-1])
+    moved = Label(label.history[-1], label.protected, label.history[:-1], now_ms())
     return await _write_label(connection, caller, head, label_name, moved, "profile.label.rollback")
 
 
@@ -118,23 +118,17 @@ async def _write_label(
     connection: AsyncConnection, caller: Caller, head: Head, name: str, label: Label | None, action: str
 ) -> Head:
     where = (labels.c.profile_id == head.id) & (labels.c.label == name)
+    named = {known: other for known, other in head.labels.items() if known != name}
     if label is None:
         await connection.execute(sa.delete(labels).where(where))
     else:
-        values = {
-            "targets": label.targets,
-            "history": label.history,
-            "protected": label.protected,
-            "updated_at": now_ms(),
-        }
+        named[name] = label
+        values = asdict(label)
         if name in head.labels:
             await connection.execute(sa.update(labels).where(where).values(values))
         else:
             await connection.execute(sa.insert(labels).values(profile_id=head.id, label=name, **values))
-    await touch(connection, head)
-    after = await find(connection, caller.tenant.id, head.name)
-    if after is None:
-        raise AssertionError("a profile whose row is locked is found")
+    after = await touch(connection, head, named)
     await audit.record(
         connection,
         caller,

@@ -376,16 +376,17 @@ class RedisLimiter:
 
     Args:
         url: `redis://HOST:PORT/DATABASE` of one Redis, no cluster.
+        timeout: Seconds after which it counts as away; a request waits twice that at most.
     """
 
-    _TIMEOUT = 0.2
     _PAUSE = 1.0  # after a failure Redis is left alone this long, so that requests do not wait for it
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeout: float = 0.2) -> None:
+        self._timeout = timeout
         self._redis: Redis = Redis.from_url(
             url,
-            socket_timeout=self._TIMEOUT,
-            socket_connect_timeout=self._TIMEOUT,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
             # A connection that Redis has closed is replaced; what timed out may have been counted.
             retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,)),
         )
@@ -447,7 +448,7 @@ class RedisLimiter:
         """What `script` returns, or None if Redis is away; the first argument is the lease."""
         answered = False
         try:
-            async with asyncio.timeout(2 * self._TIMEOUT):
+            async with asyncio.timeout(2 * self._timeout):
                 answer = await script(keys=[_key(bucket) for bucket in buckets], args=arguments)
                 await self._free_lost()
             answered = True

@@ -177,19 +177,20 @@ async def _import(
             )
     if head is None:
         raise AssertionError("a document has at least one version")
-    await _import_settings(connection, caller, head.name, document)
+    await _import_settings(connection, caller, head, document)
     (report.created if fresh else report.extended if added else report.unchanged).append(name)
 
 
 async def _import_settings(
-    connection: AsyncConnection, caller: Caller, name: str, document: ProfileDocument
+    connection: AsyncConnection, caller: Caller, head: Head, document: ProfileDocument
 ) -> None:
-    head = await profiles.find(connection, caller.tenant.id, name)
     for label_name, label in document.labels.items():
         targets = tuple((target.version, target.weight) for target in label.versions)
-        existing = head.labels.get(label_name) if head is not None else None
+        existing = head.labels.get(label_name)
         if existing is None or existing.targets != targets or existing.protected != label.protected:
-            await labels.move_label(connection, caller, name, label_name, targets, protected=label.protected)
+            await labels.move_label(
+                connection, caller, head.name, label_name, targets, protected=label.protected
+            )
     learn = (document.learn_examples, document.learn_scope)
-    if head is None or (head.archived, head.learn_examples, head.learn_scope) != (document.archived, *learn):
-        await profiles.update(connection, caller, name, archived=document.archived, learn=learn)
+    if (head.archived, head.learn_examples, head.learn_scope) != (document.archived, *learn):
+        await profiles.update(connection, caller, head.name, archived=document.archived, learn=learn)

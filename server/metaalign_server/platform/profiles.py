@@ -150,7 +150,8 @@ async def find(connection: AsyncConnection, tenant_id: str, name: str, *, lock: 
     row = (await connection.execute(query.with_for_update() if lock else query)).mappings().first()
     if row is None:
         return None
-    found = await connection.execute(sa.select(labels).where(labels.c.profile_id == row["id"]))
+    mine = sa.select(labels).where(labels.c.profile_id == row["id"]).order_by(labels.c.label)
+    found = await connection.execute(mine)
     return _head(row, {label["label"]: _label(label) for label in found.mappings()})
 
 
@@ -258,9 +259,8 @@ async def list_heads(
     named: dict[int, dict[str, Label]] = {row["id"]: {} for row in rows}
     ids = list(named)
     for start in range(0, len(ids), 500):
-        found = await connection.execute(
-            sa.select(labels).where(labels.c.profile_id.in_(ids[start : start + 500]))
-        )
+        some = labels.c.profile_id.in_(ids[start : start + 500])
+        found = await connection.execute(sa.select(labels).where(some).order_by(labels.c.label))
         for label in found.mappings():
             named[label["profile_id"]][label["label"]] = _label(label)
     return [_head(row, named[row["id"]]) for row in rows]
@@ -294,40 +294,31 @@ async def create(
         Refusal: the name is taken or may not be used.
     """
     check_name(name)
-    now = now_ms()
-    values = {
-        "revision": 1, "learn_examples": learn[0], "learn_scope": learn[1], "created_at": now, "updated_at": now,
-        "archived_at": None, "deleted_at": None,
-    }  # fmt: skip
     mine = (profiles.c.tenant_id == caller.tenant.id) & (profiles.c.name == name)
     earlier = (await connection.execute(sa.select(profiles).where(mine).with_for_update())).mappings().first()
     taken = conflict("profile_exists", f"profile `{name}` exists; add a version to it", "name")
+    if earlier is not None and earlier["deleted_at"] is None:
+        raise taken
+    now = now_ms()
+    values: dict[str, Any] = {
+        "latest": first, "revision": 1, "learn_examples": learn[0], "learn_scope": learn[1], "created_at": now,
+        "updated_at": now, "archived_at": None, "deleted_at": None,
+    }  # fmt: skip
     if earlier is None:
-        number = first
+        new = sa.insert(profiles).values(tenant_id=caller.tenant.id, name=name, **values)
         try:
-            result = await connection.execute(
-                sa.insert(profiles)
-                .values(tenant_id=caller.tenant.id, name=name, latest=number, **values)
-                .returning(profiles.c.id)
-            )
+            row = await connection.execute(new.returning(profiles))
         except IntegrityError:
             raise taken from None
-        profile_id = result.scalar_one()
-    elif earlier["deleted_at"] is None:
-        raise taken
     else:
-        number, profile_id = max(first, earlier["latest"] + 1), earlier["id"]
+        values["latest"] = max(first, earlier["latest"] + 1)
         values["revision"] = earlier["revision"] + 1
         values["created_at"] = max(now, earlier["deleted_at"] + 1)  # tells caches that it is another profile
-        await connection.execute(
-            sa.update(profiles).where(profiles.c.id == profile_id).values(latest=number, **values)
-        )
+        row = await connection.execute(sa.update(profiles).where(mine).values(values).returning(profiles))
+    head = _head(row.mappings().one(), {})
     text = canonical(preferences)
-    await _insert_version(connection, caller, profile_id, number, text, note)
-    await audit.record(connection, caller, "profile.create", f"{name}:{number}", after=text)
-    head = await find(connection, caller.tenant.id, name)
-    if head is None:
-        raise AssertionError("a profile that was just made is found")
+    await _insert_version(connection, caller, head.id, head.latest, text, note)
+    await audit.record(connection, caller, "profile.create", f"{name}:{head.latest}", after=text)
     return head
 
 
@@ -349,9 +340,14 @@ async def _insert_version(
     return made
 
 
-async def touch(connection: AsyncConnection, head: Head, **values: Any) -> None:
+async def touch(
+    connection: AsyncConnection, head: Head, named: Mapping[str, Label] | None = None, **values: Any
+) -> Head:
+    """The profile after a change of the columns `values`; `named` are its labels, if they changed."""
     values |= {"revision": head.revision + 1, "updated_at": now_ms()}
-    await connection.execute(sa.update(profiles).where(profiles.c.id == head.id).values(values))
+    change = sa.update(profiles).where(profiles.c.id == head.id).values(values)
+    row = await connection.execute(change.returning(profiles))
+    return _head(row.mappings().one(), head.labels if named is None else named)
 
 
 async def add_version(
@@ -406,10 +402,7 @@ async def update(
         values["archived_at"] = now_ms() if archived else None
     if learn is not None:
         values |= {"learn_examples": learn[0], "learn_scope": learn[1]}
-    await touch(connection, head, **values)
-    after = await find(connection, caller.tenant.id, name)
-    if after is None:
-        raise AssertionError("a profile that was just changed is found")
+    after = await touch(connection, head, **values)
     await audit.record(
         connection, caller, "profile.update", name, before=_settings(head), after=_settings(after)
     )

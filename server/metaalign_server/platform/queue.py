@@ -101,6 +101,9 @@ class FairQueue:
         while self._waiting:
             tenant_id = min(self._waiting, key=lambda name: self._used.get(name, 0))
             place, cost = self._waiting[tenant_id][0]
+            if place.cancelled():  # its request has gone, but was not told yet
+                self._pop(tenant_id, first=True)
+                continue
             if cost > self._free:
                 return
             self._pop(tenant_id, first=True)
@@ -113,9 +116,10 @@ class FairQueue:
     def _drop_one(self) -> None:
         longest = max(self._waiting, key=lambda name: len(self._waiting[name]))
         place, _ = self._pop(longest, first=False)
-        place.set_exception(
-            Refusal(503, "overloaded", "too many requests wait; try again in a moment", retry_after=2.0)
-        )
+        if not place.cancelled():
+            place.set_exception(
+                Refusal(503, "overloaded", "too many requests wait; try again in a moment", retry_after=2.0)
+            )
 
     def _pop(self, tenant_id: str, *, first: bool) -> tuple[asyncio.Future[None], int]:
         line = self._waiting[tenant_id]

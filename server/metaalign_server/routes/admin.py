@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign import SystemPreferences, parse_preferences
@@ -96,16 +96,22 @@ class AuditPage(BaseModel):
     has_more: bool
 
 
+class LimitsBody(Limits):
+    """Limits as a request gives them."""
+
+    model_config = ConfigDict(strict=True)
+
+
 class NewTenant(Body):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
     policy: SystemPreferences | None = None
-    limits: Limits | None = None
+    limits: LimitsBody | None = None
     share_cache: bool = False
 
 
 class TenantChange(Body):
     policy: SystemPreferences | None = None
-    limits: Limits | None = None
+    limits: LimitsBody | None = None
     share_cache: bool | None = None
     disabled: bool | None = None
 
@@ -113,8 +119,11 @@ class TenantChange(Body):
 class NewKeyBody(Body):
     tenant: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] = "default"
     name: Annotated[str, Field(max_length=100)] = ""
-    scopes: Annotated[list[str], Field(min_length=1, max_length=len(SCOPES))]
-    limits: Limits | None = None
+    scopes: Annotated[
+        list[str],
+        Field(min_length=1, max_length=len(SCOPES), json_schema_extra={"items": {"enum": list(SCOPES)}}),
+    ]
+    limits: LimitsBody | None = None
     expires_at: Annotated[int, Field(ge=0, le=MAX_TIME, description="seconds since 1970")] | None = None
 
 

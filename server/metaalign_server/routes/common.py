@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,13 +14,23 @@ from metaalign_server.engine.service import Service
 from metaalign_server.platform.errors import Refusal
 from metaalign_server.platform.startup import Platform
 
-__all__ = ["JSON_BODY", "Body", "caller_of", "error_documents", "needs", "platform_of", "service_of"]
+__all__ = [
+    "JSON_BODY",
+    "AnthropicErrorDocument",
+    "Body",
+    "ErrorDocument",
+    "caller_of",
+    "error_documents",
+    "needs",
+    "platform_of",
+    "service_of",
+]
 
 
 class Body(BaseModel):
-    """A request body: unknown keys are errors."""
+    """A request body: unknown keys are errors, and a number is a number, not a text that holds one."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 def service_of(request: Request) -> Service:
@@ -66,7 +76,7 @@ JSON_BODY = [Depends(_require_json)]
 """Dependencies of every route that reads JSON."""
 
 
-class _Error(BaseModel):
+class ErrorDetail(BaseModel):
     message: str
     type: str
     param: str | None
@@ -76,7 +86,14 @@ class _Error(BaseModel):
 class ErrorDocument(BaseModel):
     """What every error answers, in OpenAI's shape."""
 
-    error: _Error
+    error: ErrorDetail
+
+
+class AnthropicErrorDocument(BaseModel):
+    """What every error of `/v1/messages` answers, in Anthropic's shape."""
+
+    type: Literal["error"]
+    error: ErrorDetail
 
 
 _MEANINGS = {
@@ -95,6 +112,7 @@ _MEANINGS = {
 }
 
 
-def error_documents(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def error_documents(*statuses: int, anthropic: bool = False) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route for OpenAPI."""
-    return {status: {"model": ErrorDocument, "description": _MEANINGS[status]} for status in sorted(statuses)}
+    model = AnthropicErrorDocument if anthropic else ErrorDocument
+    return {status: {"model": model, "description": _MEANINGS[status]} for status in sorted(statuses)}

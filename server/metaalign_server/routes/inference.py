@@ -9,16 +9,23 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
-from metaalign import InvalidPrompt, Preferences, ProfileNotFound
+from metaalign import InvalidPrompt, Preferences, ProfileNotFound, Receipt
 from metaalign_server.alignment import profile_references, request_preferences
 from metaalign_server.engine.cancellation import with_cancellation
 from metaalign_server.engine.protocol import (
+    INT64,
+    ChatAnswer,
     ChatRequest,
+    CompletionsAnswer,
     CompletionsRequest,
+    CountTokensAnswer,
     CountTokensRequest,
     InferenceRequest,
+    MessagesAnswer,
     MessagesRequest,
+    ModelList,
     PreferencesInput,
+    ResponsesApiAnswer,
     ResponsesApiRequest,
     exchange_id,
     may_be_kept,
@@ -46,7 +53,20 @@ from metaalign_server.streaming import (
     open_stream,
 )
 
-router = APIRouter()
+router = APIRouter(tags=["inference"])
+
+_EVENT = {
+    "description": "One of the events; `data` is JSON, or `[DONE]` at the end of OpenAI's streams.",
+    "type": "object",
+    "required": ["data"],
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+}
+STREAMING: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer; with `stream`, its events as they come.",
+        "content": {"text/event-stream": {"schema": _EVENT}},
+    }
+}
 
 
 async def _open_scope(
@@ -185,7 +205,7 @@ async def _answer(
     return StreamingResponse(stream, media_type="text/event-stream", headers=_headers(scope))
 
 
-@router.post("/v1/chat/completions", dependencies=JSON_BODY)
+@router.post("/v1/chat/completions", dependencies=JSON_BODY, response_model=ChatAnswer, responses=STREAMING)
 @with_cancellation
 async def create_chat_completion(request: ChatRequest, raw_request: Request) -> Response:
     """OpenAI Chat Completions with `preferences`."""
@@ -196,7 +216,7 @@ async def create_chat_completion(request: ChatRequest, raw_request: Request) -> 
     )
 
 
-@router.post("/v1/completions", dependencies=JSON_BODY)
+@router.post("/v1/completions", dependencies=JSON_BODY, response_model=CompletionsAnswer, responses=STREAMING)
 @with_cancellation
 async def create_completion(request: CompletionsRequest, raw_request: Request) -> Response:
     """OpenAI Completions; with `preferences` the prompt is the User Query."""
@@ -207,7 +227,7 @@ async def create_completion(request: CompletionsRequest, raw_request: Request) -
     )
 
 
-@router.post("/v1/responses", dependencies=JSON_BODY)
+@router.post("/v1/responses", dependencies=JSON_BODY, response_model=ResponsesApiAnswer, responses=STREAMING)
 @with_cancellation
 async def create_response(request: ResponsesApiRequest, raw_request: Request) -> Response:
     """OpenAI Responses with `preferences`."""
@@ -218,7 +238,7 @@ async def create_response(request: ResponsesApiRequest, raw_request: Request) ->
     )
 
 
-@router.post("/v1/messages", dependencies=JSON_BODY)
+@router.post("/v1/messages", dependencies=JSON_BODY, response_model=MessagesAnswer, responses=STREAMING)
 @with_cancellation
 async def create_message(request: MessagesRequest, raw_request: Request) -> Response:
     """Anthropic Messages with `preferences`."""
@@ -229,7 +249,7 @@ async def create_message(request: MessagesRequest, raw_request: Request) -> Resp
     )
 
 
-@router.post("/v1/messages/count_tokens", dependencies=JSON_BODY)
+@router.post("/v1/messages/count_tokens", dependencies=JSON_BODY, response_model=CountTokensAnswer)
 @with_cancellation
 async def count_tokens(request: CountTokensRequest, raw_request: Request) -> Response:
     """Anthropic's token count of a request, its Meta-Prompt included."""
@@ -240,6 +260,9 @@ async def count_tokens(request: CountTokensRequest, raw_request: Request) -> Res
     )
 
 
+StopText = Annotated[str, Field(min_length=1)]
+
+
 class AlignRequest(Body):
     """The short form: one query, its preferences, a few sampling parameters."""
 
@@ -247,24 +270,57 @@ class AlignRequest(Body):
     preferences: PreferencesInput = None
     model: str | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1, json_schema_extra=INT64)] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=4)] | None = None
     user: str | None = None
     store: bool | None = None
+
+
+class AlignAnswer(BaseModel):
+    """What `/v1/align` answers; `metaalign` is null without preferences."""
+
+    id: str
+    model: str
+    text: str
+    finish_reason: str | None
+    metaalign: Receipt | None
+    usage: dict[str, Any]
+
+
+_PART_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "object", "properties": {"text": {"type": "string"}}}]}
+_MESSAGE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["role", "content"],
+    "properties": {
+        "role": {"type": "string"},
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART_SCHEMA}]},
+    },
+}
 
 
 class RenderRequest(Body):
     """What `/v1/preferences/render` takes."""
 
     preferences: PreferencesInput = None
-    messages: list[dict[str, Any]] = Field(default_factory=list)
+    messages: list[dict[str, Any]] = Field(default_factory=list, json_schema_extra={"items": _MESSAGE_SCHEMA})
     model: str | None = None
     user: str | None = None
 
 
-@router.post("/v1/align", dependencies=JSON_BODY)
+class RenderAnswer(BaseModel):
+    """What `/v1/preferences/render` answers."""
+
+    system_info: str
+    user_info: str
+    prompt: str
+    prompt_token_ids: list[int]
+    tokens: int
+    metaalign: Receipt
+
+
+@router.post("/v1/align", dependencies=JSON_BODY, response_model=AlignAnswer)
 @with_cancellation
 async def align(request: AlignRequest, raw_request: Request) -> Response:
     """Answer one query under preferences: `{"text", "metaalign", "usage"}`."""
@@ -292,13 +348,24 @@ async def align(request: AlignRequest, raw_request: Request) -> Response:
     return JSONResponse(body, headers=_headers(scope))
 
 
-@router.post("/v1/preferences/render", dependencies=JSON_BODY)
+def _is_text(content: object) -> bool:
+    """Whether the content of a message is text or a list of text parts."""
+    return isinstance(content, str) or (
+        isinstance(content, list)
+        and all(
+            isinstance(part.get("text", ""), str) if isinstance(part, dict) else isinstance(part, str)
+            for part in content
+        )
+    )
+
+
+@router.post("/v1/preferences/render", dependencies=JSON_BODY, response_model=RenderAnswer)
 async def render_preferences(request: RenderRequest, raw_request: Request) -> Response:
     """Dry run: the tiers, the prompt and its ids, without generation."""
     scope = await _open_scope(request, raw_request, generates=False)
     aligner = service_of(raw_request).aligner
     for number, message in enumerate(request.messages):
-        if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), (str, list)):
+        if not isinstance(message.get("role"), str) or not _is_text(message.get("content")):
             raise InvalidPrompt(
                 f"messages[{number}]: needs a `role` and a text `content`", param=f"messages[{number}]"
             )
@@ -320,7 +387,7 @@ async def render_preferences(request: RenderRequest, raw_request: Request) -> Re
     return JSONResponse(body, headers=_headers(scope))
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", response_model=ModelList)
 async def list_models(raw_request: Request) -> Response:
     """The served models."""
     models = await service_of(raw_request).models.show_available_models()

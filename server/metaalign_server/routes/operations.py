@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+from pydantic import BaseModel
 
 import metaalign
+from metaalign.receipt import TemplateReference
 from metaalign_server.engine.registry import prometheus_registry
 from metaalign_server.engine.service import VLLM_VERSION
 from metaalign_server.routes.common import service_of
 
-router = APIRouter()
+router = APIRouter(tags=["operations"])
+
+TASKS = Gauge("metaalign_event_loop_tasks", "Tasks of the server's event loop; steady when nothing leaks.")
 
 
-@router.get("/livez")
+class StateModel(BaseModel):
+    """How the process is."""
+
+    status: str
+
+
+class VersionsModel(BaseModel):
+    """What runs here."""
+
+    version: str
+    vllm: str
+    template: TemplateReference
+
+
+_READINESS: dict[int | str, dict[str, Any]] = {
+    503: {"model": StateModel, "description": "New work is not accepted."}
+}
+
+
+@router.get("/livez", response_model=StateModel)
 async def livez() -> Response:
     """200 as long as the process can answer."""
     return JSONResponse({"status": "alive"})
 
 
-@router.get("/readyz")
-@router.get("/health")
+@router.get("/readyz", response_model=StateModel, responses=_READINESS)
+@router.get("/health", response_model=StateModel, responses=_READINESS)
 async def readyz(request: Request) -> Response:
     """200 when new work is accepted; 503 while draining or after the engine has failed."""
     service = service_of(request)
@@ -30,13 +56,15 @@ async def readyz(request: Request) -> Response:
     return JSONResponse({"status": "draining" if service.draining else "engine failed"}, status_code=503)
 
 
-@router.get("/metrics")
-def metrics() -> Response:
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics() -> Response:
     """Prometheus metrics of vLLM and of this server."""
-    return Response(generate_latest(prometheus_registry()), media_type=CONTENT_TYPE_LATEST)
+    TASKS.set(len(asyncio.all_tasks()))
+    text = await asyncio.to_thread(lambda: generate_latest(prometheus_registry()))
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/version")
+@router.get("/version", response_model=VersionsModel)
 async def version(request: Request) -> Response:
     """Versions of this server, of vLLM, and of the checkpoint's template."""
     template = service_of(request).aligner.assembler.template.reference

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from metaalign.preferences import PreferencesField
+from metaalign import Preferences
 from metaalign_server.auth import Caller
 from metaalign_server.platform import labels, portability, profiles
 from metaalign_server.platform.errors import Refusal, not_found
@@ -38,7 +38,11 @@ LabelName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_.-]{0,62}$", description
 VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 IfMatch = Annotated[str | None, Header(description="ETag of the state that the change is made to")]
 IdempotencyKey = Annotated[
-    str | None, Header(description="the same key again gets the same answer, for a day")
+    str | None,
+    Header(
+        description="the same key again gets the same answer, for a day",
+        json_schema_extra={"pattern": r"^[\x21-\x7e]{1,255}$"},
+    ),
 ]
 
 READING = error_documents(400, 401, 403, 404, 429, 503)
@@ -132,7 +136,11 @@ class Note(Body):
 
 
 class NewVersion(Note):
-    preferences: PreferencesField
+    preferences: Annotated[
+        Preferences | None,
+        BeforeValidator(lambda value: value, json_schema_input_type=str | Preferences | None),
+        Field(description="Preferences of provider (`system`) and user (`user`); a bare string is `system`."),
+    ] = None
 
 
 class NewProfile(NewVersion):
@@ -158,8 +166,13 @@ class LabelMove(Body):
     protected: bool | None = None
 
 
-class Import(Body):
+class ProfilesDocument(Body):
+    """Profiles with their versions and labels, as JSON or YAML."""
+
     profiles: Annotated[list[ProfileDocument], Field(max_length=1000)]
+
+
+_DOCUMENT = {"$ref": "#/components/schemas/ProfilesDocument"}
 
 
 def _time(milliseconds: int) -> datetime:
@@ -268,8 +281,9 @@ async def list_profiles(
 
 @router.get(
     ":export",
-    response_model=list[ProfileDocument],
-    responses=READING | {200: {"content": {"application/yaml": {}}, "description": "All profiles."}},
+    response_model=ProfilesDocument,
+    responses=READING
+    | {200: {"content": {"application/yaml": {"schema": _DOCUMENT}}, "description": "All profiles."}},
 )
 async def export_profiles(
     request: Request,
@@ -286,7 +300,7 @@ async def export_profiles(
     return Response(json.dumps(tree, ensure_ascii=False), media_type="application/json")
 
 
-_IMPORT = TypeAdapter(Import)
+_IMPORT = TypeAdapter(ProfilesDocument)
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_NODES = 500_000
 _YAML_BODIES = {"application/yaml", "application/x-yaml", "text/yaml"}
@@ -299,10 +313,7 @@ _YAML_BODIES = {"application/yaml", "application/x-yaml", "text/yaml"}
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {
-                media: {"schema": Import.model_json_schema(ref_template="#/components/schemas/{model}")}
-                for media in ("application/json", "application/yaml")
-            },
+            "content": {media: {"schema": _DOCUMENT} for media in ("application/json", "application/yaml")},
         }
     },
 )
@@ -320,12 +331,12 @@ async def import_profiles(
     return await _write(request, caller, idempotency_key, change)
 
 
-def _read_import(content_type: str, body: bytes) -> Import:
+def _read_import(content_type: str, body: bytes) -> ProfilesDocument:
     media = content_type.split(";", 1)[0].strip().lower()
     try:
         tree = yaml.load(body, _YAML) if media in _YAML_BODIES else json.loads(body)  # noqa: S506  # a safe loader
         _check_size(tree)
-        return _IMPORT.validate_python(tree)
+        return _IMPORT.validate_python(tree, strict=True)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "body"

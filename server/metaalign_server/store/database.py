@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from metaalign import MetaAlignError
 
 __all__ = [
+    "DEADLINE_SECONDS",
     "Database",
     "DatabaseUrlError",
     "StoreFull",
@@ -38,12 +39,13 @@ _DRIVERS = {
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
 _POSTGRES_OPTIONS = {"host", "port", "prepared_statement_cache_size", "ssl"}
-_CONNECT_SECONDS = 0.7
-_COMMAND_SECONDS = 1.0
-_LOCK_SECONDS = 0.8
-"""How long a writer waits for another; less than a command, so that the answer says which of the two it was."""
-_DEADLINE_SECONDS = 1.6
+DEADLINE_SECONDS = 1.6
 """How long a transaction may take; what is promised to clients is an answer within two seconds."""
+_CONNECT, _LOCK, _COMMAND = 0.45, 0.5, 0.6
+"""Parts of the deadline for a connection, for the lock that another writer holds, and for one command, which is more
+than for a lock so that the error says which of the two it was."""
+_MIGRATION_SECONDS = 86_400.0
+_LONGEST_CONNECT_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
 """After a failure the database is left alone this long: waiting requests would only pile up."""
 _SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
@@ -106,32 +108,36 @@ def parse_database_url(text: str) -> URL:
     return url.set(drivername=driver, query=query)
 
 
-def _engine(url: URL, max_bytes: int | None, command_seconds: float | None) -> AsyncEngine:
+def _engine(url: URL, max_bytes: int | None, deadline: float) -> AsyncEngine:
+    options: dict[str, Any] = {
+        "pool_timeout": _CONNECT * deadline,
+        "hide_parameters": True,  # errors are logged, and parameters are private
+    }
     if url.get_backend_name() == "sqlite":
-        engine = create_async_engine(url, pool_timeout=_CONNECT_SECONDS, hide_parameters=True)
-        _configure_sqlite(engine, max_bytes)
+        engine = create_async_engine(url, **options)
+        _configure_sqlite(engine, max_bytes, deadline)
         return engine
-    settings = {"lock_timeout": str(int(_LOCK_SECONDS * 1000))} if command_seconds is not None else {}
     return create_async_engine(
         url,
-        hide_parameters=True,  # errors are logged, and parameters are private
-        pool_timeout=_CONNECT_SECONDS,
+        **options,
         pool_pre_ping=True,
         pool_size=8,
         connect_args={
-            "timeout": _CONNECT_SECONDS,
-            "command_timeout": command_seconds,
-            "server_settings": settings,
+            "timeout": min(_CONNECT * deadline, _LONGEST_CONNECT_SECONDS),
+            "command_timeout": _COMMAND * deadline,
+            "server_settings": {"lock_timeout": f"{_LOCK * deadline * 1000:.0f}"},
         },
     )
 
 
-def _configure_sqlite(engine: AsyncEngine, max_bytes: int | None) -> None:
+def _configure_sqlite(engine: AsyncEngine, max_bytes: int | None, deadline: float) -> None:
+    wait = f"busy_timeout={_LOCK * deadline * 1000:.0f}"
+
     @sa.event.listens_for(engine.sync_engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we begin transactions ourselves, below
         cursor = connection.cursor()
-        for pragma in ("busy_timeout=1000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        for pragma in (wait, "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         if max_bytes is not None:
             cursor.execute("PRAGMA page_size")
@@ -151,15 +157,17 @@ class Database:
     Args:
         url: As `METAALIGN_DATABASE_URL`.
         max_bytes: Largest size of an SQLite file; None for no bound.
+        deadline: Seconds that a transaction may take.
 
     Raises:
         DatabaseUrlError: see `parse_database_url`.
     """
 
-    def __init__(self, url: str, max_bytes: int | None = None) -> None:
+    def __init__(self, url: str, max_bytes: int | None = None, deadline: float = DEADLINE_SECONDS) -> None:
         self.url = parse_database_url(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
-        self._engine = _engine(self.url, max_bytes, _COMMAND_SECONDS)
+        self._deadline = deadline
+        self._engine = _engine(self.url, max_bytes, deadline)
         self._reader = (
             self._engine
             if self.sqlite  # one state for all statements of a reader is what SQLite gives anyway
@@ -170,11 +178,11 @@ class Database:
         self._turn = asyncio.Lock() if self.sqlite else nullcontext()
         self._down_until = 0.0
 
-    def read(self, seconds: float = _DEADLINE_SECONDS) -> AbstractAsyncContextManager[AsyncConnection]:
+    def read(self, seconds: float | None = None) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that only reads: `async with database.read() as connection`.
 
         Args:
-            seconds: How long it may take.
+            seconds: How long it may take, if not as long as others.
 
         Raises:
             StoreUnavailable: the database does not answer in time.
@@ -182,11 +190,11 @@ class Database:
         """
         return self._transaction(self._reader, nullcontext(), seconds)
 
-    def write(self, seconds: float = _DEADLINE_SECONDS) -> AbstractAsyncContextManager[AsyncConnection]:
+    def write(self, seconds: float | None = None) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that is committed when the block ends and rolled back when it raises.
 
         Args:
-            seconds: How long it may take.
+            seconds: How long it may take, if not as long as others.
 
         Raises:
             StoreUnavailable: the database does not answer in time, or its lock was not to be had.
@@ -197,15 +205,15 @@ class Database:
 
     @asynccontextmanager
     async def migration(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction for changes of the schema, which may take as long as they need.
+        """A transaction for changes of the schema, which may take a day.
 
         Raises:
             StoreUnavailable, StoreFull: as `write`.
         """
-        engine = _engine(self.url, None, None)
+        engine = _engine(self.url, None, _MIGRATION_SECONDS)
         try:
             writer = engine.execution_options(writes=True)
-            async with self._transaction(writer, nullcontext(), None) as connection:
+            async with self._transaction(writer, nullcontext(), _MIGRATION_SECONDS) as connection:
                 yield connection
         finally:
             await engine.dispose()
@@ -218,13 +226,18 @@ class Database:
         if now < self._down_until:
             raise StoreUnavailable(_AWAY)
         if self._down_until:  # this transaction finds out whether it is back; others need not wait for that
-            self._down_until = now + _DEADLINE_SECONDS
+            self._down_until = now + self._deadline
+        deadline = asyncio.timeout(self._deadline if seconds is None else seconds)
         try:
-            async with asyncio.timeout(seconds), turn, engine.connect() as connection:
+            async with deadline, turn, engine.connect() as connection:
                 self._down_until = 0.0
                 async with connection.begin():
                     yield connection
         except (DBAPIError, PoolTimeout, OSError, TimeoutError, OverflowError, UnicodeEncodeError) as error:
+            if deadline.expired() and seconds is not None:
+                raise StoreUnavailable(
+                    f"this took more than {seconds:g} s and was given up; ask for less at a time"
+                ) from error
             described = self._described(error)
             if described is None:
                 raise  # two writers met, or a bug of ours
@@ -261,7 +274,7 @@ class Database:
     async def close(self) -> None:
         """Close all connections; a server that hangs is not waited for."""
         try:
-            async with asyncio.timeout(_DEADLINE_SECONDS):
+            async with asyncio.timeout(self._deadline):
                 await self._engine.dispose()
         except (SQLAlchemyError, OSError, TimeoutError):
             await self._engine.dispose(close=False)

@@ -1,0 +1,152 @@
+"""Clients that go away, and more of them than there is room for: places come back, nobody hangs, no tenant starves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.processes import Server
+from tests.reliability.serving import LONG, client, make_key, metric, serving, until
+
+pytestmark = pytest.mark.slow
+
+SEQUENCES, SLOTS, WAITING = 2, 3, 8
+"""`--max-num-seqs`, the slots that the queue makes of it, and METAALIGN_MAX_WAITING."""
+CHAT = "/v1/chat/completions"
+SHORT = LONG | {"max_tokens": 8}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder: Path = tmp_path_factory.mktemp("clients")
+    with serving(folder, "--max-num-seqs", str(SEQUENCES), max_waiting=WAITING) as started:
+        yield started
+
+
+@pytest.fixture
+async def admin(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    async with client(server) as http:
+        yield http
+
+
+async def at_rest(http: httpx.AsyncClient) -> None:
+    """Wait until the engine has nothing to do and nobody waits for it."""
+
+    async def nothing_left() -> bool:
+        # Of requests in flight there is one: the one that asks.
+        left = {"vllm:num_requests_running": 0, "metaalign_queue_waiting": 0, "metaalign_requests_in_flight": 1}
+        return [await metric(http, name) for name in left] == list(left.values())
+
+    await until(nothing_left, 10, "the engine is at rest")
+
+
+async def leave_mid_stream(http: httpx.AsyncClient) -> None:
+    async with http.stream("POST", CHAT, json=LONG | {"stream": True}) as response:
+        assert response.status_code == 200
+        lines = response.aiter_lines()
+        for _ in range(5):
+            await anext(lines)
+
+
+async def leave_mid_request(http: httpx.AsyncClient) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        await http.post(CHAT, json=LONG, timeout=httpx.Timeout(30, read=0.3))
+
+
+@pytest.mark.parametrize("leave", [leave_mid_stream, leave_mid_request])
+async def test_a_client_that_leaves_gives_everything_back(
+    server: Server, admin: httpx.AsyncClient, leave: Any
+) -> None:
+    """Its work is stopped, its slot is free, and its key, which may ask one thing at a time, can ask again."""
+    key = await make_key(admin, limits={"concurrency": 1})
+    async with client(server, key) as http:
+        for _ in range(SLOTS + 1):
+            await leave(http)
+
+            async def can_ask_again() -> bool:
+                answer = await http.post(CHAT, json=SHORT)
+                assert answer.status_code in (200, 429)
+                return answer.status_code == 200
+
+            assert await until(can_ask_again, 10, "the key can ask again") < 3
+    await at_rest(admin)
+
+
+async def test_clients_that_leave_the_queue(server: Server, admin: httpx.AsyncClient) -> None:
+    """Who waits for a slot and goes away is forgotten; the others get their turn."""
+    async with client(server) as http:
+        working = [asyncio.create_task(http.post(CHAT, json=LONG)) for _ in range(SLOTS)]
+
+        async def engine_is_full() -> bool:
+            return await metric(admin, "metaalign_requests_in_flight") == SLOTS + 1
+
+        await until(engine_is_full, 10, "all slots are taken")
+        leaving = [leave_mid_request(http) for _ in range(WAITING - 1)]
+        staying = asyncio.create_task(http.post(CHAT, json=SHORT))
+        await asyncio.gather(*leaving)
+
+        async def one_waits() -> bool:
+            return await metric(admin, "metaalign_queue_waiting") <= 1
+
+        assert await until(one_waits, 10, "who left is forgotten") < 3
+        assert (await staying).status_code == 200
+        assert {answer.status_code for answer in await asyncio.gather(*working)} == {200}
+    await at_rest(admin)
+
+
+async def test_overload_is_refused_and_nothing_hangs(server: Server, admin: httpx.AsyncClient) -> None:
+    """Of many more requests than there is room for, some get a 503 at once, and all others are answered."""
+    key = await make_key(admin)
+    async with client(server, key) as http:
+        body = LONG | {"max_tokens": 100}
+        started = time.monotonic()
+        answers = await asyncio.wait_for(asyncio.gather(*(http.post(CHAT, json=body) for _ in range(60))), 60)
+        passed = time.monotonic() - started
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert SLOTS + WAITING <= len(answers) - len(refused) < len(answers)
+    for answer in refused:
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "overloaded"
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.elapsed.total_seconds() < passed
+    for answer in answers:
+        if answer.status_code == 200:
+            assert answer.json()["usage"]["completion_tokens"] == 100
+    await at_rest(admin)
+
+
+async def test_a_flood_does_not_starve_another_tenant(server: Server, admin: httpx.AsyncClient) -> None:
+    """While one tenant has as much in the queue as fits, another one's request gets the next free slot."""
+    loud, quiet = await make_key(admin, "loud"), await make_key(admin, "quiet")
+    finished: list[str] = []
+
+    async def ask(http: httpx.AsyncClient, who: str, tokens: int) -> httpx.Response:
+        answer = await http.post(CHAT, json=LONG | {"max_tokens": tokens})
+        finished.append(who)
+        return answer
+
+    async with client(server, loud) as flood, client(server, quiet) as other:
+        loud_asks = [asyncio.create_task(ask(flood, "loud", 300)) for _ in range(SLOTS + WAITING)]
+
+        async def queue_is_full() -> bool:
+            return await metric(admin, "metaalign_queue_waiting") == WAITING
+
+        await until(queue_is_full, 10, "the queue is full")
+        for _ in range(3):
+            before = len(finished)
+            answer = await asyncio.wait_for(ask(other, "quiet", 8), 20)
+            assert answer.status_code == 200
+            # A slot had to become free, and the sequences beside it may have ended in the meantime.
+            assert finished[before:].count("loud") <= SLOTS
+        assert finished.count("loud") < len(loud_asks)
+        statuses = [answer.status_code for answer in await asyncio.gather(*loud_asks)]
+    # The queue was full when the quiet tenant came: its places were taken from the loud one, by a 503.
+    assert statuses.count(200) >= SLOTS + WAITING - 3
+    assert set(statuses) <= {200, 503}
+    await at_rest(admin)

@@ -1,0 +1,108 @@
+"""An SQLite store that is full, and one whose server is killed while it writes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.reliability.serving import ADMIN, MODEL, QUESTION, client, exit_code, serving, until
+
+pytestmark = pytest.mark.slow
+
+BIG = {"preferences": {"user": {"info": "I like otters. " * 400}}}
+"""A version of about 6 KB."""
+
+
+async def answers(http: httpx.AsyncClient, profile: str) -> None:
+    body = {"query": QUESTION, "model": f"{MODEL}@{profile}", "max_tokens": 4}
+    answer = await http.post("/v1/align", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["metaalign"]["profiles"]
+
+
+async def test_disk_full(tmp_path: Path) -> None:
+    """Writes are 507, reads and inference go on; after something is removed, or with more room, writes work."""
+    store = f"sqlite:///{tmp_path}/store.db"
+    url = "/v1/profiles/big/versions"
+    with serving(tmp_path, database_url=store, database_max_bytes=500_000, refresh_seconds=0) as server:
+        async with client(server) as http:
+            small = {"preferences": {"user": "I like otters."}}
+            for name, body in (("small", small), ("big", BIG), ("other", BIG)):
+                made = await http.post("/v1/profiles", json=body | {"name": name})
+                assert made.status_code == 201
+            written = 1
+            while (answer := await http.post(url, json=BIG)).status_code == 201:
+                written += 1
+                assert written < 100
+            for _ in range(3):
+                full = await http.post(url, json=BIG)
+                assert full.status_code == 507
+                assert full.json()["error"]["code"] == "store_full"
+            assert answer.status_code == 507
+            assert written > 3
+            assert (await http.get("/readyz")).status_code == 200
+            assert (await http.get("/v1/profiles/big")).json()["latest"] == written
+            assert (await http.get(f"{url}/{written}")).status_code == 200
+            await answers(http, "small")
+            assert (await http.delete("/v1/profiles/other")).status_code == 204
+            assert (await http.post(url, json=BIG)).status_code == 201
+            written += 1
+            while (await http.post(url, json=BIG)).status_code == 201:
+                written += 1
+        server.process.send_signal(signal.SIGTERM)
+        assert await exit_code(server) == 0
+    with serving(tmp_path, name="again", database_url=store, database_max_bytes=5_000_000) as server:
+        async with client(server) as http:
+            assert (await http.get("/v1/profiles/big")).json()["latest"] == written
+            for number in range(written + 1, written + 20):
+                made = await http.post(url, json=BIG)
+                assert made.status_code == 201
+                assert made.json()["version"] == number
+            await answers(http, "small")
+
+
+async def test_killed_server_keeps_what_it_acknowledged(tmp_path: Path) -> None:
+    """SIGKILL while four clients write: every write that was answered with 2xx is there at the next start."""
+    path = tmp_path / "store.db"
+    kept: list[tuple[str, int, str]] = []
+
+    async def write(http: httpx.AsyncClient, name: str) -> None:
+        body = {"name": name, "preferences": {"user": f"{name} 1"}}
+        try:
+            assert (await http.post("/v1/profiles", json=body)).status_code == 201
+            kept.append((name, 1, f"{name} 1"))
+            for number in range(2, 10_000):
+                text = f"{name} {number}"
+                made = await http.post(f"/v1/profiles/{name}/versions", json={"preferences": {"user": text}})
+                assert made.status_code == 201, made.text
+                kept.append((name, made.json()["version"], text))
+        except httpx.TransportError:
+            return
+
+    with serving(tmp_path, database_url=f"sqlite:///{path}") as server:
+        async with client(server) as http:
+            writers = [asyncio.create_task(write(http, name)) for name in ("a", "b", "c", "d")]
+            await until(lambda: len(kept) > 100 or any(w.done() for w in writers), 30, "much is written")
+            server.process.kill()
+            await asyncio.wait_for(asyncio.gather(*writers), 10)
+        assert await exit_code(server) == -signal.SIGKILL
+    assert len(kept) > 100
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    with serving(tmp_path, name="again", database_url=f"sqlite:///{path}") as server:
+        async with client(server, ADMIN) as http:
+            exported = (await http.get("/v1/profiles:export")).json()["profiles"]
+            stored = {document["name"]: document["versions"] for document in exported}
+            for name, number, text in kept:
+                version = stored[name][number - 1]
+                assert version["preferences"]["user"]["info"] == text
+            for name in stored:  # at most the one that was not answered in time
+                assert len(stored[name]) <= sum(n == name for n, _, _ in kept) + 1
+            assert (await http.post("/v1/profiles", json={"name": "e", "preferences": "E"})).status_code == 201

@@ -1,0 +1,165 @@
+"""What the attacks share: one real server with several tenants, their keys, and how it is asked."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from metaalign_server.auth import SCOPES
+from tests.processes import ROOT, Server, environment, free_port, running
+
+__all__ = ["CHAT", "HI", "JSON", "MODEL", "World", "dumps", "open_world"]
+
+MODEL = "metaalign-demo"
+JSON = {"content-type": "application/json"}
+HI = [{"role": "user", "content": "hi"}]
+CHAT: dict[str, Any] = {"model": MODEL, "messages": HI, "max_tokens": 1, "temperature": 0}
+EVERYTHING = ",".join(SCOPES)
+# Everything but `admin`, which is the operator's.
+TENANT_SCOPES = ("inference", "system", "profiles:read", "profiles:write")
+
+
+def dumps(value: Any) -> bytes:
+    """JSON with whatever is in the texts, lone surrogates too."""
+    return json.dumps(value).encode()
+
+
+@dataclass
+class World:
+    """A running server, its store, and a key for each role.
+
+    Attributes:
+        keys: By `tenant` (all scopes but `admin`), `tenant/inference`, and `operator`.
+    """
+
+    server: Server
+    store: Path
+    keys: dict[str, str]
+    clients: dict[str, httpx.Client] = field(default_factory=dict)
+
+    def client(self, who: str) -> httpx.Client:
+        """HTTP with the key of `who`."""
+        if who not in self.clients:
+            headers = {"authorization": f"Bearer {self.keys[who]}"}
+            self.clients[who] = httpx.Client(base_url=self.server.url, headers=headers, timeout=60)
+        return self.clients[who]
+
+    def make_key(self, tenant: str, *scopes: str, **options: Any) -> dict[str, Any]:
+        """A new key, as the administration answers it."""
+        body = {"tenant": tenant, "scopes": list(scopes), **options}
+        response = self.client("operator").post("/v1/admin/keys", json=body)
+        assert response.status_code == 201, response.text
+        made: dict[str, Any] = response.json()
+        return made
+
+    def ask(self, who: str, path: str = "/v1/chat/completions", **changes: Any) -> httpx.Response:
+        """A chat request unless `path` names another; None removes a field."""
+        body = {name: value for name, value in (CHAT | changes).items() if value is not None}
+        if path not in ("/v1/chat/completions", "/v1/messages"):
+            body.pop("messages", None) if "messages" not in changes else None
+        return self.client(who).post(path, content=dumps(body), headers=JSON)
+
+    def flushed(self) -> None:
+        """Wait until what was kept of exchanges is in the store."""
+        time.sleep(1.2)
+
+    def store_bytes(self) -> bytes:
+        """Everything that is in the store's files, after the write-ahead log has been taken over and emptied."""
+        with closing(sqlite3.connect(self.store, timeout=10)) as connection:
+            for _ in range(50):
+                busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not busy:
+                    break
+                time.sleep(0.1)
+        return b"".join(file.read_bytes() for file in sorted(self.store.parent.glob(self.store.name + "*")))
+
+    @contextmanager
+    def stays_responsive(self, seconds: float = 2.0) -> Iterator[None]:
+        """While the block runs, liveness and another tenant's requests are answered within `seconds`."""
+        stop, slowest = threading.Event(), [0.0]
+        failures: list[str] = []
+
+        def probe() -> None:
+            headers = {"authorization": f"Bearer {self.keys['other']}"}
+            with httpx.Client(base_url=self.server.url, headers=headers, timeout=120) as client:
+                while not stop.is_set():
+                    for ask in (
+                        lambda: client.get("/livez"),
+                        lambda: client.post("/v1/chat/completions", json=CHAT),
+                    ):
+                        started = time.monotonic()
+                        response = ask()
+                        slowest[0] = max(slowest[0], time.monotonic() - started)
+                        if response.status_code != 200:
+                            failures.append(response.text)
+                    time.sleep(0.02)
+
+        prober = threading.Thread(target=probe)
+        prober.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            prober.join()
+        assert not failures
+        assert slowest[0] < seconds
+
+
+def command(url: str, *words: str) -> str:
+    """Standard output of `metaalign-server WORDS`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "metaalign_server.cli", *words],
+        cwd=ROOT,
+        env=environment({"METAALIGN_DATABASE_URL": url}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout
+
+
+POLICY = {
+    "info": "The word of the house is amaranth-policy-text.",
+    "attributes": {"language": "French", "format": "bullets"},
+    "locked": ["language", "format"],
+}
+
+
+@contextmanager
+def open_world(folder: Path, tenants: Sequence[dict[str, Any]]) -> Iterator[World]:
+    """Serve with feedback on, logging everything, for the tenants named."""
+    store = folder / "store.db"
+    url = f"sqlite:///{store}"
+    command(url, "migrate")
+    operator = command(url, "keys", "create", "--scopes", EVERYTHING).strip()
+    port = free_port()
+    env = {
+        "METAALIGN_DATABASE_URL": url,
+        "METAALIGN_FEEDBACK": "true",
+        "METAALIGN_LOG_LEVEL": "debug",
+        "OMP_NUM_THREADS": "1",
+    }
+    serve = ["-m", "metaalign_server.cli", "serve", "--port", str(port)]
+    with running(serve, f"http://127.0.0.1:{port}", folder / "server.log", env=env) as server:
+        world = World(server, store, {"operator": operator})
+        for tenant in tenants:
+            made = world.client("operator").post("/v1/admin/tenants", json=tenant)
+            assert made.status_code == 201, made.text
+            name = tenant["name"]
+            world.keys[name] = world.make_key(name, *TENANT_SCOPES)["key"]
+            world.keys[f"{name}/inference"] = world.make_key(name, "inference")["key"]
+        yield world
+        for client in world.clients.values():
+            client.close()
