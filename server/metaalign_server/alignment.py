@@ -136,10 +136,14 @@ class Aligner:
     Args:
         assembler: Renders and tokenises for the checkpoint.
         entries: How many results to keep.
+        most_characters: A longer conversation cannot fit the model; None if that is not known.
     """
 
-    def __init__(self, assembler: PromptAssembler, entries: int = 1024) -> None:
+    def __init__(
+        self, assembler: PromptAssembler, entries: int = 1024, most_characters: int | None = None
+    ) -> None:
         self.assembler = assembler
+        self.most_characters = most_characters
         self._entries = entries
         self._cache: OrderedDict[Hashable, AppliedSpec] = OrderedDict()
 

@@ -57,6 +57,7 @@ def _add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(MetaAlignError, on_metaalign_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RecursionError, _on_deep_nesting)
     for kind in (*ENGINE_ERRORS, Exception):
         app.add_exception_handler(kind, _on_engine_exception)
 
@@ -114,6 +115,10 @@ def _allowed(request: Request) -> str:
         if route.matches(request.scope)[0] is not Match.NONE:
             methods |= getattr(route, "methods", None) or set()
     return ", ".join(sorted(methods))
+
+
+async def _on_deep_nesting(request: Request, error: Any) -> Response:
+    return error_response(request.url.path, 400, "body: nested too deeply", code="nested_too_deeply")
 
 
 async def _on_engine_exception(request: Request, error: Exception) -> Response:

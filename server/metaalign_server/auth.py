@@ -31,15 +31,18 @@ SCOPES = ("inference", "system", "profiles:read", "profiles:write", "admin")
 """
 
 
+_MOST = 2**53 - 1  # what JSON and Redis count exactly
+
+
 class Limits(BaseModel):
     """How much a key or a tenant may use; None is no limit. Tokens are those of prompts and answers together."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    requests_per_minute: int | None = Field(None, ge=1)
-    tokens_per_minute: int | None = Field(None, ge=1)
-    concurrency: int | None = Field(None, ge=1, description="requests to the model at one time")
-    tokens_per_day: int | None = Field(None, ge=1, description="the budget of 24 hours")
+    requests_per_minute: int | None = Field(None, ge=1, le=_MOST)
+    tokens_per_minute: int | None = Field(None, ge=1, le=_MOST)
+    concurrency: int | None = Field(None, ge=1, le=_MOST, description="requests to the model at one time")
+    tokens_per_day: int | None = Field(None, ge=1, le=_MOST, description="the budget of 24 hours")
 
     def or_default(self, default: Limits) -> Limits:
         """These limits, and where there is none, the default's."""

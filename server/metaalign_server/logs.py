@@ -35,6 +35,11 @@ class _TextFormatter(logging.Formatter):
         return f"{line} exception={_where(record.exc_info[1])}" if record.exc_info else line
 
 
+_PLACES = 40
+# `aiosqlite` and `sqlalchemy` are not only chatty: at `debug` they write statements with their values, and rows.
+_CHATTY = ("aiosqlite", "alembic", "asyncio", "filelock", "httpcore", "httpx", "sqlalchemy", "urllib3")
+
+
 def _where(error: BaseException | None) -> str:
     """Type and place of an error without its message, which may quote a request."""
     if error is None:
@@ -43,7 +48,7 @@ def _where(error: BaseException | None) -> str:
     while trace is not None:
         places.append(f"{trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}")
         trace = trace.tb_next
-    return f"{type(error).__name__} at {' > '.join(places)}"
+    return f"{type(error).__name__} at {' > '.join(places[-_PLACES:])}"
 
 
 def configure_logging(style: str, level: str) -> None:
@@ -51,7 +56,7 @@ def configure_logging(style: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if style == "json" else _TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for chatty in ("alembic", "asyncio", "filelock", "httpcore", "httpx", "urllib3"):
+    for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     for quoting in ("vllm.entrypoints.openai", "vllm.entrypoints.anthropic", "vllm.entrypoints.serve"):
         logging.getLogger(quoting).setLevel(logging.CRITICAL)  # their errors repeat parts of requests

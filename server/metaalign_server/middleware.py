@@ -12,11 +12,11 @@ from prometheus_client import Counter, Gauge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from metaalign import MetaAlignError
-from metaalign_server.auth import Caller, token_of
+from metaalign_server.auth import OPEN_CALLER, Caller, token_of
 from metaalign_server.errors import error_response, metaalign_error_response
 from metaalign_server.platform.limits import Admission, buckets_of
 from metaalign_server.platform.startup import Platform
-from metaalign_server.settings import Settings
+from metaalign_server.settings import Settings, is_loopback
 from metaalign_server.telemetry import Spans
 
 __all__ = ["Gate"]
@@ -36,6 +36,7 @@ INFERENCE_PATHS = frozenset(
     }
 )
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_PORT = re.compile(rb":\d*$")
 _REQUEST_ID = re.compile(rb"[\w-]{1,64}")
 # Priority and placement are the operator's matter: vLLM would take them from any client.
 _ENGINE_HEADERS = frozenset({b"x-vllm-priority", b"x-data-parallel-rank"})
@@ -192,9 +193,28 @@ class Gate:
                     headers={"WWW-Authenticate": "Bearer"},
                 )
             state["caller"] = caller
+            if caller.key_id == OPEN_CALLER.key_id and self._from_elsewhere(headers):
+                return error_response(
+                    path,
+                    403,
+                    "a page of another site may not use a server that asks for no key",
+                    code="cross_site",
+                )
+            # A router reads `/v1/align\n` as `/v1/align`; the checks here would not know it.
+            if not path.isprintable():
+                return error_response(path, 404, "no such route", code="route_not_found")
             return self._unavailable(scope, headers) or await self._admit(path, caller, exchange)
         except MetaAlignError as error:
             return metaalign_error_response(path, error)
+
+    def _from_elsewhere(self, headers: dict[bytes, bytes]) -> bool:
+        """Whether a browser sends this for a page that did not come from here, by its address or by a made-up name."""
+        host, origin = headers.get(b"host", b""), headers.get(b"origin")
+        if origin is not None and origin.partition(b"://")[2] != host:
+            return True
+        name = host.decode("latin-1").rpartition(":")[0] if _PORT.search(host) else host.decode("latin-1")
+        anywhere = self.platform.settings.allow_open_network
+        return bool(name) and not anywhere and not is_loopback(name.strip("[]"))
 
     def _unavailable(self, scope: Scope, headers: dict[bytes, bytes]) -> ASGIApp | None:
         if scope["method"] in _READING:

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from metaalign_server.auth import ApiKey, Limits, parse_api_keys
 from metaalign_server.store.database import DatabaseUrlError, parse_database_url
 
-__all__ = ["ALLOWABLE_FIELDS", "ConfigurationError", "Settings"]
+__all__ = ["ALLOWABLE_FIELDS", "ConfigurationError", "Settings", "is_loopback"]
 
 
 ALLOWABLE_FIELDS = ("cache_salt", "chat_template_kwargs", "prompt_embeds")
@@ -133,10 +133,11 @@ class Settings(BaseSettings):
     @property
     def open_allowed(self) -> bool:
         """Whether a server without any key serves everybody: only where nobody else can reach it, or if told to."""
-        return self.allow_open_network or _is_loopback(self.host)
+        return self.allow_open_network or is_loopback(self.host)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine is reached by that name or address."""
     if host == "localhost":
         return True
     try:

@@ -106,7 +106,8 @@ async def _stream(
         if not failed:  # an answer that broke off has no end
             failed = _error_of(event) is not None
             if failed and splice is ANTHROPIC_STREAM:
-                event = _broken_off(splice, event)  # vLLM's text is about its own parsing of the engine's error
+                # vLLM's text is about its own parsing of the engine's error.
+                event = _broken_off(splice, event)
             yield event.encode()
         last = event
         try:

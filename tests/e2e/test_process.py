@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.processes import ROOT, engine_processes, environment, free_port, running
 

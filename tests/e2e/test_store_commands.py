@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.databases import Postgres, postgres_program
 from tests.processes import ROOT, environment, free_port, running
 
 SERVE = ["-m", "metaalign_server.cli", "serve"]
@@ -118,7 +119,7 @@ def test_a_start_refuses_a_store_that_is_not_ready(postgres_url: str) -> None:
 
 
 def test_first_key_backup_and_restore(tmp_path: Path) -> None:
-    """Reachable by others and without a key: one administrator's key is made and shown once. A backup brings it back."""
+    """Reachable by others, without a key: an administrator's key is made and shown once. A backup brings it back."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     store, copy = tmp_path / "store.db", tmp_path / "copy.db"
@@ -164,3 +165,30 @@ def test_commands_say_when_the_store_is_away(words: list[str]) -> None:
     assert code == 69
     assert "Traceback" not in said
     assert said.count("\n") == 1
+
+
+def test_a_postgresql_backup_comes_back(postgres_url: str, postgres: Postgres, tmp_path: Path) -> None:
+    """With PostgreSQL's own programs, as documented: schema, keys and all."""
+    assert command(postgres_url, "migrate")[0] == 0
+    assert command(postgres_url, "keys", "create", "--name", "kept")[0] == 0
+    dump = tmp_path / "store.dump"
+    restored = postgres.create_database()
+    try:
+        for program, *words in (
+            ["pg_dump", "-Fc", "-f", str(dump), plain(postgres_url)],
+            ["pg_restore", "-d", plain(restored), str(dump)],
+        ):
+            done = subprocess.run(
+                [postgres_program(program), *words], capture_output=True, text=True, timeout=60
+            )
+            assert done.returncode == 0, done.stderr
+        assert command(restored, "migrate", "--show")[1] == "schema 0001\n"
+        (key,) = command(restored, "keys", "list", "--json")[1].splitlines()
+        assert json.loads(key)["name"] == "kept"
+    finally:
+        postgres.drop_database(restored)
+
+
+def plain(url: str) -> str:
+    """The URL as PostgreSQL's programs read it."""
+    return url.replace("postgresql+asyncpg://", "postgresql://")

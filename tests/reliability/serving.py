@@ -1,4 +1,7 @@
-"""A real server to break: how it is started, asked, waited for, and looked into."""
+"""A real server to break: how it is started, asked, waited for, and looked into.
+
+How long something took is read from the server's log: on a busy machine the test itself may stand still for seconds.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +23,22 @@ from tests.processes import Server, engine_processes, free_port, running
 
 __all__ = [
     "ADMIN",
+    "LONG",
     "MODEL",
     "QUESTION",
     "Answer",
+    "client",
     "exit_code",
+    "log",
     "make_key",
     "metric",
     "process_named",
     "read_stream",
+    "said_at",
     "serving",
+    "serving_two",
+    "time_of",
+    "took",
     "until",
 ]
 
@@ -44,17 +56,27 @@ LONG: dict[str, Any] = {
 
 
 @contextmanager
-def serving(folder: Path, *flags: str, name: str = "serve", **settings: object) -> Iterator[Server]:
+def serving(folder: Path, *flags: str, name: str = "serve", **settings: Any) -> Iterator[Server]:
     """`metaalign-server serve FLAGS` with METAALIGN_* `settings`; other variables are written in capitals.
 
     The key ADMIN may do everything.
     """
     port = free_port()
     env = {"OMP_NUM_THREADS": "1", "METAALIGN_API_KEYS": ADMIN}
-    env |= {key if key.isupper() else f"METAALIGN_{key.upper()}": str(value) for key, value in settings.items()}
+    for key, value in settings.items():
+        env[key if key.isupper() else f"METAALIGN_{key.upper()}"] = str(value)
     command = ["-m", "metaalign_server.cli", "serve", "--port", str(port), *flags]
     with running(command, f"http://127.0.0.1:{port}", folder / f"{name}.log", env=env) as server:
         yield server
+
+
+@contextmanager
+def serving_two(folder: Path, **settings: Any) -> Iterator[tuple[Server, Server]]:
+    """Two servers like that, started at the same time."""
+    with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
+        starts = [serving(folder, name=name, **settings) for name in ("first", "second")]
+        first, second = pool.map(stack.enter_context, starts)
+        yield first, second
 
 
 def client(server: Server, key: str = ADMIN, timeout: float = 60) -> httpx.AsyncClient:
@@ -113,6 +135,35 @@ async def make_key(http: httpx.AsyncClient, tenant: str = "default", **options: 
     return str(answer.json()["key"])
 
 
+def log(server: Server) -> list[dict[str, Any]]:
+    """What the server has logged."""
+    lines = server.log_text().splitlines()
+    return [json.loads(line) for line in lines if line.startswith('{"time"') and line.endswith("}")]
+
+
+def time_of(entry: dict[str, Any]) -> float:
+    """When something was logged, in seconds since 1970."""
+    return datetime.fromisoformat(entry["time"]).timestamp()
+
+
+def said_at(server: Server, words: str) -> float:
+    """When the server logged `words` last."""
+    return max(time_of(entry) for entry in log(server) if words in entry["message"])
+
+
+async def took(server: Server, answer: httpx.Response) -> float:
+    """Seconds from the arrival of a request to the end of its answer."""
+    mine = answer.headers["x-request-id"]
+
+    def found() -> list[float]:
+        return [
+            entry["ms"] / 1000 for entry in log(server) if entry.get("request_id") == mine and "ms" in entry
+        ]
+
+    await until(found, 10, "the request is logged")
+    return found()[0]
+
+
 @dataclass
 class Answer:
     """A stream as it arrives.
@@ -140,7 +191,7 @@ async def read_stream(http: httpx.AsyncClient, path: str, body: dict[str, Any], 
             async for line in response.aiter_lines():
                 if line:
                     answer.lines.append(line)
-                    await asyncio.sleep(0)  # what is buffered would be read in one go, and nobody else would run
+                    await asyncio.sleep(0)  # reading what is buffered lets nobody else run
         answer.complete = True
     except httpx.TransportError:
         pass

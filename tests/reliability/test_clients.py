@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ import httpx
 import pytest
 
 from tests.processes import Server
-from tests.reliability.serving import LONG, client, make_key, metric, serving, until
+from tests.reliability.serving import LONG, client, log, make_key, metric, serving, time_of, until
 
 pytestmark = pytest.mark.slow
 
 SEQUENCES, SLOTS, WAITING = 2, 3, 8
 """`--max-num-seqs`, the slots that the queue makes of it, and METAALIGN_MAX_WAITING."""
+RUNNING = "vllm:num_requests_running"
 CHAT = "/v1/chat/completions"
 SHORT = LONG | {"max_tokens": 8}
 
@@ -40,8 +40,8 @@ async def at_rest(http: httpx.AsyncClient) -> None:
 
     async def nothing_left() -> bool:
         # Of requests in flight there is one: the one that asks.
-        left = {"vllm:num_requests_running": 0, "metaalign_queue_waiting": 0, "metaalign_requests_in_flight": 1}
-        return [await metric(http, name) for name in left] == list(left.values())
+        expected = {"metaalign_requests_in_flight": 1, "metaalign_queue_waiting": 0, RUNNING: 0}
+        return [await metric(http, name) for name in expected] == list(expected.values())
 
     await until(nothing_left, 10, "the engine is at rest")
 
@@ -74,7 +74,7 @@ async def test_a_client_that_leaves_gives_everything_back(
                 assert answer.status_code in (200, 429)
                 return answer.status_code == 200
 
-            assert await until(can_ask_again, 10, "the key can ask again") < 3
+            await until(can_ask_again, 10, "the key can ask again")
     await at_rest(admin)
 
 
@@ -94,7 +94,7 @@ async def test_clients_that_leave_the_queue(server: Server, admin: httpx.AsyncCl
         async def one_waits() -> bool:
             return await metric(admin, "metaalign_queue_waiting") <= 1
 
-        assert await until(one_waits, 10, "who left is forgotten") < 3
+        await until(one_waits, 10, "who left is forgotten")
         assert (await staying).status_code == 200
         assert {answer.status_code for answer in await asyncio.gather(*working)} == {200}
     await at_rest(admin)
@@ -105,16 +105,13 @@ async def test_overload_is_refused_and_nothing_hangs(server: Server, admin: http
     key = await make_key(admin)
     async with client(server, key) as http:
         body = LONG | {"max_tokens": 100}
-        started = time.monotonic()
         answers = await asyncio.wait_for(asyncio.gather(*(http.post(CHAT, json=body) for _ in range(60))), 60)
-        passed = time.monotonic() - started
     refused = [answer for answer in answers if answer.status_code != 200]
     assert SLOTS + WAITING <= len(answers) - len(refused) < len(answers)
     for answer in refused:
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "overloaded"
         assert int(answer.headers["retry-after"]) > 0
-        assert answer.elapsed.total_seconds() < passed
     for answer in answers:
         if answer.status_code == 200:
             assert answer.json()["usage"]["completion_tokens"] == 100
@@ -124,29 +121,29 @@ async def test_overload_is_refused_and_nothing_hangs(server: Server, admin: http
 async def test_a_flood_does_not_starve_another_tenant(server: Server, admin: httpx.AsyncClient) -> None:
     """While one tenant has as much in the queue as fits, another one's request gets the next free slot."""
     loud, quiet = await make_key(admin, "loud"), await make_key(admin, "quiet")
-    finished: list[str] = []
-
-    async def ask(http: httpx.AsyncClient, who: str, tokens: int) -> httpx.Response:
-        answer = await http.post(CHAT, json=LONG | {"max_tokens": tokens})
-        finished.append(who)
-        return answer
-
     async with client(server, loud) as flood, client(server, quiet) as other:
-        loud_asks = [asyncio.create_task(ask(flood, "loud", 300)) for _ in range(SLOTS + WAITING)]
+        loud_asks = [
+            asyncio.create_task(flood.post(CHAT, json=LONG | {"max_tokens": 1000}))
+            for _ in range(SLOTS + WAITING)
+        ]
 
         async def queue_is_full() -> bool:
             return await metric(admin, "metaalign_queue_waiting") == WAITING
 
         await until(queue_is_full, 10, "the queue is full")
         for _ in range(3):
-            before = len(finished)
-            answer = await asyncio.wait_for(ask(other, "quiet", 8), 20)
-            assert answer.status_code == 200
-            # A slot had to become free, and the sequences beside it may have ended in the meantime.
-            assert finished[before:].count("loud") <= SLOTS
-        assert finished.count("loud") < len(loud_asks)
+            assert (await asyncio.wait_for(other.post(CHAT, json=SHORT), 30)).status_code == 200
         statuses = [answer.status_code for answer in await asyncio.gather(*loud_asks)]
     # The queue was full when the quiet tenant came: its places were taken from the loud one, by a 503.
     assert statuses.count(200) >= SLOTS + WAITING - 3
     assert set(statuses) <= {200, 503}
+    ended = [entry for entry in log(server) if entry.get("status") == 200 and entry.get("route") == CHAT]
+    loud_ends = [time_of(entry) for entry in ended if entry["tenant"] == "loud"]
+    quiet_ends = [entry for entry in ended if entry["tenant"] == "quiet"]
+    assert len(quiet_ends) == 3
+    assert time_of(quiet_ends[0]) < loud_ends[-1]
+    for entry in quiet_ends:
+        end = time_of(entry)
+        # A slot had to become free, and those beside it may have become free in the meantime.
+        assert sum(end - entry["ms"] / 1000 < ended_at < end for ended_at in loud_ends) <= SLOTS
     await at_rest(admin)

@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.serving import LONG, Answer, client, exit_code, metric, read_stream, serving, until
+from tests.reliability.serving import (
+    LONG,
+    Answer,
+    client,
+    exit_code,
+    metric,
+    read_stream,
+    said_at,
+    serving,
+    until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +45,7 @@ async def test_what_waits_at_sigterm_is_finished(tmp_path: Path) -> None:
             async def draining() -> bool:
                 return (await other.get("/readyz")).status_code == 503
 
-            assert await until(draining, 5, "not ready") < 1
+            await until(draining, 10, "not ready")
             refused = await other.post("/v1/chat/completions", json=body)
             assert refused.status_code == 503
             assert refused.headers["retry-after"]
@@ -60,12 +70,12 @@ async def test_a_second_sigterm_ends_at_once(tmp_path: Path) -> None:
             async def draining() -> bool:
                 return (await http.get("/readyz")).status_code == 503
 
-            await until(draining, 5, "not ready")
+            await until(draining, 10, "not ready")
             assert not stream.done()
             server.process.send_signal(signal.SIGTERM)
-            started = time.monotonic()
-            await asyncio.wait_for(stream, 10)
+            again_at = time.time()
+            await asyncio.wait_for(stream, 30)
             assert await exit_code(server) == 0
-            assert time.monotonic() - started < 8
+            assert said_at(server, "stopped") - again_at < 3
         assert "Traceback" not in server.log_text()
     assert "data: [DONE]" not in answer.lines

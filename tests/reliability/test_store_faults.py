@@ -27,15 +27,16 @@ async def answers(http: httpx.AsyncClient, profile: str) -> None:
 
 
 async def test_disk_full(tmp_path: Path) -> None:
-    """Writes are 507, reads and inference go on; after something is removed, or with more room, writes work."""
-    store = f"sqlite:///{tmp_path}/store.db"
+    """Writes are 507, reads and inference go on; after something is removed, writes work."""
     url = "/v1/profiles/big/versions"
-    with serving(tmp_path, database_url=store, database_max_bytes=500_000, refresh_seconds=0) as server:
+    with serving(tmp_path, database_max_bytes=500_000, refresh_seconds=0) as server:
         async with client(server) as http:
             small = {"preferences": {"user": "I like otters."}}
             for name, body in (("small", small), ("big", BIG), ("other", BIG)):
                 made = await http.post("/v1/profiles", json=body | {"name": name})
                 assert made.status_code == 201
+            for _ in range(9):
+                assert (await http.post("/v1/profiles/other/versions", json=BIG)).status_code == 201
             written = 1
             while (answer := await http.post(url, json=BIG)).status_code == 201:
                 written += 1
@@ -52,19 +53,7 @@ async def test_disk_full(tmp_path: Path) -> None:
             await answers(http, "small")
             assert (await http.delete("/v1/profiles/other")).status_code == 204
             assert (await http.post(url, json=BIG)).status_code == 201
-            written += 1
-            while (await http.post(url, json=BIG)).status_code == 201:
-                written += 1
-        server.process.send_signal(signal.SIGTERM)
-        assert await exit_code(server) == 0
-    with serving(tmp_path, name="again", database_url=store, database_max_bytes=5_000_000) as server:
-        async with client(server) as http:
-            assert (await http.get("/v1/profiles/big")).json()["latest"] == written
-            for number in range(written + 1, written + 20):
-                made = await http.post(url, json=BIG)
-                assert made.status_code == 201
-                assert made.json()["version"] == number
-            await answers(http, "small")
+            assert (await http.get("/v1/profiles/big")).json()["latest"] == written + 1
 
 
 async def test_killed_server_keeps_what_it_acknowledged(tmp_path: Path) -> None:
@@ -105,4 +94,5 @@ async def test_killed_server_keeps_what_it_acknowledged(tmp_path: Path) -> None:
                 assert version["preferences"]["user"]["info"] == text
             for name in stored:  # at most the one that was not answered in time
                 assert len(stored[name]) <= sum(n == name for n, _, _ in kept) + 1
-            assert (await http.post("/v1/profiles", json={"name": "e", "preferences": "E"})).status_code == 201
+            made = await http.post("/v1/profiles", json={"name": "e", "preferences": "E"})
+            assert made.status_code == 201

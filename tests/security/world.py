@@ -94,12 +94,9 @@ class World:
             headers = {"authorization": f"Bearer {self.keys['other']}"}
             with httpx.Client(base_url=self.server.url, headers=headers, timeout=120) as client:
                 while not stop.is_set():
-                    for ask in (
-                        lambda: client.get("/livez"),
-                        lambda: client.post("/v1/chat/completions", json=CHAT),
-                    ):
+                    for path in ("/livez", "/v1/chat/completions"):
                         started = time.monotonic()
-                        response = ask()
+                        response = client.get(path) if path == "/livez" else client.post(path, json=CHAT)
                         slowest[0] = max(slowest[0], time.monotonic() - started)
                         if response.status_code != 200:
                             failures.append(response.text)

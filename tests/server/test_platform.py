@@ -236,7 +236,7 @@ def test_feedback_becomes_examples_and_training_pairs(customers: Any, twin: Twin
     unkept = customer.ask(preferences=profile, user="ada", store=False)["id"]
 
     def rate(answer: str, **opinion: Any) -> int:
-        return customer.http.post("/v1/feedback", json={"id": answer} | opinion).status_code
+        return int(customer.http.post("/v1/feedback", json={"id": answer} | opinion).status_code)
 
     assert [rate(answer, rating="up") for answer in ids] == [200] * 3
     assert rate(other, rating="down") == 200
@@ -428,7 +428,7 @@ def test_admin_routes(http: httpx.Client, customers: Any, twin: Twin) -> None:
     new = {"authorization": f"Bearer {rotated['key']}"}
 
     def status(headers: dict[str, str] | None = None) -> int:
-        return customer.http.get("/v1/profiles", headers=headers).status_code
+        return int(customer.http.get("/v1/profiles", headers=headers).status_code)
 
     assert (status(), status(new)) == (200, 200)
     revoked = http.post(f"/v1/admin/keys/{listed[0]['id']}/revoke").json()
@@ -452,13 +452,14 @@ def test_admin_routes(http: httpx.Client, customers: Any, twin: Twin) -> None:
         "key.create",
         "tenant.create",
     ]
-    for body in (
+    mistakes: list[dict[str, Any]] = [
         {"scopes": ["root"]},
         {"scopes": []},
         {"scopes": ["inference"], "tenant": "no-such-tenant"},
         {"scopes": ["inference"], "limits": {"requests_per_minute": -1}},
         {"scopes": ["inference"], "expires_at": 1},
-    ):
+    ]
+    for body in mistakes:
         refused = http.post("/v1/admin/keys", json=body)
         assert refused.status_code in (400, 404)
         assert refused.json()["error"]["param"]

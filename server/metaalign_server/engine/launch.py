@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from argparse import Namespace
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -50,7 +51,7 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 ENGINE_FAILED = 70
 """Exit code after the engine has failed for good (EX_SOFTWARE)."""
 _LAST_WORDS_SECONDS = 2.0
-"""After the engine has failed, requests in flight have this long to say so."""
+"""So long, at the end, requests in flight may still say that the engine has failed, and spans may be sent."""
 
 
 def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
@@ -155,7 +156,10 @@ async def _serve(settings: Settings, args: Namespace) -> int:
                     return await _serve_until_stopped(service, gate, sock, settings)
                 finally:
                     if spans is not None:
-                        await asyncio.to_thread(spans.close)
+                        # A collector that is away would be tried for longer than a supervisor waits.
+                        closing = threading.Thread(target=spans.close, daemon=True)
+                        closing.start()
+                        await asyncio.to_thread(closing.join, _LAST_WORDS_SECONDS)
     finally:
         sock.close()
 

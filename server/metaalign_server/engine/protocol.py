@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from openai.types.responses import (
     ResponseFunctionToolCallOutputItem,
     ResponseOutputMessage,
     ResponseOutputText,
 )
-from pydantic import BaseModel, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, Field, ModelWrapValidatorHandler, WithJsonSchema, model_validator
 from vllm.entrypoints.anthropic.protocol import (
     AnthropicCountTokensRequest,
     AnthropicCountTokensResponse,
@@ -46,6 +47,8 @@ __all__ = [
     "may_be_kept",
     "refuse_fields",
     "refuse_prompt_disclosure",
+    "refuse_truncation",
+    "rename_request",
     "sequences_of",
     "user_of",
 ]
@@ -80,12 +83,25 @@ StoreInput = Annotated[
 ]
 
 
+def _validate(body: Any, handler: Callable[[Any], T]) -> T:
+    """vLLM's validators look into values whose type is not known yet; what they stumble over is malformed."""
+    try:
+        return handler(body)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError("a field holds something of another type than it takes") from error
+
+
 class ChatRequest(ChatCompletionRequest):
     """`/v1/chat/completions` with `preferences`."""
 
     store: StoreInput = None
     field_names: ClassVar[set[str] | None] = None  # the base class caches its own names here
     preferences: PreferencesInput = None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _validated(cls, body: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        return _validate(body, handler)
 
 
 class CompletionsRequest(CompletionRequest):
@@ -95,12 +111,35 @@ class CompletionsRequest(CompletionRequest):
     field_names: ClassVar[set[str] | None] = None
     preferences: PreferencesInput = None
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _validated(cls, body: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        return _validate(body, handler)
+
+
+def _refuse_iterables(given: Any) -> None:
+    """vLLM declares these parts as iterables, which an object is too, and then reads no text at all."""
+    parts: list[tuple[str, Any]] = [("input", given)]
+    for item in given if isinstance(given, list) else ():
+        if isinstance(item, dict):
+            parts += [(name, item[name]) for name in ("content", "output") if name in item]
+    for name, part in parts:
+        if not isinstance(part, (str, list)) and (part is not None or name == "input"):
+            raise VLLMValidationError(f"input: `{name}` is text or a list", parameter="input")
+
 
 class ResponsesApiRequest(ResponsesRequest):
     """`/v1/responses` with `preferences`."""
 
     field_names: ClassVar[set[str] | None] = None
     preferences: PreferencesInput = None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _validated(cls, body: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if isinstance(body, dict):
+            _refuse_iterables(body.get("input"))
+        return _validate(body, handler)
 
     @model_validator(mode="after")
     def _readable_items(self) -> ResponsesApiRequest:
@@ -122,11 +161,21 @@ class MessagesRequest(AnthropicMessagesRequest):
     store: StoreInput = None
     preferences: PreferencesInput = None
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _validated(cls, body: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        return _validate(body, handler)
+
 
 class CountTokensRequest(AnthropicCountTokensRequest):
     """`/v1/messages/count_tokens` with `preferences`."""
 
     preferences: PreferencesInput = None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _validated(cls, body: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        return _validate(body, handler)
 
 
 InferenceRequest = (
@@ -183,6 +232,8 @@ REFUSED_FIELDS = {
 }
 """Fields that reach past the contract, and why."""
 
+T = TypeVar("T")
+
 REPETITION_PENALTIES = (0.01, 100.0)
 """Beyond them the logits overflow: what is sampled then no grammar allows, and the engine gives the request up."""
 
@@ -200,14 +251,14 @@ _BOUNDS: dict[str, dict[str, Any]] = {
     "max_tokens": {"minimum": 1},
     "min_p": {"minimum": 0, "maximum": 1},
     "min_tokens": {"minimum": 0},
-    "model": {"minLength": 1},
+    "messages": {"minItems": 1},
     "priority": INT64,
     "presence_penalty": {"minimum": -2, "maximum": 2},
     "prompt": {"minLength": 1, "minItems": 1},
     "prompt_logprobs": {"minimum": -1},
     "repetition_penalty": dict(zip(("minimum", "maximum"), REPETITION_PENALTIES, strict=True)),
     "seed": INT64,
-    "stop": {"minLength": 1, "items": {"type": "string", "minLength": 1}},
+    "stop": {"items": {"type": "string", "minLength": 1}},
     "temperature": {"minimum": 0, "maximum": 2},
     "thinking_token_budget": {"minimum": -1},
     "top_k": {"minimum": -1},
@@ -228,6 +279,7 @@ _KEYWORDS_OF = {
 
 _READ_ITEMS = frozenset(
     {
+        None,  # a reference: what has a role beside it is read as a message
         "custom_tool_call",
         "custom_tool_call_output",
         "function_call",
@@ -237,6 +289,17 @@ _READ_ITEMS = frozenset(
     }
 )
 """Kinds of input items of `/v1/responses` that are more than parsed."""
+
+
+_PUT_IN = {
+    "ResponseOutputMessage": {"id", "status"},
+    "ResponseOutputText": {"annotations", "logprobs"},
+    "ResponseReasoningItem": {"id"},
+}
+"""What vLLM puts into input items where it is missing."""
+
+_NOT_READ = frozenset({"annotations", "logprobs"})
+"""Of these fields not even the type is looked at."""
 
 
 def describe_refusals(
@@ -263,9 +326,18 @@ def describe_refusals(
         if "prompt_embeds" in refused:
             _describe_prompt(schemas[name])
     elif name == ResponsesApiRequest.__name__:
+        del bounds_of["top_logprobs"]  # not looked at unless `include` asks for them
         refused["prompt"] = "there are no stored prompts; see `preferences.profile`"
         items = next(kind["items"] for kind in properties["input"]["anyOf"] if "items" in kind)
         items["anyOf"] = [item for item in items["anyOf"] if _kind_of(schemas, item) in _READ_ITEMS]
+        for model, fields in _PUT_IN.items():
+            for schema in (schemas.get(model + suffix) for suffix in ("", "-Input", "Param")):
+                if schema is not None:
+                    schema["required"] = [field for field in schema["required"] if field not in fields]
+                    for field in fields & _NOT_READ:
+                        schema["properties"][field] = {"description": "Not read."}
+    else:
+        bounds_of["model"] = {"minLength": 1}
     for field, reason in refused.items():
         if field in properties:
             properties[field] = {"type": "null", "description": f"Refused: {reason}."}
@@ -291,7 +363,17 @@ def _kind_of(schemas: dict[str, Any], item: dict[str, Any]) -> str | None:
     return kind
 
 
+MAX_SEQUENCES = 1024
+"""Sequences of one request: what vLLM allows as prompts, whatever `n` is."""
+
 _MISTAKEN_FIELDS = ("preference", "metaalign", "profile", "system_info", "user_info")
+
+
+def rename_request(request: BaseModel) -> None:
+    """Take the engine's name for the request, which is in the answer's id, out of the client's hands."""
+    field = type(request).model_fields.get("request_id")
+    if field is not None:
+        request.request_id = field.get_default(call_default_factory=True)  # type: ignore[attr-defined]
 
 
 def refuse_fields(request: BaseModel, *, allowed: frozenset[str], max_choices: int) -> None:
@@ -308,6 +390,8 @@ def refuse_fields(request: BaseModel, *, allowed: frozenset[str], max_choices: i
                 else ""
             )
             raise RefusedField(f"{name}: {reason}; remove it{way_out}", param=name)
+    if isinstance(request, (ChatRequest, MessagesRequest, CountTokensRequest)) and not request.messages:
+        raise RefusedField("messages: at least one is needed", param="messages")
     n = getattr(request, "n", None)
     if n is not None and n > max_choices:
         raise RefusedField(f"n: at most {max_choices} choices per request", param="n")
@@ -317,6 +401,13 @@ def refuse_fields(request: BaseModel, *, allowed: frozenset[str], max_choices: i
             f"repetition_penalty: from {REPETITION_PENALTIES[0]:g} to {REPETITION_PENALTIES[1]:g}",
             param="repetition_penalty",
         )
+    if getattr(request, "priority", 0):
+        raise RefusedField("priority: who comes first is the operator's matter; remove it", param="priority")
+    if sequences_of(request) > MAX_SEQUENCES:
+        raise RefusedField(f"prompt: at most {MAX_SEQUENCES} prompts, each counted `n` times", param="prompt")
+    for name in getattr(request, "vllm_xargs", None) or ():
+        if name in REFUSED_FIELDS:
+            raise RefusedField(f"vllm_xargs.{name}: {REFUSED_FIELDS[name]}; remove it", param="vllm_xargs")
     if extra := request.model_extra:
         for name in _MISTAKEN_FIELDS:
             if name in extra:
@@ -325,7 +416,14 @@ def refuse_fields(request: BaseModel, *, allowed: frozenset[str], max_choices: i
                 )
 
 
-_DISCLOSING_FIELDS = ("return_token_ids", "return_prompt_text", "prompt_logprobs", "enable_response_messages")
+# `echo` of a chat request asks for the prompt's log probabilities, and 0 of them are still those of the prompt itself.
+_DISCLOSING_FIELDS = (
+    "return_token_ids",
+    "return_prompt_text",
+    "prompt_logprobs",
+    "echo",
+    "enable_response_messages",
+)
 
 
 def refuse_prompt_disclosure(request: BaseModel) -> None:
@@ -335,13 +433,25 @@ def refuse_prompt_disclosure(request: BaseModel) -> None:
         Refusal: 403; names the field.
     """
     for name in _DISCLOSING_FIELDS:
-        if getattr(request, name, None) not in (None, False):
+        value = getattr(request, name, None)
+        if value is not None and value is not False:
             raise Refusal(
                 403,
                 "missing_scope",
                 f"{name}: would show the provider's stored preferences; that takes the scope `profiles:read`",
                 param=name,
             )
+
+
+def refuse_truncation(request: BaseModel) -> None:
+    """Refuse what would cut tokens off a prompt that starts with tiers: the System tier would be the first to go.
+
+    Raises:
+        RefusedField: names the field.
+    """
+    for name in ("truncate_prompt_tokens", "truncation"):
+        if getattr(request, name, None) not in (None, "disabled"):
+            raise RefusedField(f"{name}: would cut off preferences; send less instead", param=name)
 
 
 def user_of(request: BaseModel) -> str | None:

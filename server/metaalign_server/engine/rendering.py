@@ -11,6 +11,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vllm.exceptions import VLLMValidationError
 from vllm.renderers.chat_utils import has_non_text_content, parse_chat_messages_async
 from vllm.renderers.hf import HfRenderer, resolve_chat_template_content_format
 from vllm.renderers.online_renderer import OnlineRenderer
@@ -56,6 +57,8 @@ def build_assembler(online_renderer: OnlineRenderer) -> PromptAssembler:
 def install_hook(online_renderer: OnlineRenderer, aligner: Aligner) -> None:
     """Route all rendering of `online_renderer` through `aligner`."""
     hook = _Hook(online_renderer, aligner)
+    tokenizer: Any = online_renderer.renderer.get_tokenizer()
+    aligner.most_characters = online_renderer.model_config.max_model_len * tokenizer.max_chars_per_token
     renderer = copy.copy(online_renderer.renderer)
     renderer.render_messages_async = hook.render_messages  # type: ignore[method-assign]
     online_renderer.renderer = renderer
@@ -85,7 +88,9 @@ def render_conversation(
     Raises:
         SystemTierForbidden: a system message from a key without the scope `system`.
         InvalidPrompt: the template refuses the conversation.
+        VLLMValidationError: it is longer than the model can read.
     """
+    _refuse_overlong(aligner, conversation, options)
     assembler = aligner.assembler
     system: list[str] = []
     user_info: list[str] = []
@@ -124,6 +129,8 @@ class _Hook:
     async def render_messages(self, messages: list[Any], params: Any) -> tuple[list[Any], Any]:
         """Stands in for `HfRenderer.render_messages_async`: returns the conversation and a prompt of ids."""
         scope = current_scope.get() or RequestScope()
+        options = params.get_apply_chat_template_kwargs()
+        _refuse_overlong(self._aligner, messages, options)
         if has_non_text_content(messages):
             raise RefusedField(
                 "messages: only text is accepted; images, audio, video and embeddings are refused",
@@ -140,7 +147,6 @@ class _Hook:
                 model_config=self._model_config,
             ),
         )
-        options = params.get_apply_chat_template_kwargs()
         for name in _OUR_TEMPLATE_VARIABLES:
             options.pop(name, None)
         prompt = render_conversation(
@@ -158,6 +164,9 @@ class _Hook:
         """
         scope = current_scope.get() or RequestScope()
         prompts = prompt_input
+        for prompt in _as_list(prompt_input) if prompt_input is not None else ():
+            if isinstance(prompt, str):
+                _refuse_overlong(self._aligner, prompt)
         if scope.aligned:
             prompts = [self._as_query(scope, text) for text in _text_prompts(request, prompt_input)]
         elif not scope.caller.may_write_system and prompt_input is not None:
@@ -179,6 +188,37 @@ class _Hook:
         return prompt
 
 
+def _refuse_overlong(aligner: Aligner, *outside: Any) -> None:
+    """Refuse what cannot fit before it is tokenised: the tokenizer holds the event loop all the while.
+
+    Raises:
+        VLLMValidationError: as vLLM's own check, which our prompts of ids do not pass through.
+    """
+    if aligner.most_characters is not None and _longer_than(aligner.most_characters, outside):
+        raise VLLMValidationError(
+            "This model's maximum context length is exceeded: the request holds more than"
+            f" {aligner.most_characters} characters, which can never fit. Please reduce its length.",
+            parameter="input_text",
+        )
+
+
+def _longer_than(bound: int, outside: Any) -> bool:
+    """Whether all texts in a tree hold more than `bound` characters; anything else counts as one."""
+    left, stack = bound, [outside]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, Mapping):
+            stack.extend(value)
+            stack.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            stack.extend(value)
+        else:
+            left -= len(value) if isinstance(value, str) else 1
+            if left < 0:
+                return True
+    return False
+
+
 def _as_list(prompt: Any) -> list[Any]:
     if isinstance(prompt, str) or (isinstance(prompt, list) and prompt and isinstance(prompt[0], int)):
         return [prompt]
@@ -189,7 +229,7 @@ def _text_prompts(request: Any, prompt: Any) -> list[str]:
     prompts = _as_list(prompt) if prompt is not None else []
     if not prompts or not all(isinstance(text, str) for text in prompts):
         raise InvalidPrompt("prompt: with `preferences` it must be text, not token ids", param="prompt")
-    for name in ("echo", "suffix"):
+    for name in ("echo", "suffix", "prompt_embeds"):
         if getattr(request, name, None):
             raise InvalidPrompt(f"{name}: not available together with `preferences`", param=name)
     return prompts

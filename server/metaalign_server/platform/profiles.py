@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -27,6 +27,7 @@ __all__ = [
     "DEFAULT_LABEL",
     "Head",
     "Label",
+    "LearnScope",
     "Targets",
     "Version",
     "add_version",
@@ -51,6 +52,8 @@ DEFAULT_LABEL = "stable"
 """What a reference without a label means, if the profile has it; else the newest version."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
+LearnScope = Literal["user", "profile"]
+"""Whose feedback a profile learns from: of the user who asks, or of all."""
 Targets = tuple[tuple[int, int], ...]
 """Versions with their weights; one version has the weight 100."""
 
@@ -77,7 +80,7 @@ class Head:
     updated_at: int
     archived: bool = False
     learn_examples: int = 0
-    learn_scope: str = "user"
+    learn_scope: LearnScope = "user"
     labels: Mapping[str, Label] = field(default_factory=dict)
 
     @property

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign import SystemPreferences, parse_preferences
@@ -96,10 +96,8 @@ class AuditPage(BaseModel):
     has_more: bool
 
 
-class LimitsBody(Limits):
+class LimitsBody(Limits, Body):
     """Limits as a request gives them."""
-
-    model_config = ConfigDict(strict=True)
 
 
 class NewTenant(Body):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from metaalign_server.auth import OPEN_CALLER, Caller
 from metaalign_server.engine.service import Service
@@ -31,6 +31,17 @@ class Body(BaseModel):
     """A request body: unknown keys are errors, and a number is a number, not a text that holds one."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_numbers(cls, body: Any) -> Any:
+        """3.0 is an integer in JSON."""
+        if not isinstance(body, dict):
+            return body
+        return {
+            name: int(value) if isinstance(value, float) and value.is_integer() else value
+            for name, value in body.items()
+        }
 
 
 def service_of(request: Request) -> Service:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from metaalign_server.auth import Caller
 from metaalign_server.engine.service import Service
@@ -31,6 +31,15 @@ class FeedbackBody(Body):
 
     Where only one of the two is given, the answer itself is the other.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [given], "properties": {given: {"type": "string"}}}
+                for given in ("rating", "chosen", "rejected")
+            ]
+        }
+    )
 
     id: Annotated[str, Field(min_length=1, max_length=128, description="the id of the answer")]
     rating: Literal["up", "down"] | None = None

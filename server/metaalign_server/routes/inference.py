@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from metaalign import InvalidPrompt, Preferences, ProfileNotFound, Receipt
 from metaalign_server.alignment import profile_references, request_preferences
 from metaalign_server.engine.cancellation import with_cancellation
+from metaalign_server.engine.constraints import refuse_heavy_constraints, refuse_huge_numbers
 from metaalign_server.engine.protocol import (
     INT64,
     ChatAnswer,
@@ -31,6 +32,8 @@ from metaalign_server.engine.protocol import (
     may_be_kept,
     refuse_fields,
     refuse_prompt_disclosure,
+    refuse_truncation,
+    rename_request,
     sequences_of,
     user_of,
 )
@@ -81,7 +84,10 @@ async def _open_scope(
     """
     service = service_of(raw_request)
     settings = service.settings
+    rename_request(request)
     refuse_fields(request, allowed=frozenset(settings.allow_fields), max_choices=settings.max_choices)
+    refuse_huge_numbers(request)
+    refuse_heavy_constraints(request)
     model, separator, profile = (request.model or "").partition("@")
     if not separator or model not in service.model_names:
         profile = ""
@@ -101,6 +107,8 @@ async def _open_scope(
         await _use_platform(service.platform, scope, request, references, door)
     elif references:
         raise ProfileNotFound(f"{door}: there are no profiles under `vllm serve`", param=door)
+    if scope.aligned:
+        refuse_truncation(request)
     current_scope.set(scope)
     raw_request.state.metaalign_scope = scope
     if generates and service.platform is not None:

@@ -5,28 +5,41 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import yaml
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from metaalign import Preferences
 from metaalign_server.auth import Caller
 from metaalign_server.platform import labels, portability, profiles
 from metaalign_server.platform.errors import Refusal, not_found
 from metaalign_server.platform.idempotency import Outcome, once
-from metaalign_server.platform.portability import ImportReport, ProfileDocument
-from metaalign_server.platform.profiles import Head, Version
+from metaalign_server.platform.portability import ImportReport
+from metaalign_server.platform.profiles import Head
 from metaalign_server.routes.common import (
     JSON_BODY,
-    Body,
     error_documents,
     needs,
     platform_of,
+)
+from metaalign_server.routes.profile_models import (
+    ChangeModel,
+    DiffModel,
+    LabelMove,
+    NewProfile,
+    NewVersion,
+    ProfileChange,
+    ProfileModel,
+    ProfilePage,
+    ProfilesDocument,
+    Target,
+    VersionModel,
+    VersionPage,
+    head_model,
+    version_model,
 )
 
 router = APIRouter(prefix="/v1/profiles", tags=["profiles"])
@@ -35,7 +48,6 @@ Reader = Annotated[Caller, Depends(needs("profiles:read"))]
 Writer = Annotated[Caller, Depends(needs("profiles:write"))]
 ProfileName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="name of a profile")]
 LabelName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_.-]{0,62}$", description="name of a label")]
-VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 IfMatch = Annotated[str | None, Header(description="ETag of the state that the change is made to")]
 IdempotencyKey = Annotated[
     str | None,
@@ -49,166 +61,7 @@ READING = error_documents(400, 401, 403, 404, 429, 503)
 WRITING = error_documents(400, 401, 403, 404, 409, 412, 413, 422, 429, 503, 507)
 
 
-class TargetModel(BaseModel):
-    """A version that a label points to."""
-
-    version: int
-    weight: int
-
-
-class LabelModel(BaseModel):
-    """A label: a name that moves between versions."""
-
-    versions: list[TargetModel]
-    protected: bool
-    updated_at: datetime
-
-
-class LearnModel(Body):
-    """How many of the last liked exchanges become examples, and whose."""
-
-    examples: Annotated[int, Field(ge=0, le=8)] = 0
-    scope: Literal["user", "profile"] = "user"
-
-
-class ProfileModel(BaseModel):
-    """A profile without its versions."""
-
-    name: str
-    latest: int
-    labels: dict[str, LabelModel]
-    archived: bool
-    learn: LearnModel
-    etag: str
-    created_at: datetime
-    updated_at: datetime
-
-
-class VersionModel(BaseModel):
-    """One version; it never changes."""
-
-    profile: str
-    version: int
-    preferences: Any
-    sha256: str
-    note: str
-    created_at: datetime
-    created_by: str
-
-
-class ProfilePage(BaseModel):
-    """Some profiles; `after` for the next ones is the name of the last."""
-
-    data: list[ProfileModel]
-    has_more: bool
-
-
-class VersionPage(BaseModel):
-    """Some versions, the newest first; `before` for the next ones is the number of the last."""
-
-    data: list[VersionModel]
-    has_more: bool
-
-
-class ChangeModel(BaseModel):
-    """One path that differs; a side that lacks it has null."""
-
-    model_config = {"populate_by_name": True}
-
-    path: str
-    from_: Annotated[Any, Field(alias="from")] = None
-    to: Any = None
-
-
-class DiffModel(BaseModel):
-    """What changed from one version to another."""
-
-    model_config = {"populate_by_name": True}
-
-    profile: str
-    from_: Annotated[int, Field(alias="from")]
-    to: int
-    changes: list[ChangeModel]
-
-
-class Note(Body):
-    note: Annotated[str, Field(max_length=500, description="why; for people")] = ""
-
-
-class NewVersion(Note):
-    preferences: Annotated[
-        Preferences | None,
-        BeforeValidator(lambda value: value, json_schema_input_type=str | Preferences | None),
-        Field(description="Preferences of provider (`system`) and user (`user`); a bare string is `system`."),
-    ] = None
-
-
-class NewProfile(NewVersion):
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-    learn: LearnModel = LearnModel()
-
-
-class ProfileChange(Body):
-    archived: bool | None = None
-    learn: LearnModel | None = None
-
-
-class Target(Body):
-    version: VersionNumber
-    weight: Annotated[int, Field(ge=1, le=100)] = 100
-
-
-class LabelMove(Body):
-    """One `version`, or several `versions` by weight."""
-
-    version: VersionNumber | None = None
-    versions: Annotated[list[Target], Field(min_length=1, max_length=8)] | None = None
-    protected: bool | None = None
-
-
-class ProfilesDocument(Body):
-    """Profiles with their versions and labels, as JSON or YAML."""
-
-    profiles: Annotated[list[ProfileDocument], Field(max_length=1000)]
-
-
 _DOCUMENT = {"$ref": "#/components/schemas/ProfilesDocument"}
-
-
-def _time(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-def _head(head: Head) -> ProfileModel:
-    return ProfileModel(
-        name=head.name,
-        latest=head.latest,
-        labels={
-            name: LabelModel(
-                versions=[TargetModel(version=number, weight=weight) for number, weight in label.targets],
-                protected=label.protected,
-                updated_at=_time(label.updated_at),
-            )
-            for name, label in head.labels.items()
-        },
-        archived=head.archived,
-        learn=LearnModel(examples=head.learn_examples, scope=head.learn_scope),
-        etag=head.etag,
-        created_at=_time(head.created_at),
-        updated_at=_time(head.updated_at),
-    )
-
-
-def _version(head: Head, version: Version) -> VersionModel:
-    return VersionModel(
-        profile=head.name,
-        version=version.number,
-        preferences=json.loads(version.text),
-        sha256=version.sha256,
-        note=version.note,
-        created_at=_time(version.created_at),
-        created_by=version.created_by,
-    )
 
 
 def _respond(outcome: Outcome) -> Response:
@@ -226,6 +79,7 @@ async def _write(
     key: str | None,
     change: Callable[[AsyncConnection], Awaitable[tuple[BaseModel | None, str | None]]],
     status: int = 200,
+    seconds: float | None = None,
 ) -> Response:
     """Make a change once for each idempotency key, and see it at once."""
 
@@ -235,7 +89,7 @@ async def _write(
 
     body = (await request.body()).decode("utf-8", "surrogateescape")
     said = f"{request.method} {request.url.path} {request.headers.get('if-match', '')}\n{body}"
-    outcome = await once(platform_of(request).database, caller.tenant.id, key, said, write)
+    outcome = await once(platform_of(request).database, caller.tenant.id, key, said, write, seconds)
     platform_of(request).forget()
     return _respond(outcome)
 
@@ -257,7 +111,7 @@ async def create_profile(
     async def change(connection: AsyncConnection) -> tuple[BaseModel, str]:
         learn = (body.learn.examples, body.learn.scope)
         head = await profiles.create(connection, caller, body.name, preferences, note=body.note, learn=learn)
-        return _head(head), head.etag
+        return head_model(head), head.etag
 
     return await _write(request, caller, idempotency_key, change, status=201)
 
@@ -275,7 +129,7 @@ async def list_profiles(
         heads = await profiles.list_heads(
             connection, caller.tenant.id, after=after, limit=limit + 1, archived=archived
         )
-    page = ProfilePage(data=[_head(head) for head in heads[:limit]], has_more=len(heads) > limit)
+    page = ProfilePage(data=[head_model(head) for head in heads[:limit]], has_more=len(heads) > limit)
     return Response(page.model_dump_json(), media_type="application/json")
 
 
@@ -302,7 +156,10 @@ async def export_profiles(
 
 _IMPORT = TypeAdapter(ProfilesDocument)
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_MAX_NODES = 500_000
+_YAML_DEPTH = 32
+_YAML_EVENTS = 200_000
+_YAML_SCALAR = 64_000  # characters; more than the texts of a version may hold together
+_IMPORT_SECONDS = 30.0
 _YAML_BODIES = {"application/yaml", "application/x-yaml", "text/yaml"}
 
 
@@ -328,14 +185,20 @@ async def import_profiles(
     async def change(connection: AsyncConnection) -> tuple[BaseModel, None]:
         return await portability.import_profiles(connection, caller, documents), None
 
-    return await _write(request, caller, idempotency_key, change)
+    return await _write(request, caller, idempotency_key, change, seconds=_IMPORT_SECONDS)
 
 
 def _read_import(content_type: str, body: bytes) -> ProfilesDocument:
     media = content_type.split(";", 1)[0].strip().lower()
+    if media != "application/json" and media not in _YAML_BODIES:  # browsers send others across sites unasked
+        raise Refusal(
+            400,
+            "invalid_document",
+            "content-type: must be application/json or application/yaml",
+            param="content-type",
+        )
     try:
-        tree = yaml.load(body, _YAML) if media in _YAML_BODIES else json.loads(body)  # noqa: S506  # a safe loader
-        _check_size(tree)
+        tree = json.loads(body) if media == "application/json" else _read_yaml(body)
         return _IMPORT.validate_python(tree, strict=True)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
@@ -343,22 +206,30 @@ def _read_import(content_type: str, body: bytes) -> ProfilesDocument:
         raise Refusal(400, "invalid_document", f"{where}: {first['msg']}", param=where) from None
     except (ValueError, RecursionError, yaml.YAMLError):
         raise Refusal(
-            400, "invalid_document", "body: neither JSON nor YAML that can be read", param="body"
+            400,
+            "invalid_document",
+            "body: neither JSON nor YAML that can be read; aliases and deep nesting are not taken",
+            param="body",
         ) from None
 
 
-def _check_size(tree: Any) -> None:
-    """Refuse a document that grows by aliases: few bytes of YAML can stand for a tree without end."""
-    stack, nodes = [tree], 0
-    while stack:
-        node = stack.pop()
-        nodes += 1
-        if nodes > _MAX_NODES:
-            raise ValueError("too many nodes")
-        if isinstance(node, dict):
-            stack.extend(node.values())
-        elif isinstance(node, list):
-            stack.extend(node)
+def _read_yaml(body: bytes) -> Any:
+    """The value of a YAML document.
+
+    Events come one by one; making a value of them recurses in C. Without this look at them first, a document that is
+    nested deeply ends the process, and one with aliases takes time and memory without end.
+    """
+    depth = 0
+    for number, event in enumerate(yaml.parse(body, _YAML)):
+        if number > _YAML_EVENTS or isinstance(event, yaml.AliasEvent):
+            raise ValueError("too much, or an alias")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _YAML_DEPTH or len(getattr(event, "value", "")) > _YAML_SCALAR:
+            raise ValueError("too much")
+    return yaml.load(body, _YAML)  # noqa: S506  # a safe loader
 
 
 @router.get("/{name}", response_model=ProfileModel, responses=READING)
@@ -366,7 +237,9 @@ async def get_profile(name: ProfileName, request: Request, caller: Reader) -> Re
     """One profile; its ETag is for `If-Match`."""
     async with platform_of(request).database.read() as connection:
         head = await _find(connection, caller, name)
-    return Response(_head(head).model_dump_json(), media_type="application/json", headers={"ETag": head.etag})
+    return Response(
+        head_model(head).model_dump_json(), media_type="application/json", headers={"ETag": head.etag}
+    )
 
 
 @router.patch("/{name}", response_model=ProfileModel, responses=WRITING, dependencies=JSON_BODY)
@@ -385,7 +258,7 @@ async def change_profile(
         head = await profiles.update(
             connection, caller, name, archived=body.archived, learn=learn, if_match=if_match
         )
-        return _head(head), head.etag
+        return head_model(head), head.etag
 
     return await _write(request, caller, idempotency_key, change)
 
@@ -430,7 +303,7 @@ async def create_version(
             connection, caller, name, preferences, note=body.note, if_match=if_match
         )
         head = await _find(connection, caller, name)
-        return _version(head, version), head.etag
+        return version_model(head, version), head.etag
 
     return await _write(request, caller, idempotency_key, change, status=201)
 
@@ -447,7 +320,7 @@ async def list_versions(
     async with platform_of(request).database.read() as connection:
         head = await _find(connection, caller, name)
         found = await profiles.list_versions(connection, head, before=before, limit=limit + 1)
-    page = VersionPage(data=[_version(head, v) for v in found[:limit]], has_more=len(found) > limit)
+    page = VersionPage(data=[version_model(head, v) for v in found[:limit]], has_more=len(found) > limit)
     return Response(page.model_dump_json(), media_type="application/json")
 
 
@@ -464,7 +337,7 @@ async def get_version(
         version = await profiles.find_version(connection, head, number)
     if version is None:
         raise not_found("version", f"{name}:{number}")
-    return Response(_version(head, version).model_dump_json(), media_type="application/json")
+    return Response(version_model(head, version).model_dump_json(), media_type="application/json")
 
 
 @router.get("/{name}/diff", response_model=DiffModel, responses=READING)
@@ -511,7 +384,7 @@ async def move_label(
         head = await labels.move_label(
             connection, caller, name, label, targets, protected=body.protected, if_match=if_match
         )
-        return _head(head), head.etag
+        return head_model(head), head.etag
 
     return await _write(request, caller, idempotency_key, change)
 
@@ -529,7 +402,7 @@ async def roll_back_label(
 
     async def change(connection: AsyncConnection) -> tuple[BaseModel, str]:
         head = await labels.roll_back(connection, caller, name, label, if_match=if_match)
-        return _head(head), head.etag
+        return head_model(head), head.etag
 
     return await _write(request, caller, idempotency_key, change)
 
@@ -547,6 +420,6 @@ async def delete_label(
 
     async def change(connection: AsyncConnection) -> tuple[BaseModel, str]:
         head = await labels.delete_label(connection, caller, name, label, if_match=if_match)
-        return _head(head), head.etag
+        return head_model(head), head.etag
 
     return await _write(request, caller, idempotency_key, change)

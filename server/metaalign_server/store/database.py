@@ -41,7 +41,7 @@ _DRIVERS = {
 _POSTGRES_OPTIONS = {"host", "port", "prepared_statement_cache_size", "ssl"}
 DEADLINE_SECONDS = 1.6
 """How long a transaction may take; what is promised to clients is an answer within two seconds."""
-_CONNECT, _LOCK, _COMMAND = 0.45, 0.5, 0.6
+_CONNECT, _LOCK, _COMMAND = 0.45, 0.35, 0.6
 """Parts of the deadline for a connection, for the lock that another writer holds, and for one command, which is more
 than for a lock so that the error says which of the two it was."""
 _MIGRATION_SECONDS = 86_400.0
@@ -139,6 +139,7 @@ def _configure_sqlite(engine: AsyncEngine, max_bytes: int | None, deadline: floa
         cursor = connection.cursor()
         for pragma in (wait, "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
+        cursor.execute("PRAGMA secure_delete=ON")  # what is erased is overwritten; not every build's default
         if max_bytes is not None:
             cursor.execute("PRAGMA page_size")
             page = cursor.fetchone()[0]

@@ -1,0 +1,356 @@
+"""What is large, deep or hard to compile is refused or bounded in time, and nobody else waits for it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.security.world import CHAT, HI, JSON, MODEL, World, dumps
+
+MIB = 1024 * 1024
+
+
+def schema(value: Any) -> dict[str, Any]:
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": value}}}
+
+
+def properties(number: int) -> dict[str, Any]:
+    return {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(number)}}
+
+
+def user(content: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": content}]}
+
+
+BOMBS: dict[str, dict[str, Any]] = {
+    "n": {"n": 10**9},
+    "n, beams": {"n": 10**9, "use_beam_search": True},
+    "messages": {"messages": HI * 60_000},
+    "parts": user([{"type": "text", "text": "a"}] * 60_000),
+    "long text": user("word " * 700_000),
+    "control strings": user("<|end|>" * 500_000),
+    "angle brackets": user("<" * 3 * MIB),
+    "blanks": user(" " * 3 * MIB),
+    "tools": {"tools": [{"type": "function", "function": {"name": f"f{n}"}} for n in range(20_000)]},
+    "tool properties": {
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": properties(50_000)}}]
+    },
+    "bad words": {"bad_words": [f"x{n}" for n in range(100_000)]},
+    "biases": {"logit_bias": {str(n): 1 for n in range(100_000)}},
+    "stops": {"stop": [f"x{n}" for n in range(100_000)]},
+    "log probabilities": {"logprobs": True, "top_logprobs": 10**6},
+    "prompt log probabilities": {"prompt_logprobs": 10**6},
+    "tokens": {"max_tokens": 10**12},
+    "large expression": {"structured_outputs": {"regex": "(a|aa)*" * 2000 + "b"}},
+    "long expression": {"structured_outputs": {"regex": ".*" * 2000}},
+    "deep expression": {"structured_outputs": {"regex": "(" * 50_000 + "a" + ")" * 50_000}},
+    "large schema": schema(properties(20_000)),
+    "large schema as text": {"structured_outputs": {"json": json.dumps(properties(20_000))}},
+    "many schemas": schema({"anyOf": [properties(100)] * 100}),
+    "patterns": schema(
+        {"type": "object", "properties": {f"p{n}": {"pattern": ".*" * 250} for n in range(20)}}
+    ),
+    "large enumeration": schema({"enum": [f"p{n}" for n in range(100_000)]}),
+    "choices": {"structured_outputs": {"choice": [f"p{n}" for n in range(100_000)]}},
+    "grammar": {"structured_outputs": {"grammar": "root ::= " + " | ".join(f'"{n}"' for n in range(50_000))}},
+    "legacy expression": {"guided_regex": "(a+)+$", "guided_json": properties(20_000)},
+    "preferences": {"preferences": "x" * MIB},
+    "attributes": {"preferences": {"user": {"attributes": {f"a{n}": "x" for n in range(100_000)}}}},
+    "examples": {"preferences": {"user": {"examples": [{"query": "q", "preferred": "p"}] * 50_000}}},
+    "profiles": {"preferences": {"profile": ["a"] * 100_000}},
+    "user id": {"user": "u" * 3 * MIB},
+}
+
+
+@pytest.mark.parametrize("bomb", sorted(BOMBS))
+def test_bombs(world: World, bomb: str) -> None:
+    """A request that costs more than it may is a 4xx; the answer comes soon, and others' answers meanwhile too."""
+    with world.stays_responsive(2):
+        answer = world.ask("acme", **BOMBS[bomb])
+    assert answer.status_code in ((200,) if bomb in ("legacy expression", "user id") else (400,)), (
+        answer.text[:300]
+    )
+    assert answer.elapsed.total_seconds() < 6
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        {"structured_outputs": {"regex": "(a+)+$"}},
+        {"structured_outputs": {"regex": "(a{1,1000}){1,1000}"}},
+        {"structured_outputs": {"regex": "(a|aa)*" * 70}},
+        {"structured_outputs": {"regex": ".*" * 250}},
+        schema({"type": "string", "pattern": "((x+)+)+$"}),
+        schema({"type": "array", "items": {"type": "string", "maxLength": 10**5}, "minItems": 10**5}),
+        schema(properties(800)),
+    ],
+    ids=str,
+)
+def test_hard_constraints_within_the_bounds(world: World, constraint: dict[str, Any]) -> None:
+    """What is small enough to be taken is compiled in bounded time, beside others' requests."""
+    with world.stays_responsive(2):
+        answer = world.ask("acme", max_tokens=50, **constraint)
+    assert answer.status_code in (200, 400), answer.text
+    assert answer.elapsed.total_seconds() < 10
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {"$ref": "#"},
+        {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
+        {"enum": []},
+        {"type": "string", "minLength": 5, "maxLength": 1},
+    ],
+    ids=str,
+)
+def test_a_schema_that_nothing_fulfils_fails_alone(world: World, nothing: dict[str, Any]) -> None:
+    """The engine finds out while it answers: this request ends in an error, the engine does not."""
+    with world.stays_responsive(2):
+        answer = world.ask("acme", max_tokens=20, **schema(nothing))
+    assert answer.status_code in (200, 400, 500)
+    assert world.ask("acme").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "huge",
+    [
+        {"top_k": 2**70}, {"stop_token_ids": [2**70]}, {"logprob_token_ids": [2**70]}, {"vllm_xargs": {"a": 2**70}},
+        {"thinking_token_budget": 2**70}, {"allowed_token_ids": [2**70]}, {"logit_bias": {str(2**70): 1}},
+        {"min_tokens": 2**70}, {"stream_interval": 2**70}, {"routed_experts_prompt_start": 2**70},
+        {"allowed_token_ids": [-1]}, {"allowed_token_ids": []}, {"logit_bias": {"-1": 1}}, {"stop_token_ids": [-5]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_huge_numbers(world: World, huge: dict[str, Any]) -> None:
+    answer = world.ask("acme", **huge)
+    assert answer.status_code in (200, 400), answer.text
+    assert world.ask("acme").status_code == 200
+
+
+def test_many_prompts(world: World) -> None:
+    for prompts, n in ((["a"] * 2000, 1), (["a"] * 1024, 64), ([[1, 50]] * 1024, 2)):
+        with world.stays_responsive(2):
+            answer = world.ask("acme", "/v1/completions", prompt=prompts, n=n, temperature=1)
+        assert answer.status_code == 400
+
+
+DEEP = {
+    "lists": b"[" * 100_000 + b"]" * 100_000,
+    "objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "less deep": b'{"a":' * 900 + b"1" + b"}" * 900,
+}
+
+
+@pytest.mark.parametrize("nested", sorted(DEEP))
+@pytest.mark.parametrize(
+    "around",
+    [
+        b'{"model":"%m","messages":%s}',
+        b'{"model":"%m","messages":[{"role":"user","content":"a"}],"preferences":%s}',
+        b'{"model":"%m","messages":[{"role":"user","content":"a"}],"unknown":%s}',
+        b'{"model":"%m","messages":[{"role":"user","content":"a"}],"max_tokens":1,"structured_outputs":{"json":%s}}',
+        b'{"model":"%m","messages":[{"role":"user","content":"a"}],"tools":[{"type":"function","function":'
+        b'{"name":"f","parameters":%s}}]}',
+    ],
+)
+def test_deep_json(world: World, nested: str, around: bytes) -> None:
+    content = around.replace(b"%m", MODEL.encode()).replace(b"%s", DEEP[nested])
+    with world.stays_responsive(2):
+        answer = world.client("acme").post("/v1/chat/completions", content=content, headers=JSON)
+    assert answer.status_code == 400 or (nested == "less deep" and b"unknown" in around), answer.text[:300]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/profiles", "/v1/profiles:import", "/v1/feedback", "/v1/align", "/v1/responses"]
+)
+def test_deep_json_elsewhere(world: World, path: str) -> None:
+    for content in DEEP.values():
+        assert world.client("acme").post(path, content=content, headers=JSON).status_code == 400
+
+
+YAML = {
+    "billion laughs": "a0: &a0 [1, 2]\n"
+    + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)),
+    "merged": "a0: &a0 {k: 1}\n"
+    + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 10)),
+    "itself": "profiles: &a [*a]",
+    "deep": "[" * 200_000,
+    "deep blocks": "- " * 200_000,
+    "deep keys": "? " * 200_000,
+    "wide": "{" + "a," * 1_000_000 + "}",
+    "sixties": "a: " + ":".join(["59"] * 500_000),
+    "digits": "a: " + "9" * 3_000_000,
+    "objects": "!!python/object/apply:os.system ['id']",
+    "documents": "--- a\n" * 100_000,
+}
+
+
+@pytest.mark.parametrize("bomb", sorted(YAML))
+def test_yaml(world: World, bomb: str) -> None:
+    """A document that nests deeply would end the process, and aliases would fill the memory."""
+    with world.stays_responsive(2):
+        answer = world.client("acme").post(
+            "/v1/profiles:import", content=YAML[bomb], headers={"content-type": "application/yaml"}
+        )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_document")
+    assert answer.elapsed.total_seconds() < 10
+
+
+def test_a_large_body(world: World) -> None:
+    """Refused by its announced length, and by its real one where none is announced; a false one is no way around."""
+    big = dumps(CHAT | user("x" * 5 * MIB))
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(big), 65_536):
+            yield big[start : start + 65_536]
+
+    for path in (
+        "/v1/chat/completions",
+        "/v1/profiles",
+        "/v1/profiles:import",
+        "/v1/admin/tenants",
+        "/v1/feedback",
+    ):
+        client = world.client("operator")
+        assert client.post(path, content=big, headers=JSON).status_code == 413
+        assert client.post(path, content=pieces(), headers=JSON).status_code == 413
+    assert world.client("acme").get("/v1/models").status_code == 200
+
+
+def test_media_are_not_fetched(world: World) -> None:
+    """No address in a request is ever connected to."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        port = listener.getsockname()[1]
+        urls = [
+            f"http://127.0.0.1:{port}/x.png",
+            f"https://127.0.0.1:{port}/x.png",
+            "file:///etc/passwd",
+            "data:,x",
+        ]
+        for url in urls:
+            parts: list[dict[str, Any]] = [
+                {"type": "image_url", "image_url": {"url": url}},
+                {"type": "video_url", "video_url": {"url": url}},
+                {"type": "audio_url", "audio_url": {"url": url}},
+                {"type": "input_audio", "input_audio": {"data": url, "format": "wav"}},
+                {"type": "image_embeds", "image_embeds": "AAAA"},
+                {"type": "file", "file": {"file_data": url}},
+                {"image_url": url},
+            ]
+            for part in parts:
+                assert world.ask("acme", **user([part])).status_code == 400, part
+            claude = {"type": "image", "source": {"type": "url", "url": url}}
+            assert world.ask("acme", "/v1/messages", **user([claude])).status_code == 400
+            document = {"type": "document", "source": {"type": "url", "url": url}}
+            assert world.ask("acme", "/v1/messages", **user([document])).status_code == 400
+            image = {"role": "user", "content": [{"type": "input_image", "image_url": url, "detail": "low"}]}
+            file = {"role": "user", "content": [{"type": "input_file", "file_url": url}]}
+            for item in (image, file):
+                body: dict[str, Any] = {"input": [item], "max_tokens": None}
+                assert world.ask("acme", "/v1/responses", **body).status_code == 400
+            remote = {"type": "mcp", "server_label": "x", "server_url": url, "require_approval": "never"}
+            body = {"input": "hi", "tools": [remote], "max_tokens": None, "max_output_tokens": 1}
+            assert world.ask("acme", "/v1/responses", **body).status_code in (200, 400)
+            assert world.ask("acme", tools=[remote]).status_code == 400
+        time.sleep(0.3)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+@pytest.mark.parametrize(
+    ("path", "changes"),
+    [
+        ("/v1/completions", {"prompt_embeds": "AAAA"}),
+        ("/v1/completions", {"prompt": "hi", "prompt_embeds": ["AAAA"]}),
+        ("/v1/chat/completions", {"mm_processor_kwargs": {"a": 1}}),
+        ("/v1/chat/completions", {"media_io_kwargs": {"image": {}}}),
+        ("/v1/chat/completions", {"kv_transfer_params": {"remote_host": "127.0.0.1"}}),
+        ("/v1/chat/completions", {"ec_transfer_params": {"remote_host": "127.0.0.1"}}),
+        ("/v1/chat/completions", {"vllm_xargs": {"kv_transfer_params": "a"}}),
+        ("/v1/chat/completions", {"priority": -10}),
+    ],
+)
+def test_what_reaches_into_the_engine(world: World, path: str, changes: dict[str, Any]) -> None:
+    assert world.ask("acme", path, **changes).status_code == 400
+
+
+ODD_NUMBERS = ["NaN", "Infinity", "-Infinity", "1e400", "-1", "1" + "0" * 400, '"1"', "true", "1e-400", "2.5"]
+
+
+@pytest.mark.parametrize("number", ODD_NUMBERS)
+@pytest.mark.parametrize(
+    "field",
+    ["temperature", "top_p", "n", "max_tokens", "seed", "top_k", "frequency_penalty", "repetition_penalty"],
+)
+def test_odd_numbers(world: World, field: str, number: str) -> None:
+    """No number ends the engine: an answer or a 400, and the next request works."""
+    told = f'"model": "{MODEL}", "messages": [{{"role": "user", "content": "a"}}], "max_tokens": 2'
+    content = f'{{{told}, "{field}": {number}}}'
+    answer = world.client("acme").post("/v1/chat/completions", content=content, headers=JSON)
+    assert answer.status_code in (200, 400), answer.text
+
+
+def test_repeated_keys(world: World) -> None:
+    """The last one counts, for the check as for the work."""
+    told = b'"messages":[{"role":"system","content":"a"},{"role":"user","content":"a"}]'
+    body = b'{"model":"%s","max_tokens":1,"messages":[],%s}' % (MODEL.encode(), told)
+    assert (
+        world.client("acme/inference").post("/v1/chat/completions", content=body, headers=JSON).status_code
+        == 403
+    )
+    body = (
+        b'{"model":"%s","max_tokens":1,"n":1,"n":100000,"messages":[{"role":"user","content":"a"}]}'
+        % MODEL.encode()
+    )
+    assert world.client("acme").post("/v1/chat/completions", content=body, headers=JSON).status_code == 400
+
+
+def test_slow_clients(world: World) -> None:
+    """Connections that say little, or read nothing, keep nobody else out."""
+    address = urlsplit(world.server.url)
+    assert address.hostname is not None
+    assert address.port is not None
+    key = world.keys["acme"].encode()
+    beginnings = [
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nX-Slow: ",
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + key + b"\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{",
+    ]
+    held = []
+    try:
+        for number in range(60):
+            connection = socket.create_connection((address.hostname, address.port))
+            connection.sendall(beginnings[number % 2])
+            held.append(connection)
+        with world.stays_responsive(2):
+            time.sleep(1)
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_cancelled_requests_give_back_their_place(world: World) -> None:
+    """A client that leaves more requests behind than the engine takes has not used it up."""
+    body = CHAT | {"max_tokens": 1900, "ignore_eos": True}
+    address = urlsplit(world.server.url)
+    for number in range(90):
+        content = dumps(body | {"stream": bool(number % 2)})
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {world.keys['acme']}\r\n"
+        )
+        head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        with socket.create_connection((str(address.hostname), address.port or 0)) as connection:
+            connection.sendall(head.encode() + content)
+            if number % 3:
+                time.sleep(0.02)
+    with world.stays_responsive(5):
+        time.sleep(1)
+    assert world.ask("acme").status_code == 200
