@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from prometheus_client import Counter
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from metaalign import Example, MetaAlignError
+from metaalign import Example
 from metaalign.preferences import LIMITS
 from metaalign_server.platform import audit
 from metaalign_server.platform.errors import not_found
@@ -37,8 +37,6 @@ __all__ = [
     "give_feedback",
     "learned_examples",
 ]
-
-logger = logging.getLogger(__name__)
 
 DROPPED = Counter("metaalign_exchanges_dropped_total", "Exchanges that could not be kept.")
 
@@ -80,8 +78,6 @@ class Recorder:
         size: How many may wait to be written; beyond it the oldest are given up and counted.
     """
 
-    _PAUSE_SECONDS = 0.5
-
     def __init__(self, database: Database, size: int = 1000) -> None:
         self._database = database
         self._size = size
@@ -101,6 +97,12 @@ class Recorder:
         removed = len(self._waiting) - len(kept)
         self._waiting = deque(kept)
         return removed
+
+    @asynccontextmanager
+    async def resting(self) -> AsyncIterator[None]:
+        """Nothing is written meanwhile: what is erased now does not come back."""
+        async with self._writing:
+            yield
 
     async def flush(self) -> None:
         """Write what waits.
@@ -127,26 +129,11 @@ class Recorder:
             for exchange in batch:
                 await _insert(connection, exchange)
 
-    async def run(self, retention_days: float) -> None:
-        """Write what comes, and remove what is too old, until cancelled."""
-        clock = asyncio.get_running_loop().time
-        next_sweep = clock()
-        while True:
-            try:
-                await self.flush()
-                if clock() >= next_sweep:
-                    next_sweep = clock() + 3600
-                    async with self._database.write() as connection:
-                        await expire(connection, retention_days)
-            except MetaAlignError as error:  # the store is away or full: again after the pause
-                logger.warning("exchanges wait for the store", extra={"fields": {"cause": error.code}})
-            await asyncio.sleep(self._PAUSE_SECONDS)
-
 
 async def _insert(connection: AsyncConnection, exchange: Exchange) -> None:
     same = (exchanges.c.tenant_id == exchange.tenant_id) & (exchanges.c.id == exchange.id)
     if await connection.scalar(sa.select(sa.literal(1)).where(same)) is not None:
-        return  # a client may choose the id; the first answer with it is the one that feedback is about
+        return  # written before, and only the word of it was lost
     messages = json.dumps(list(exchange.messages), ensure_ascii=False)
     await connection.execute(
         sa.insert(exchanges).values(

@@ -15,7 +15,7 @@ from metaalign_server.platform.errors import Refusal
 from metaalign_server.store.database import Database
 from metaalign_server.store.tables import idempotency, now_ms
 
-__all__ = ["KEEP_HOURS", "Outcome", "once"]
+__all__ = ["KEEP_HOURS", "Outcome", "expire", "once"]
 
 KEEP_HOURS = 24
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -78,8 +78,7 @@ async def _attempt(
     seconds: float | None,
 ) -> Outcome:
     async with database.write(seconds) as connection:
-        oldest = now_ms() - KEEP_HOURS * 3_600_000
-        await connection.execute(sa.delete(idempotency).where(idempotency.c.created_at < oldest))
+        await expire(connection)
         mine = (idempotency.c.tenant_id == tenant_id) & (idempotency.c.key == key)
         row = (await connection.execute(sa.select(idempotency).where(mine))).mappings().first()
         if row is not None:
@@ -101,3 +100,9 @@ async def _attempt(
             .values(status=outcome.status, body=outcome.body, etag=outcome.etag)
         )
         return outcome
+
+
+async def expire(connection: AsyncConnection) -> None:
+    """Remove answers that are kept no longer."""
+    oldest = now_ms() - KEEP_HOURS * 3_600_000
+    await connection.execute(sa.delete(idempotency).where(idempotency.c.created_at < oldest))

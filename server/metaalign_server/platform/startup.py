@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign import Example, MetaAlignError
 from metaalign_server.auth import SCOPES, Caller, StaticKeys
-from metaalign_server.platform import exchanges, tenants
+from metaalign_server.platform import exchanges, idempotency, tenants
 from metaalign_server.platform.directory import Directory, StaleCache
 from metaalign_server.platform.exchanges import Recorder
 from metaalign_server.platform.limits import Limiter, MemoryLimiter, RedisLimiter
@@ -28,6 +28,9 @@ from metaalign_server.store.tables import server_state
 __all__ = ["COMMAND_LINE", "Platform", "load_secret", "open_platform"]
 
 logger = logging.getLogger(__name__)
+
+_FLUSH_SECONDS, _RETRY_SECONDS = 0.5, 2.0
+_SWEEP_SECONDS = 3600.0
 
 COMMAND_LINE = Caller(frozenset(SCOPES), key_id="command-line")
 """Who acts when an operator runs a command on the server's machine."""
@@ -59,9 +62,23 @@ class Platform:
         self.learned.forget()
 
     async def run(self) -> None:
-        """Background work until cancelled."""
-        if self.settings.feedback:
-            await self.recorder.run(self.settings.retention_days)
+        """Until cancelled: write exchanges as they come, and every hour remove what is kept too long."""
+        clock = asyncio.get_running_loop().time
+        next_sweep = clock()
+        while True:
+            try:
+                await self.recorder.flush()
+                if clock() >= next_sweep:
+                    async with self.database.write() as connection:
+                        await idempotency.expire(connection)
+                        await exchanges.expire(connection, self.settings.retention_days)
+                    next_sweep = clock() + _SWEEP_SECONDS
+            except MetaAlignError as error:  # the store is away or full: again after the pause
+                logger.warning(
+                    "what is to be kept waits for the store", extra={"fields": {"cause": error.code}}
+                )
+                await asyncio.sleep(_RETRY_SECONDS)
+            await asyncio.sleep(_FLUSH_SECONDS)
 
     async def finish(self) -> None:
         """Write what still waits to be written."""

@@ -114,12 +114,12 @@ async def erase(service: Service, caller: Caller, tenant_id: str, user: str) -> 
     if platform is None:
         raise AssertionError("routes of the platform are served with a platform")
     user_ref = platform.secret.user(tenant_id, user)
-    waiting = platform.recorder.forget_user(tenant_id, user_ref)
-
-    async with platform.database.write() as connection:
-        removed = await exchanges.erase_user(connection, tenant_id, user_ref)
-        await audit.record(
-            connection, caller, "user.erase", user_ref[:16], tenant_id=tenant_id, before=removed
-        )
+    async with platform.recorder.resting():
+        waiting = platform.recorder.forget_user(tenant_id, user_ref)
+        async with platform.database.write() as connection:
+            removed = await exchanges.erase_user(connection, tenant_id, user_ref)
+            await audit.record(
+                connection, caller, "user.erase", user_ref[:16], tenant_id=tenant_id, before=removed
+            )
     service.forget()
     return ErasureModel(exchanges=removed["exchanges"] + waiting, feedback=removed["feedback"])
