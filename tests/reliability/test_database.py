@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+from metaalign_server.platform.startup import open_platform
+from metaalign_server.settings import Settings
 from tests.databases import Postgres
 from tests.e2e.test_store_commands import command
 from tests.processes import Server
@@ -85,6 +87,20 @@ async def when_not_busy(http: httpx.AsyncClient, url: str) -> Any:
 
 
 # Two servers
+
+
+async def test_servers_that_start_at_the_same_time(postgres_url: str) -> None:
+    """On a store that no server has used: they agree on its secret, and one of them shows the first key."""
+    assert (await asyncio.to_thread(command, postgres_url, "migrate"))[0] == 0
+    settings = Settings(_env_file=None, host="0.0.0.0", database_url=postgres_url)
+
+    async def start() -> tuple[bytes, bool]:
+        async with open_platform(settings) as platform:
+            return platform.secret.cache_salt("x").encode(), platform.first_key is not None
+
+    started = await asyncio.gather(*(start() for _ in range(6)))
+    assert len({secret for secret, _ in started}) == 1
+    assert [first for _, first in started].count(True) == 1
 
 
 async def test_concurrent_writers_of_two_servers(pair: Pair) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
+from metaalign_server.connections import HEADER_SECONDS
 from tests.security.world import CHAT, HI, JSON, MODEL, World, dumps
 
 MIB = 1024 * 1024
@@ -335,6 +337,44 @@ def test_slow_clients(world: World) -> None:
     finally:
         for connection in held:
             connection.close()
+
+
+def test_slow_headers_end(world: World) -> None:
+    """A connection that says nothing, or never ends its header, is closed; one whose answer takes long is not."""
+    address = (str(urlsplit(world.server.url).hostname), urlsplit(world.server.url).port or 0)
+    key = world.keys["acme"]
+    body = dumps(CHAT | {"max_tokens": 1})
+    whole = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+    started = time.monotonic()
+    held = [socket.create_connection(address, timeout=HEADER_SECONDS + 10) for _ in range(3)]
+    try:
+        held[1].sendall(b"GET /livez HTTP/1.1\r\nX-Slow: ")
+        held[2].sendall(
+            whole + b"GET /livez HTTP/1.1\r\nX-Slow: "
+        )  # the next request begins behind a whole one
+        assert b"200 OK" in held[2].recv(65536)
+        for connection in held:
+            while connection.recv(65536):
+                pass
+            assert HEADER_SECONDS - 1 < time.monotonic() - started < HEADER_SECONDS + 9
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_a_header_without_end(world: World) -> None:
+    address = (str(urlsplit(world.server.url).hostname), urlsplit(world.server.url).port or 0)
+    sent = 0
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nX-Long: ")
+        with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
+            while sent < 50_000_000:
+                sent += connection.send(b"x" * 65536)
+    assert sent < 5_000_000  # what the two machines' buffers hold
+    assert httpx.get(f"{world.server.url}/livez", timeout=10).status_code == 200
 
 
 def test_cancelled_requests_give_back_their_place(world: World) -> None:

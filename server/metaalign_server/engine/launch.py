@@ -35,6 +35,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from metaalign import read_manifest
 from metaalign_server.app import create_app
+from metaalign_server.connections import GuardedProtocol
 from metaalign_server.engine.service import Service, attach_service
 from metaalign_server.engine.watchdog import watch_engine
 from metaalign_server.middleware import Gate
@@ -195,7 +196,7 @@ async def _serve_until_stopped(service: Service, gate: Gate, sock: socket.socket
         log_config=None,
         access_log=False,
         loop="uvloop",
-        http="httptools",
+        http=GuardedProtocol,
         lifespan="on",
         server_header=False,
     )

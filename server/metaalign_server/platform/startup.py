@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign import Example, MetaAlignError
@@ -139,8 +140,9 @@ async def open_platform(settings: Settings) -> AsyncIterator[Platform]:
     limiter: Limiter = RedisLimiter(redis_url) if redis_url else MemoryLimiter()
     try:
         await check_schema(database)
-        async with database.write() as connection:
-            await tenants.ensure_default_tenant(connection)
+        with suppress(IntegrityError):  # another server that starts at the same time has just made it
+            async with database.write() as connection:
+                await tenants.ensure_default_tenant(connection)
         secret = await load_secret(database, settings)
         first_key = await _first_key(database, secret, settings)
         platform = _assemble(settings, database, secret, limiter)

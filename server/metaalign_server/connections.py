@@ -1,0 +1,75 @@
+"""HTTP connections that must not stay open for nothing: slow headers, endless headers, silence.
+
+uvicorn closes a connection that is idle between two requests. One that never sends a whole header it keeps for ever,
+and it reads a header of any size; a few thousand such connections are the end of a server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+__all__ = ["HEADER_BYTES", "HEADER_SECONDS", "GuardedProtocol"]
+
+HEADER_SECONDS = 15.0
+"""How long a client has for a whole request header, from its connection or from the first byte of the next request."""
+HEADER_BYTES = 64 * 1024
+"""How much of a header is read before its end must have come."""
+
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with a deadline and a bound for headers."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _received = 0
+
+    def connection_made(self, transport: Any) -> None:
+        """A client has come: it has to say what it wants."""
+        super().connection_made(transport)
+        self._expect_header()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._header_came()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a header or a body."""
+        super().data_received(data)
+        if self._timer is not None:
+            self._received += len(data)
+            if self._received > HEADER_BYTES and not self.transport.is_closing():
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        super().on_message_begin()
+        if self._timer is None:
+            self._expect_header()
+
+    def on_headers_complete(self) -> None:
+        """The header is whole; bodies are bounded elsewhere."""
+        self._header_came()
+        super().on_headers_complete()
+
+    def _expect_header(self) -> None:
+        self._received = 0
+        self._timer = self.loop.call_later(HEADER_SECONDS, self._give_up)
+
+    def _header_came(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self._timer = None
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            self._expect_header()  # the answer before is still on its way: only then is this request late
+        else:
+            self.transport.close()
