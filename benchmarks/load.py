@@ -35,6 +35,7 @@ __all__ = [
     "measure",
     "percentile",
     "start_servers",
+    "terminated",
 ]
 
 MODEL = "checkpoints/metaalign-demo"
@@ -277,3 +278,8 @@ def start_servers(
         stack.enter_context(_server(stock, free_port(), folder / "stock.log", ready="/health")),
         stack.enter_context(_server(ours, free_port(), folder / "ours.log", ready="/readyz", env=env)),
     )
+
+
+def terminated(number: int, frame: object) -> None:
+    """A handler for SIGTERM: the servers are stopped, as they are on Ctrl-C."""
+    raise SystemExit(128 + number)

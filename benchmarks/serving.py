@@ -47,6 +47,7 @@ from benchmarks.load import (
     measure,
     percentile,
     start_servers,
+    terminated,
 )
 from benchmarks.spec_cost import format_spec_cost, measure_spec_cost
 from metaalign_server.cli import prepare_environment
@@ -255,14 +256,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _terminated(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     options = _parse(arguments)
-    signal.signal(signal.SIGTERM, _terminated)  # so that the servers are stopped, as they are on Ctrl-C
+    signal.signal(signal.SIGTERM, terminated)
     prepare_environment()  # both servers get the same VLLM_* and OMP_* settings
     flags = engine_flags(options.model)
     document: dict[str, Any] = _machine() | {"engine_flags": flags}

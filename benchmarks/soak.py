@@ -15,6 +15,7 @@ import asyncio
 import json
 import random
 import re
+import signal
 import sys
 import time
 from collections import Counter
@@ -28,7 +29,7 @@ import httpx
 import psutil
 from tests.processes import free_port, running
 
-from benchmarks.load import MODEL, ServerProcesses
+from benchmarks.load import MODEL, ServerProcesses, terminated
 from metaalign_server.cli import prepare_environment
 
 OPERATOR = "soak-operator"
@@ -191,8 +192,8 @@ async def look(client: httpx.AsyncClient, processes: ServerProcesses, minute: fl
     api = processes.api
     return Pause(
         minute=round(minute, 2),
-        server_mib=round(_private_mib(api), 1),
-        engine_mib=round(sum(map(_private_mib, processes.engine)), 1),
+        server_mib=round(_anonymous_mib(api), 1),
+        engine_mib=round(sum(map(_anonymous_mib, processes.engine)), 1),
         files=api.num_fds(),
         threads=api.num_threads(),
         connections=sum(c.status == psutil.CONN_ESTABLISHED for c in api.net_connections("tcp")),
@@ -204,8 +205,12 @@ async def look(client: httpx.AsyncClient, processes: ServerProcesses, minute: fl
     )
 
 
-def _private_mib(process: psutil.Process) -> float:
-    return float(process.memory_full_info().uss) / 2**20
+def _anonymous_mib(process: psutil.Process) -> float:
+    """Memory that the process has filled itself. What it maps from files counts or not as others map them too."""
+    found = re.search(r"^Anonymous: +(\d+) kB", Path(f"/proc/{process.pid}/smaps_rollup").read_text(), re.M)
+    if found is None:
+        raise RuntimeError("the kernel does not say how much memory a process has filled")
+    return int(found[1]) / 1024
 
 
 async def soak(
@@ -295,6 +300,7 @@ def main() -> int:
     parser.add_argument("--database-url", help="default: a new SQLite file")
     parser.add_argument("--out", type=Path, default=Path("build/soak"))
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, terminated)
     prepare_environment()
     options.out.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -306,6 +312,8 @@ def main() -> int:
             "METAALIGN_DATABASE_URL": options.database_url or f"sqlite:///{folder}/store.db",
         }
         command = ["-m", "metaalign_server.cli", "serve", "--model", MODEL, "--port", str(port)]
+        # As many cache blocks as 64 sequences need: they have all been used before the warm-up is over.
+        command += ["--num-gpu-blocks-override", "4096"]
         server = stack.enter_context(
             running(command, f"http://127.0.0.1:{port}", options.out / "server.log", env=env)
         )

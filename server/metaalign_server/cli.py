@@ -15,7 +15,7 @@ from metaalign import MetaAlignError, verify_checkpoint
 from metaalign_server import commands
 from metaalign_server.logs import configure_logging
 from metaalign_server.settings import ConfigurationError, Settings
-from metaalign_server.store.database import StoreFull, StoreUnavailable
+from metaalign_server.store.database import StoreFull, StoreUnavailable, parse_database_url
 from metaalign_server.store.migrate import WrongSchema
 
 __all__ = ["main"]
@@ -105,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigurationError as error:
         return _fail(str(error), USAGE_ERROR)
     except (StoreUnavailable, StoreFull, WrongSchema) as error:
-        return _fail(error.message, STORE_UNUSABLE)
+        where = parse_database_url(settings.database_url.get_secret_value()).render_as_string()
+        return _fail(f"{error.message} (METAALIGN_DATABASE_URL: {where})", STORE_UNUSABLE)
     except MetaAlignError as error:
         return _fail(error.message, BAD_CHECKPOINT if options.command == "serve" else REFUSED)
 

@@ -159,6 +159,17 @@ def test_backup_is_for_sqlite(postgres_url: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_is_no_store(tmp_path: Path) -> None:
+    """One line that says what is wrong with it."""
+    (tmp_path / "text.db").write_text("This is a letter, not a database. " * 100)
+    for file, reason in (("text.db", "no SQLite database"), ("no/folder.db", "folder must exist")):
+        code, _, said = command(f"sqlite:///{tmp_path}/{file}", "keys", "list")
+        assert code == 69
+        assert reason in said
+        assert file in said
+        assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize("words", [["migrate"], ["keys", "list"], ["tenants", "list"]])
 def test_commands_say_when_the_store_is_away(words: list[str]) -> None:
     code, _, said = command("postgresql://127.0.0.1:9/x", *words)

@@ -9,9 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign import Example, MetaAlignError
@@ -22,7 +19,7 @@ from metaalign_server.platform.exchanges import Recorder
 from metaalign_server.platform.limits import Limiter, MemoryLimiter, RedisLimiter
 from metaalign_server.platform.secrets import Secret
 from metaalign_server.settings import Settings
-from metaalign_server.store.database import Database
+from metaalign_server.store.database import Database, insert_if_absent
 from metaalign_server.store.migrate import check_schema
 from metaalign_server.store.tables import server_state
 
@@ -89,10 +86,9 @@ class Platform:
             logger.error("exchanges were lost: the store is away", extra={"fields": {"cause": error.code}})
 
 
-async def _state_value(connection: AsyncConnection, sqlite: bool, name: str, value: str) -> tuple[str, bool]:
+async def _state_value(connection: AsyncConnection, name: str, value: str) -> tuple[str, bool]:
     """The stored value of `name`, and whether it is the one given here: the first server's stays."""
-    insert = (sqlite_insert if sqlite else postgres_insert)(server_state)
-    made = await connection.execute(insert.values(name=name, value=value).on_conflict_do_nothing())
+    made = await connection.execute(insert_if_absent(connection, server_state, name=name, value=value))
     stored = await connection.scalar(sa.select(server_state.c.value).where(server_state.c.name == name))
     return str(stored), made.rowcount == 1
 
@@ -103,7 +99,7 @@ async def load_secret(database: Database, settings: Settings) -> Secret:
     if configured:
         return Secret(configured)
     async with database.write() as connection:
-        value, _ = await _state_value(connection, database.sqlite, "secret", Secret.random())
+        value, _ = await _state_value(connection, "secret", Secret.random())
     return Secret(value)
 
 
@@ -112,7 +108,7 @@ async def _first_key(database: Database, secret: Secret, settings: Settings) -> 
     async with database.write() as connection:
         if settings.keys or settings.open_allowed or await tenants.any_key(connection):
             return None
-        _, first = await _state_value(connection, database.sqlite, "first_key", "made")
+        _, first = await _state_value(connection, "first_key", "made")
         if not first:
             return None  # another server that started at the same time shows it
         new, _ = await tenants.create_key(
@@ -140,9 +136,8 @@ async def open_platform(settings: Settings) -> AsyncIterator[Platform]:
     limiter: Limiter = RedisLimiter(redis_url) if redis_url else MemoryLimiter()
     try:
         await check_schema(database)
-        with suppress(IntegrityError):  # another server that starts at the same time has just made it
-            async with database.write() as connection:
-                await tenants.ensure_default_tenant(connection)
+        async with database.write() as connection:
+            await tenants.ensure_default_tenant(connection)
         secret = await load_secret(database, settings)
         first_key = await _first_key(database, secret, settings)
         platform = _assemble(settings, database, secret, limiter)

@@ -17,6 +17,7 @@ from metaalign_server.platform import audit
 from metaalign_server.platform.errors import Refusal, conflict, not_found
 from metaalign_server.platform.profiles import check_name
 from metaalign_server.platform.secrets import NewKey, Secret
+from metaalign_server.store.database import insert_if_absent
 from metaalign_server.store.tables import api_keys, now_ms, tenants
 
 __all__ = [
@@ -124,12 +125,8 @@ async def list_tenants(
 
 async def ensure_default_tenant(connection: AsyncConnection) -> None:
     """Make the tenant `default` if it is missing; keys of the environment and open mode belong to it."""
-    if await find_tenant(connection, tenant_id="default") is None:
-        await connection.execute(
-            sa.insert(tenants).values(
-                id="default", name="default", limits={}, share_cache=False, revision=1, created_at=now_ms()
-            )
-        )
+    values = {"id": "default", "name": "default", "limits": {}, "share_cache": False, "revision": 1}
+    await connection.execute(insert_if_absent(connection, tenants, created_at=now_ms(), **values))
 
 
 async def create_tenant(

@@ -14,6 +14,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -28,6 +30,7 @@ __all__ = [
     "StoreFull",
     "StoreUnavailable",
     "ValueNotStorable",
+    "insert_if_absent",
     "parse_database_url",
 ]
 
@@ -49,6 +52,13 @@ _LONGEST_CONNECT_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
 """After a failure the database is left alone this long: waiting requests would only pile up."""
 _SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+_SQLITE_UNUSABLE = {
+    sqlite3.SQLITE_CANTOPEN: "the store's file cannot be opened; its folder must exist and be writable",
+    sqlite3.SQLITE_READONLY: "the store's file cannot be written; it and its folder must be writable",
+    sqlite3.SQLITE_NOTADB: "the store's file is no SQLite database; name another, or restore a backup",
+    sqlite3.SQLITE_CORRUPT: "the store's file is damaged; restore a backup",
+}
+"""By primary result code."""
 _POSTGRES_FULL = "53100"  # disk_full
 _POSTGRES_VALUE = "22"  # class: data
 _POSTGRES_BUSY = (
@@ -253,6 +263,8 @@ class Database:
             number = getattr(cause, "sqlite_errorcode", None)
             if number in _SQLITE_FULL:
                 return StoreFull("the store has no room left; reads and inference go on")
+            if number is not None and (reason := _SQLITE_UNUSABLE.get(number & 0xFF)) is not None:
+                return StoreUnavailable(reason)
             mine = isinstance(error, DBAPIError) and not isinstance(error, OperationalError)
             return None if mine or number == sqlite3.SQLITE_ERROR else StoreUnavailable(_AWAY)
         state = str(getattr(cause, "sqlstate", None) or "")
@@ -279,3 +291,9 @@ class Database:
                 await self._engine.dispose()
         except (SQLAlchemyError, OSError, TimeoutError):
             await self._engine.dispose(close=False)
+
+
+def insert_if_absent(connection: AsyncConnection, table: sa.Table, **values: Any) -> sa.Executable:
+    """Insert a row unless its key exists: of several servers that do it at the same time, one makes the row."""
+    insert = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
+    return insert(table).values(**values).on_conflict_do_nothing()
