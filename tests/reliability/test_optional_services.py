@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import httpx
@@ -134,7 +133,7 @@ async def test_redis_away(
             for turn in range(4):
                 answer = await ask(http)
                 assert answer.status_code == 200
-                assert await took(server, answer) < slowest + 1, turn  # 0.4 s, and what a busy machine adds
+                assert await took(server, answer) < slowest + 0.6, turn
                 await asyncio.sleep(0.4)  # so that some of them find out whether Redis is back
             assert (await ask(http)).status_code == 429
         assert await metric(admin, "metaalign_limits_fallback_total") >= counted + 4
@@ -209,15 +208,13 @@ async def test_start_without_redis_and_collector(tmp_path: Path) -> None:
                 for _ in range(4):
                     answer = await ask(other)
                     assert answer.status_code == 200
-                    assert await took(server, answer) < 3
+                    assert await took(server, answer) < 1.5
                 assert (await ask(other)).status_code == 429
             assert await metric(http, "metaalign_limits_fallback_total") >= 4
-            times = []
             for _ in range(20):
                 answer = await ask(http)
                 assert answer.status_code == 200
-                times.append(await took(server, answer))
-            assert median(times) < 1
+                assert await took(server, answer) < 1
         server.process.send_signal(signal.SIGTERM)
         assert await exit_code(server) == 0
         # Spans that nobody takes hold up the end for two seconds, not for as long as the exporter tries.
