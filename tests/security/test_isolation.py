@@ -171,7 +171,7 @@ def test_a_clients_salt_is_refused(world: World, path: str) -> None:
 
 def test_the_same_request_id(world: World) -> None:
     """A stream of one tenant outlives another tenant's that took its id and broke off."""
-    body = CHAT | {"max_tokens": 300, "ignore_eos": True, "stream": True, "request_id": "chosen"}
+    body = CHAT | {"max_tokens": 1900, "ignore_eos": True, "stream": True, "request_id": "chosen"}
     headers = {"x-request-id": "chosen"}
     events: list[str] = []
     opened = threading.Event()
