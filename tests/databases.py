@@ -230,7 +230,7 @@ def _spawn(command: list[str], log: Path, user: str | None) -> subprocess.Popen[
             cwd=log.parent,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            process_group=0,
             user=user,
             group=pwd.getpwnam(user).pw_gid if user else None,
             extra_groups=[] if user else None,

@@ -60,7 +60,9 @@ def running(
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment(env),
-            start_new_session=True,
+            # Its own group, so that it can be signalled as one; no session of its own, because Linux shares out the
+            # processor by session first: a busy server's could keep the tests' own waiting for seconds.
+            process_group=0,
         )
         server = Server(process, url, log)
         try:
