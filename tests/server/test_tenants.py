@@ -305,6 +305,32 @@ async def test_a_revoked_key_and_a_disabled_tenant_are_seen(database: Database, 
     assert await asked.caller(other.token.encode()) is not None
 
 
+async def test_a_key_revoked_while_it_is_looked_up(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read before the change is not kept after it."""
+    new, _ = await make_key(database)
+    asked = directory(database)
+    found, may_go_on, find_key = asyncio.Event(), asyncio.Event(), tenants.find_key
+
+    async def slowly(*arguments: Any) -> KeyRow | None:
+        key = await find_key(*arguments)
+        found.set()
+        await may_go_on.wait()
+        return key
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tenants, "find_key", slowly)
+        looking = asyncio.create_task(asked.caller(new.token.encode()))
+        await found.wait()
+    await revoke(database, new.id)
+    asked.forget()
+    may_go_on.set()
+    assert await looking is not None
+    assert asked.peek_caller(new.token.encode()) is None
+    assert await asked.caller(new.token.encode()) is None
+
+
 async def test_open_mode_ends_with_the_first_key(database: Database) -> None:
     asked, closed = directory(database, open_allowed=True), directory(database)
     caller = await asked.caller(b"")

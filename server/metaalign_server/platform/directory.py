@@ -176,6 +176,7 @@ class Directory:
         self._heads = StaleCache(self._load_head, ttl, 10_000)
         self._versions = StaleCache(self._load_version, float("inf"), 10_000)
         self._callers: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._round = 0
         self._ttl = ttl
 
     # Callers
@@ -191,8 +192,9 @@ class Directory:
         Raises:
             StoreUnavailable: the key was never seen and the store is away.
         """
+        asked_in = self._round
         caller, seconds = await self._find_caller(token)
-        if caller is not None:
+        if caller is not None and asked_in == self._round:  # what was read before `forget` may hold no more
             name = hashlib.sha256(token).digest()
             self._callers[name] = (caller, time.monotonic() + seconds)
             self._callers.move_to_end(name)
@@ -294,6 +296,7 @@ class Directory:
     def forget(self) -> None:
         """See changes made through this server at once."""
         self._callers.clear()
+        self._round += 1
         for cache in (self._keys, self._tenants, self._any_key, self._heads):
             cache.forget()
 

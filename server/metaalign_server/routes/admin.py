@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,15 +15,23 @@ from metaalign_server.auth import SCOPES, Caller, Limits
 from metaalign_server.platform import audit, tenants
 from metaalign_server.platform.errors import not_found
 from metaalign_server.platform.tenants import KeyRow, TenantRow
-from metaalign_server.routes.common import JSON_BODY, Body, error_documents, needs, platform_of, service_of
+from metaalign_server.routes.common import (
+    JSON_BODY,
+    Body,
+    IfMatch,
+    Name,
+    error_documents,
+    needs,
+    platform_of,
+    service_of,
+)
 from metaalign_server.routes.feedback import ErasureModel, UserId, erase
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"])
 
 Admin = Annotated[Caller, Depends(needs("admin"))]
-TenantName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="name of a tenant")]
+TenantName = Annotated[Name, Path(description="name of a tenant")]
 KeyId = Annotated[str, Path(pattern=r"^[a-z2-7]{24}$", description="the public part of a key")]
-IfMatch = Annotated[str | None, Header(description="ETag of the state that the change is made to")]
 MAX_TIME = 253_402_300_799  # the year 9999
 
 READING = error_documents(400, 401, 403, 404, 429, 503)
@@ -101,7 +109,7 @@ class LimitsBody(Limits, Body):
 
 
 class NewTenant(Body):
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    name: Name
     policy: SystemPreferences | None = None
     limits: LimitsBody | None = None
     share_cache: bool = False
@@ -115,7 +123,7 @@ class TenantChange(Body):
 
 
 class NewKeyBody(Body):
-    tenant: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] = "default"
+    tenant: Name = "default"
     name: Annotated[str, Field(max_length=100)] = ""
     scopes: Annotated[
         list[str],
@@ -130,7 +138,7 @@ class Rotation(Body):
 
 
 class AdminErase(Body):
-    tenant: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    tenant: Name
     user: UserId
 
 
@@ -281,7 +289,7 @@ async def list_keys(
     caller: Admin,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     after: Annotated[str | None, Query(max_length=24, description="an id")] = None,
-    tenant: Annotated[str | None, Query(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] = None,
+    tenant: Name | None = None,
 ) -> Response:
     """Keys by id, revoked and expired ones too."""
     async with platform_of(request).database.read() as connection:
@@ -336,7 +344,7 @@ async def list_audit(
     caller: Admin,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     before: Annotated[int | None, Query(ge=1, le=2**62, description="an id")] = None,
-    tenant: Annotated[str | None, Query(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] = None,
+    tenant: Name | None = None,
 ) -> Response:
     """Who changed what and when, the newest first."""
     database = platform_of(request).database

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from metaalign_server.auth import OPEN_CALLER, Caller
 from metaalign_server.engine.service import Service
 from metaalign_server.platform.errors import Refusal
+from metaalign_server.platform.profiles import NAME
 from metaalign_server.platform.startup import Platform
 
 __all__ = [
@@ -19,12 +20,19 @@ __all__ = [
     "AnthropicErrorDocument",
     "Body",
     "ErrorDocument",
+    "IfMatch",
+    "Name",
     "caller_of",
     "error_documents",
     "needs",
     "platform_of",
     "service_of",
 ]
+
+
+Name = Annotated[str, Field(pattern=rf"^{NAME.pattern}$")]
+"""Of a profile or a tenant."""
+IfMatch = Annotated[str | None, Header(description="ETag of the state that the change is made to")]
 
 
 class Body(BaseModel):

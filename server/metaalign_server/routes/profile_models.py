@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from metaalign import Preferences
 from metaalign_server.platform.portability import ProfileDocument
 from metaalign_server.platform.profiles import Head, Version
-from metaalign_server.routes.common import Body
+from metaalign_server.routes.common import Body, Name
 
 VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
@@ -111,7 +111,7 @@ class NewVersion(Note):
 
 
 class NewProfile(NewVersion):
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    name: Name
     learn: LearnModel = LearnModel()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -21,6 +22,8 @@ from metaalign_server.platform.portability import ImportReport
 from metaalign_server.platform.profiles import Head
 from metaalign_server.routes.common import (
     JSON_BODY,
+    IfMatch,
+    Name,
     error_documents,
     needs,
     platform_of,
@@ -45,17 +48,8 @@ from metaalign_server.routes.profile_models import (
 router = APIRouter(prefix="/v1/profiles", tags=["profiles"])
 
 Reader = Annotated[Caller, Depends(needs("profiles:read"))]
-Writer = Annotated[Caller, Depends(needs("profiles:write"))]
-ProfileName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="name of a profile")]
+ProfileName = Annotated[Name, Path(description="name of a profile")]
 LabelName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_.-]{0,62}$", description="name of a label")]
-IfMatch = Annotated[str | None, Header(description="ETag of the state that the change is made to")]
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        description="the same key again gets the same answer, for a day",
-        json_schema_extra={"pattern": r"^[\x21-\x7e]{1,255}$"},
-    ),
-]
 
 READING = error_documents(400, 401, 403, 404, 429, 503)
 WRITING = error_documents(400, 401, 403, 404, 409, 412, 413, 422, 429, 503, 507)
@@ -73,25 +67,57 @@ def _respond(outcome: Outcome) -> Response:
     return Response(outcome.body, outcome.status, headers, media_type="application/json")
 
 
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """What every change takes from its request: who makes it, to which state, and the key that it was made once by."""
+
+    request: Request
+    caller: Caller
+    key: str | None
+    if_match: str | None = None
+
+    async def __call__(
+        self,
+        change: Callable[[AsyncConnection], Awaitable[tuple[BaseModel | None, str | None]]],
+        status: int = 200,
+        seconds: float | None = None,
+    ) -> Response:
+        """Make the change, once for each idempotency key, and see it at once."""
+
+        async def write(connection: AsyncConnection) -> Outcome:
+            model, etag = await change(connection)
+            return Outcome(status, model.model_dump_json(by_alias=True) if model is not None else "", etag)
+
+        request, platform = self.request, platform_of(self.request)
+        body = (await request.body()).decode("utf-8", "surrogateescape")
+        said = f"{request.method} {request.url.path} {request.headers.get('if-match', '')}\n{body}"
+        outcome = await once(platform.database, self.caller.tenant.id, self.key, said, write, seconds)
+        platform.forget()
+        return _respond(outcome)
+
+
 async def _write(
     request: Request,
-    caller: Caller,
-    key: str | None,
-    change: Callable[[AsyncConnection], Awaitable[tuple[BaseModel | None, str | None]]],
-    status: int = 200,
-    seconds: float | None = None,
-) -> Response:
-    """Make a change once for each idempotency key, and see it at once."""
+    caller: Annotated[Caller, Depends(needs("profiles:write"))],
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            description="the same key again gets the same answer, for a day",
+            json_schema_extra={"pattern": r"^[\x21-\x7e]{1,255}$"},
+        ),
+    ] = None,
+) -> _Write:
+    return _Write(request, caller, idempotency_key)
 
-    async def write(connection: AsyncConnection) -> Outcome:
-        model, etag = await change(connection)
-        return Outcome(status, model.model_dump_json(by_alias=True) if model is not None else "", etag)
 
-    body = (await request.body()).decode("utf-8", "surrogateescape")
-    said = f"{request.method} {request.url.path} {request.headers.get('if-match', '')}\n{body}"
-    outcome = await once(platform_of(request).database, caller.tenant.id, key, said, write, seconds)
-    platform_of(request).forget()
-    return _respond(outcome)
+Write = Annotated[_Write, Depends(_write)]
+
+
+async def _change(write: Write, if_match: IfMatch = None) -> _Write:
+    return replace(write, if_match=if_match)
+
+
+Change = Annotated[_Write, Depends(_change)]
 
 
 async def _find(connection: AsyncConnection, caller: Caller, name: str) -> Head:
@@ -102,18 +128,18 @@ async def _find(connection: AsyncConnection, caller: Caller, name: str) -> Head:
 
 
 @router.post("", status_code=201, response_model=ProfileModel, responses=WRITING, dependencies=JSON_BODY)
-async def create_profile(
-    body: NewProfile, request: Request, caller: Writer, idempotency_key: IdempotencyKey = None
-) -> Response:
+async def create_profile(body: NewProfile, write: Write) -> Response:
     """A new profile with its first version."""
-    preferences = profiles.validate(body.preferences or {}, caller)
+    preferences = profiles.validate(body.preferences or {}, write.caller)
 
     async def change(connection: AsyncConnection) -> tuple[BaseModel, str]:
         learn = (body.learn.examples, body.learn.scope)
-        head = await profiles.create(connection, caller, body.name, preferences, note=body.note, learn=learn)
+        head = await profiles.create(
+            connection, write.caller, body.name, preferences, note=body.note, learn=learn
+        )
         return head_model(head), head.etag
 
-    return await _write(request, caller, idempotency_key, change, status=201)
+    return await write(change, status=201)
 
 
 @router.get("", response_model=ProfilePage, responses=READING)
@@ -174,18 +200,16 @@ _YAML_BODIES = {"application/yaml", "application/x-yaml", "text/yaml"}
         }
     },
 )
-async def import_profiles(
-    request: Request, caller: Writer, idempotency_key: IdempotencyKey = None
-) -> Response:
+async def import_profiles(request: Request, write: Write) -> Response:
     """Take over what `:export` gave, all or nothing; what is there already stays."""
     body = await request.body()
     read = await asyncio.to_thread(_read_import, request.headers.get("content-type", ""), body)
     documents = read.profiles
 
     async def change(connection: AsyncConnection) -> tuple[BaseModel, None]:
-        return await portability.import_profiles(connection, caller, documents), None
+        return await portability.import_profiles(connection, write.caller, documents), None
 
-    return await _write(request, caller, idempotency_key, change, seconds=_IMPORT_SECONDS)
+    return await write(change, seconds=_IMPORT_SECONDS)
 
 
 def _read_import(content_type: str, body: bytes) -> ProfilesDocument:
@@ -243,41 +267,28 @@ async def get_profile(name: ProfileName, request: Request, caller: Reader) -> Re
 
 
 @router.patch("/{name}", response_model=ProfileModel, responses=WRITING, dependencies=JSON_BODY)
-async def change_profile(
-    body: ProfileChange,
-    name: ProfileName,
-    request: Request,
-    caller: Writer,
-    if_match: IfMatch = None,
-    idempotency_key: IdempotencyKey = None,
-) -> Response:
+async def change_profile(body: ProfileChange, name: ProfileName, write: Change) -> Response:
     """Archive, restore, or set what it learns. An archived profile is not found by requests."""
 
     async def change(connection: AsyncConnection) -> tuple[BaseModel, str]:
         learn = (body.learn.examples, body.learn.scope) if body.learn is not None else None
         head = await profiles.update(
-            connection, caller, name, archived=body.archived, learn=learn, if_match=if_match
+            connection, write.caller, name, archived=body.archived, learn=learn, if_match=write.if_match
         )
         return head_model(head), head.etag
 
-    return await _write(request, caller, idempotency_key, change)
+    return await write(change)
 
 
 @router.delete("/{name}", status_code=204, responses=WRITING)
-async def delete_profile(
-    name: ProfileName,
-    request: Request,
-    caller: Writer,
-    if_match: IfMatch = None,
-    idempotency_key: IdempotencyKey = None,
-) -> Response:
+async def delete_profile(name: ProfileName, write: Change) -> Response:
     """Remove a profile with all versions and labels; its numbers are not given again."""
 
     async def change(connection: AsyncConnection) -> tuple[None, None]:
-        await profiles.delete(connection, caller, name, if_match=if_match)
+        await profiles.delete(connection, write.caller, name, if_match=write.if_match)
         return None, None
 
-    return await _write(request, caller, idempotency_key, change, status=204)
+    return await write(change, status=204)
 
 
 @router.post(
@@ -287,25 +298,18 @@ async def delete_profile(
     responses=WRITING,
     dependencies=JSON_BODY,
 )
-async def create_version(
-    body: NewVersion,
-    name: ProfileName,
-    request: Request,
-    caller: Writer,
-    if_match: IfMatch = None,
-    idempotency_key: IdempotencyKey = None,
-) -> Response:
+async def create_version(body: NewVersion, name: ProfileName, write: Change) -> Response:
     """The next version; labels stay where they are."""
-    preferences = profiles.validate(body.preferences or {}, caller)
+    preferences = profiles.validate(body.preferences or {}, write.caller)
 
     async def change(connection: AsyncConnection) -> tuple[BaseModel, str]:
         version = await profiles.add_version(
-            connection, caller, name, preferences, note=body.note, if_match=if_match
+            connection, write.caller, name, preferences, note=body.note, if_match=write.if_match
         )
-        head = await _find(connection, caller, name)
+        head = await _find(connection, write.caller, name)
         return version_model(head, version), head.etag
 
-    return await _write(request, caller, idempotency_key, change, status=201)
+    return await write(change, status=201)
 
 
 @router.get("/{name}/versions", response_model=VersionPage, responses=READING)
@@ -363,15 +367,7 @@ async def diff_versions(
 
 
 @router.put("/{name}/labels/{label}", response_model=ProfileModel, responses=WRITING, dependencies=JSON_BODY)
-async def move_label(
-    body: LabelMove,
-    name: ProfileName,
-    label: LabelName,
-    request: Request,
-    caller: Writer,
-    if_match: IfMatch = None,
-    idempotency_key: IdempotencyKey = None,
-) -> Response:
+async def move_label(body: LabelMove, name: ProfileName, label: LabelName, write: Change) -> Response:
     """Point a label at a version, or at several by weight; a protected one takes the scope `admin`."""
     if (body.version is None) == (body.versions is None):
         raise Refusal(400, "invalid_label", "version: give either `version` or `versions`", param="version")
@@ -382,44 +378,30 @@ async def move_label(
 
     async def change(connection: AsyncConnection) -> tuple[BaseModel, str]:
         head = await labels.move_label(
-            connection, caller, name, label, targets, protected=body.protected, if_match=if_match
+            connection, write.caller, name, label, targets, protected=body.protected, if_match=write.if_match
         )
         return head_model(head), head.etag
 
-    return await _write(request, caller, idempotency_key, change)
+    return await write(change)
 
 
 @router.post("/{name}/labels/{label}/rollback", response_model=ProfileModel, responses=WRITING)
-async def roll_back_label(
-    name: ProfileName,
-    label: LabelName,
-    request: Request,
-    caller: Writer,
-    if_match: IfMatch = None,
-    idempotency_key: IdempotencyKey = None,
-) -> Response:
+async def roll_back_label(name: ProfileName, label: LabelName, write: Change) -> Response:
     """Point a label at what it pointed at before its last move."""
 
     async def change(connection: AsyncConnection) -> tuple[BaseModel, str]:
-        head = await labels.roll_back(connection, caller, name, label, if_match=if_match)
+        head = await labels.roll_back(connection, write.caller, name, label, if_match=write.if_match)
         return head_model(head), head.etag
 
-    return await _write(request, caller, idempotency_key, change)
+    return await write(change)
 
 
 @router.delete("/{name}/labels/{label}", response_model=ProfileModel, responses=WRITING)
-async def delete_label(
-    name: ProfileName,
-    label: LabelName,
-    request: Request,
-    caller: Writer,
-    if_match: IfMatch = None,
-    idempotency_key: IdempotencyKey = None,
-) -> Response:
+async def delete_label(name: ProfileName, label: LabelName, write: Change) -> Response:
     """Remove a label."""
 
     async def change(connection: AsyncConnection) -> tuple[BaseModel, str]:
-        head = await labels.delete_label(connection, caller, name, label, if_match=if_match)
+        head = await labels.delete_label(connection, write.caller, name, label, if_match=write.if_match)
         return head_model(head), head.etag
 
-    return await _write(request, caller, idempotency_key, change)
+    return await write(change)
