@@ -312,8 +312,9 @@ def main() -> int:
             "METAALIGN_DATABASE_URL": options.database_url or f"sqlite:///{folder}/store.db",
         }
         command = ["-m", "metaalign_server.cli", "serve", "--model", MODEL, "--port", str(port)]
-        # As many cache blocks as 64 sequences need: they have all been used before the warm-up is over.
-        command += ["--num-gpu-blocks-override", "4096"]
+        # Memory of the prefix cache is filled when a block is first used, and blocks without a whole prompt in them are
+        # used again before new ones: with few blocks all have been used before the warm-up is over.
+        command += ["--num-gpu-blocks-override", "512"]
         server = stack.enter_context(
             running(command, f"http://127.0.0.1:{port}", options.out / "server.log", env=env)
         )
