@@ -33,6 +33,7 @@ __all__ = [
     "Variant",
     "engine_flags",
     "measure",
+    "measure_in_turn",
     "percentile",
     "start_servers",
     "terminated",
@@ -219,6 +220,34 @@ async def measure(variant: Variant, load: Load, numbers: Iterator[int]) -> Measu
         client_cpu=client / count,
     )
     return Measured(result, samples)
+
+
+async def measure_in_turn(
+    one: Variant, other: Variant, load: Load, numbers: Iterator[int]
+) -> list[tuple[Sample, Sample]]:
+    """Pairs of requests, one of each variant, sent one after the other on one connection; who is first changes.
+
+    What the machine does in a second meets both of a pair, so small differences show that rounds cannot resolve.
+    """
+    pairs: list[tuple[Sample, Sample]] = []
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(600)) as session:
+        for variant in (one, other):
+            warm = (_ask(session, variant, load, next(numbers), 0.0) for _ in range(load.concurrency))
+            await asyncio.gather(*warm)
+        left = itertools.count(load.requests // 2, -1)
+        origin = time.perf_counter()
+
+        async def worker(number: int) -> None:
+            for turn in itertools.count(number):
+                if next(left) <= 0:
+                    return
+                first, second = (one, other) if turn % 2 else (other, one)
+                asked = [await _ask(session, v, load, next(numbers), origin) for v in (first, second)]
+                pairs.append((asked[0], asked[1]) if first is one else (asked[1], asked[0]))
+
+        await asyncio.gather(*(worker(number) for number in range(load.concurrency)))
+    return pairs
 
 
 def percentile(values: Sequence[float], percent: int) -> float:

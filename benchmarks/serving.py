@@ -5,7 +5,8 @@ A stock vLLM, the tiers as messages; B this server, the same messages; C this se
 its whole platform: a key of a tenant with limits of all kinds, and the preferences as a stored profile.
 Both servers run the whole time; an idle one costs nothing. Rounds go ABCD, BCDA, …; before each measurement come as
 many unmeasured requests as there are connections. Ratios and differences are taken within a round and their median
-over rounds is reported, because absolute times on a shared machine are noise.
+over rounds is reported, because absolute times on a shared machine are noise. Rounds still differ by far more than
+the platform costs, so D is also compared with C in turn: pairs of requests, one after the other on one connection.
 
 CPU time is that of processes found by id: the API process is the one that was started here and listens on the port, the
 engine is all of its descendants, the client is this process.
@@ -26,13 +27,14 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 
 from benchmarks.load import (
     COLUMNS,
@@ -41,10 +43,12 @@ from benchmarks.load import (
     Load,
     Measured,
     Round,
+    Sample,
     ServerProcesses,
     Variant,
     engine_flags,
     measure,
+    measure_in_turn,
     percentile,
     start_servers,
     terminated,
@@ -177,6 +181,32 @@ def format_rounds(load: Load, rounds: Sequence[Round]) -> str:
     return "\n".join(lines)
 
 
+def format_pairs(load: Load, pairs: Sequence[tuple[Sample, Sample]], names: tuple[str, str]) -> str:
+    """What the second of two variants costs: medians of pairs, with 95 % intervals by resampling them."""
+    totals = np.array([(one.total, other.total) for one, other in pairs])
+    ttfts = np.array([(one.ttft, other.ttft) for one, other in pairs])
+    drawn = np.random.default_rng(0).integers(len(pairs), size=(1000, len(pairs)))
+
+    def said(values: Any, of: Callable[[Any], Any], form: str) -> str:
+        low, high = np.percentile([of(values[some]) for some in drawn], (2.5, 97.5))
+        return f"{of(values):{form}} ({low:{form}} to {high:{form}})"
+
+    def later(values: Any) -> float:
+        return float(np.median(values[:, 1] - values[:, 0]))
+
+    def speed(values: Any) -> float:
+        # A connection sends its next request when the last one is answered: the mean, without the slowest per cent,
+        # which the machine makes.
+        kept = values[(values < np.percentile(values, 99)).all(axis=1)]
+        return float(kept[:, 0].sum() / kept[:, 1].sum())
+
+    return (
+        f"{names[1][0]} and {names[0][0]} in turn, concurrency {load.concurrency}, {len(pairs)} pairs: total"
+        f" {said(totals, later, '+.3f')} ms (aim +0.5), TTFT {said(ttfts, later, '+.3f')} ms, throughput"
+        f" {said(totals, speed, '.4f')}x (aim 0.99x).  "
+    )
+
+
 def _pairs(rounds: Sequence[Round], name: str, other: str) -> list[tuple[Measured, Measured]]:
     return [(one[name], one[other]) for one in rounds]
 
@@ -229,6 +259,15 @@ async def measure_all(
                 print(".", end="", file=sys.stderr, flush=True)
             if rounds:
                 print(f"\n{format_rounds(load, rounds)}", flush=True)
+    named = {variant.name: variant for variant in variants}
+    for (name, without), concurrency in itertools.product(PLATFORM_OF.items(), options.concurrency):
+        if options.pairs:
+            load = Load(concurrency, 2 * options.pairs, None, options.max_tokens, stream=True)
+            pairs = await measure_in_turn(named[without], named[name], load, numbers)
+            document.setdefault("in_turn", {})[str(concurrency)] = [
+                [asdict(sample) for sample in pair] for pair in pairs
+            ]
+            print(format_pairs(load, pairs, (without, name)), flush=True)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -241,6 +280,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="rounds at each concurrency, streaming")
     parser.add_argument("--plain-rounds", type=int, default=1, help="the same, not streaming")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--pairs", type=int, default=1000, help="of C and D in turn, at each concurrency")
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
         "--requests", type=int, nargs="+", help="of one measurement, by concurrency; default 64 128 256"
@@ -251,7 +291,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("build/bench/serving.json"))
     options = parser.parse_args(arguments)
     counts = [options.rounds, *options.concurrency, *(options.requests or []), options.max_tokens]
-    if min(counts) < 1 or options.plain_rounds < 0 or (options.seconds is not None and options.seconds <= 0):
+    if (
+        min(counts) < 1
+        or min(options.plain_rounds, options.pairs) < 0
+        or (options.seconds is not None and options.seconds <= 0)
+    ):
         parser.error("rounds, concurrency, requests, seconds and tokens must be positive")
     return options
 

@@ -251,6 +251,26 @@ async def test_a_locked_row_stops_its_own_writers_only(postgres: Postgres) -> No
     postgres.drop_database(url)
 
 
+async def test_a_lost_connection_is_an_outage_only_if_nobody_gets_through(postgres: Postgres) -> None:
+    url = postgres.create_database()
+    async with opened(url, deadline=DEADLINE_SECONDS) as database:
+        await migrate(database)
+
+        async def lose(*, others_get_through: bool) -> None:
+            async with database.read():
+                if others_get_through:
+                    await names(database)
+                raise ConnectionResetError
+
+        with pytest.raises(StoreUnavailable):
+            await lose(others_get_through=True)
+        assert await names(database) == []
+        with pytest.raises(StoreUnavailable):
+            await lose(others_get_through=False)
+        assert await seconds_until_refused(lambda: names(database)) < 0.1
+    postgres.drop_database(url)
+
+
 @pytest.mark.parametrize("seen_before", [True, False], ids=["pooled", "new connection"])
 @pytest.mark.parametrize("fault", ["freeze", "stop", "kill"])
 async def test_a_server_that_is_away_is_refused_in_time_and_used_again_when_it_is_back(

@@ -188,6 +188,7 @@ class Database:
         # SQLite gives its lock to whoever happens to ask at the right moment; here writers take turns.
         self._turn = asyncio.Lock() if self.sqlite else nullcontext()
         self._down_until = 0.0
+        self._answered_at = 0.0
 
     def read(self, seconds: float | None = None) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that only reads: `async with database.read() as connection`.
@@ -239,9 +240,11 @@ class Database:
         if self._down_until:  # this transaction finds out whether it is back; others need not wait for that
             self._down_until = now + self._deadline
         deadline = asyncio.timeout(self._deadline if seconds is None else seconds)
+        reached = now
         try:
             async with deadline, turn, engine.connect() as connection:
                 self._down_until = 0.0
+                reached = self._answered_at = time.monotonic()
                 async with connection.begin():
                     yield connection
         except (DBAPIError, PoolTimeout, OSError, TimeoutError, OverflowError, UnicodeEncodeError) as error:
@@ -249,13 +252,14 @@ class Database:
                 raise StoreUnavailable(
                     f"this took more than {seconds:g} s and was given up; ask for less at a time"
                 ) from error
-            described = self._described(error)
+            described = self._described(error, reached)
             if described is None:
                 raise  # two writers met, or a bug of ours
             # A database repeats a value that it refuses, and a value may be private.
             raise described from (None if isinstance(described, ValueNotStorable) else error)
 
-    def _described(self, error: Exception) -> MetaAlignError | None:
+    def _described(self, error: Exception, reached: float) -> MetaAlignError | None:
+        """What an error means in a transaction that reached the database, or set out for it, at `reached`."""
         if isinstance(error, OverflowError | UnicodeEncodeError):
             return ValueNotStorable(_VALUE)
         cause = error.orig if isinstance(error, DBAPIError) else error
@@ -281,7 +285,8 @@ class Database:
             and not state.startswith(_POSTGRES_AWAY)
         ):
             return None
-        self._down_until = time.monotonic() + _RETRY_SECONDS
+        if self._answered_at <= reached:  # else others got through since then: it is slow, not away
+            self._down_until = time.monotonic() + _RETRY_SECONDS
         return StoreUnavailable(_AWAY)
 
     async def close(self) -> None:

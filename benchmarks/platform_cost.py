@@ -1,13 +1,15 @@
-"""`python -m benchmarks.profiles [--profiles N]`: what looking a profile up costs, among many.
+"""`python -m benchmarks.platform_cost [--profiles N]`: what the platform costs in process.
 
-The store is SQLite in a temporary folder. Known profiles come from memory; unknown ones take two reads of the store,
-each in a transaction of its own.
+First the look-up of a profile among many: known ones come from memory; unknown ones take two reads of the store, each
+in a transaction of its own. Then the steps of one request whose key and profile are known, and whose key and tenant
+have limits of all kinds. The store is SQLite in a temporary folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import random
 import statistics
 import tempfile
@@ -19,11 +21,17 @@ import sqlalchemy as sa
 import uvloop
 
 from metaalign import parse_preferences
-from metaalign_server.auth import StaticKeys
+from metaalign_server.auth import Limits, StaticKeys
+from metaalign_server.platform import tenants
 from metaalign_server.platform.directory import Directory
+from metaalign_server.platform.limits import buckets_of
 from metaalign_server.platform.profiles import canonical
+from metaalign_server.platform.profiles import create as create_profile
 from metaalign_server.platform.secrets import Secret
+from metaalign_server.platform.startup import COMMAND_LINE, open_platform
+from metaalign_server.platform.stored import stored_layers
 from metaalign_server.platform.tenants import ensure_default_tenant
+from metaalign_server.settings import Settings
 from metaalign_server.store.database import Database
 from metaalign_server.store.migrate import migrate
 from metaalign_server.store.tables import labels, now_ms, profiles, versions
@@ -31,6 +39,14 @@ from metaalign_server.store.tables import labels, now_ms, profiles, versions
 BATCH = 10_000
 TARGETS = {"known": (50.0, None), "unknown": (5_000.0, 5_000.0)}
 """Median and 99th percentile that are promised, in microseconds."""
+STEPS = (
+    "know the key",
+    "admit to eight limits",
+    "headers of the limits",
+    "layers of the profile",
+    "salt",
+    "settle",
+)
 
 
 async def fill(database: Database, count: int) -> None:
@@ -112,12 +128,70 @@ async def measure_profiles(count: int, lookups: int) -> dict[str, tuple[float, f
     return results
 
 
+async def measure_steps(rounds: int) -> dict[str, float]:
+    """Print and return the median of each step of a request, in microseconds."""
+    many = Limits(
+        requests_per_minute=10**6, tokens_per_minute=10**9, concurrency=10**4, tokens_per_day=10**12
+    )
+    with tempfile.TemporaryDirectory(prefix="metaalign-") as folder:
+        settings = Settings(_env_file=None, api_keys="operator", database_url=f"sqlite:///{folder}/store.db")
+        async with open_platform(settings) as platform:
+            async with platform.database.write() as connection:
+                await tenants.create_tenant(connection, COMMAND_LINE, "acme", limits=many)
+                new, _ = await tenants.create_key(
+                    connection,
+                    COMMAND_LINE,
+                    platform.secret,
+                    "test",
+                    tenant="acme",
+                    name="",
+                    scopes=["inference"],
+                    limits=many,
+                )
+            token = new.token.encode()
+            caller = await platform.directory.caller(token)
+            if caller is None:
+                raise AssertionError("a key that was just made is known")
+            preferences = parse_preferences({"system": "You are the guide of a museum.", "user": "I am Ada."})
+            async with platform.database.write() as connection:
+                await create_profile(connection, caller, "museum", preferences)
+            times: dict[str, list[float]] = {}
+            for _ in range(rounds):
+                marks = [time.perf_counter()]
+                platform.directory.peek_caller(token)
+                marks.append(time.perf_counter())
+                buckets = buckets_of(caller, inference=True)
+                admission = await platform.limiter.admit(buckets)
+                marks.append(time.perf_counter())
+                admission.headers()
+                marks.append(time.perf_counter())
+                await stored_layers(platform, caller, ("museum",), "preferences.profile", "ada")
+                marks.append(time.perf_counter())
+                platform.secret.cache_salt(caller.tenant.id)
+                marks.append(time.perf_counter())
+                await platform.limiter.settle(admission, 64)
+                marks.append(time.perf_counter())
+                for step, (begun, done) in zip(STEPS, itertools.pairwise(marks), strict=True):
+                    times.setdefault(step, []).append((done - begun) * 1e6)
+    medians = {step: statistics.median(values) for step, values in times.items()}
+    medians["all of them"] = sum(medians.values())
+    print("\n| step of a request | median µs |\n|---|---|")
+    for step, median in medians.items():
+        print(f"| {step} | {median:.1f} |")
+    return medians
+
+
+async def _measure(count: int, lookups: int) -> None:
+    await measure_profiles(count, lookups)
+    await measure_steps(lookups)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profiles", type=int, default=100_000, help="how many are stored")
     parser.add_argument("--lookups", type=int, default=5_000, help="how many are looked up")
     arguments = parser.parse_args()
-    uvloop.run(measure_profiles(arguments.profiles, arguments.lookups))
+    uvloop.run(_measure(arguments.profiles, arguments.lookups))
 
 
 if __name__ == "__main__":
