@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -146,6 +147,7 @@ class Aligner:
         self.most_characters = most_characters
         self._entries = entries
         self._cache: OrderedDict[Hashable, AppliedSpec] = OrderedDict()
+        self._lock = threading.Lock()  # long conversations are rendered in threads
 
     def apply(
         self,
@@ -158,20 +160,23 @@ class Aligner:
         field = preferences.model_dump_json() if preferences is not None else ""
         system, user_info = tuple(system_messages), tuple(user_info_messages)
         key = (field, system, user_info, stored.key)
-        cached = self._cache.get(key)
-        if cached is not None:
-            self._cache.move_to_end(key)
-            return cached
+        with self._lock:
+            cached = self._cache.get(key)
+            if cached is not None:
+                self._cache.move_to_end(key)
+                return cached
         spec = self._apply(preferences, system, user_info, stored)
         if len(field) + sum(map(len, system)) + sum(map(len, user_info)) <= _CACHEABLE_CHARACTERS:
-            self._cache[key] = spec
-            if len(self._cache) > self._entries:
-                self._cache.popitem(last=False)
+            with self._lock:
+                self._cache[key] = spec
+                if len(self._cache) > self._entries:
+                    self._cache.popitem(last=False)
         return spec
 
     def forget(self) -> None:
         """Keep nothing: what was rendered may hold texts that are to be erased."""
-        self._cache.clear()
+        with self._lock:
+            self._cache.clear()
 
     def _apply(
         self,

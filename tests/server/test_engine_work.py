@@ -1,4 +1,4 @@
-"""The engine's side: shared prefixes are cached, and a client that goes away stops the work."""
+"""The engine's side: shared prefixes are cached, a client that goes away stops the work, a long one holds up nobody."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
+from transformers import AutoTokenizer
 
+from metaalign import PromptAssembler, parse_preferences
+from metaalign_server.alignment import Aligner
+from metaalign_server.engine.rendering import render_conversation, render_responsively
+from metaalign_server.scope import RequestScope
+from tests.processes import ROOT
 from tests.server.conftest import MODEL, Twin
 from tests.server.test_routes import generated_tokens
 from tests.server.twin import KEY
@@ -61,3 +67,28 @@ async def test_a_client_that_goes_away_stops_the_work(twin: Twin, http: httpx.Cl
 def running(http: httpx.Client) -> float:
     lines = http.get("/metrics").text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:num_requests_running{"))
+
+
+async def test_a_long_conversation_does_not_hold_up_others() -> None:
+    """A megabyte is tokenised beside the event loop, to the same ids."""
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "checkpoints/metaalign-demo")
+    aligner = Aligner(PromptAssembler.from_tokenizer(tokenizer, None))
+    conversation = [{"role": "user", "content": "The otter lives in rivers and eats fish. " * 25_000}]
+    scope = RequestScope(preferences=parse_preferences({"user": "I am Ada."}))
+    gaps = [0.0]
+
+    async def tick() -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0)
+            gaps.append(time.perf_counter() - before)
+
+    ticking = asyncio.create_task(tick())
+    await asyncio.sleep(0)  # it runs, and waits for its next turn
+    started = time.perf_counter()
+    prompt = await render_responsively(aligner, scope, conversation)
+    took = time.perf_counter() - started
+    await asyncio.sleep(0)
+    ticking.cancel()
+    assert max(gaps) < took / 2
+    assert prompt == render_conversation(aligner, scope, conversation)

@@ -46,7 +46,7 @@ _STRUCTURAL_KEYS = frozenset(
 class TextEncoder(Protocol):
     """What is needed of a `tokenizers.Tokenizer`."""
 
-    def encode(self, sequence: str, *, add_special_tokens: bool = True) -> Any: ...
+    def encode_batch_fast(self, input: list[str], *, add_special_tokens: bool = True) -> Any: ...
     def to_str(self) -> str: ...
 
 
@@ -344,7 +344,8 @@ class PromptAssembler:
     @staticmethod
     def _encode(encoder: TextEncoder, text: str, add_special_tokens: bool) -> list[int]:
         try:
-            ids: list[int] = encoder.encode(text, add_special_tokens=add_special_tokens).ids
+            # Unlike `encode` it keeps no offsets, which are half of the work, and lets other threads run meanwhile.
+            ids: list[int] = encoder.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
         except (TypeError, UnicodeEncodeError) as error:
             raise InvalidPrompt(
                 "messages: text must be valid Unicode without lone surrogates", param="messages"

@@ -7,9 +7,10 @@ vLLM's handlers all render through one `OnlineRenderer`. It gets a copy of the e
 
 from __future__ import annotations
 
+import asyncio
 import copy
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from vllm.exceptions import VLLMValidationError
 from vllm.renderers.chat_utils import has_non_text_content, parse_chat_messages_async
@@ -28,9 +29,13 @@ from metaalign import (
 from metaalign_server.alignment import Aligner
 from metaalign_server.scope import RequestScope, current_scope
 
-__all__ = ["build_assembler", "install_hook", "render_conversation"]
+__all__ = ["build_assembler", "install_hook", "render_conversation", "render_responsively"]
+
+T = TypeVar("T")
 
 _SYSTEM_ROLES = ("system", "developer")
+_INLINE_CHARACTERS = 16_384
+"""Tokenising more than this takes milliseconds, a megabyte half a second: the event loop does not wait for it."""
 _OUR_TEMPLATE_VARIABLES = ("chat_template", "return_dict", "tokenize")
 
 
@@ -74,6 +79,22 @@ def _content_text(content: object) -> str:
     return ""
 
 
+async def render_responsively(
+    aligner: Aligner, scope: RequestScope, conversation: Sequence[Mapping[str, Any]], **options: Any
+) -> Prompt:
+    """Do `render_conversation`, in a thread if it takes long.
+
+    Raises:
+        VLLMValidationError: the conversation is longer than the model can read; or see `render_conversation`.
+    """
+    characters = _measure(aligner, conversation, options)
+    return await _beside(characters, lambda: render_conversation(aligner, scope, conversation, **options))
+
+
+async def _beside(characters: int, work: Callable[[], T]) -> T:
+    return work() if characters <= _INLINE_CHARACTERS else await asyncio.to_thread(work)
+
+
 def render_conversation(
     aligner: Aligner, scope: RequestScope, conversation: Sequence[Mapping[str, Any]], **options: Any
 ) -> Prompt:
@@ -88,9 +109,7 @@ def render_conversation(
     Raises:
         SystemTierForbidden: a system message from a key without the scope `system`.
         InvalidPrompt: the template refuses the conversation.
-        VLLMValidationError: it is longer than the model can read.
     """
-    _refuse_overlong(aligner, conversation, options)
     assembler = aligner.assembler
     system: list[str] = []
     user_info: list[str] = []
@@ -130,7 +149,7 @@ class _Hook:
         """Stands in for `HfRenderer.render_messages_async`: returns the conversation and a prompt of ids."""
         scope = current_scope.get() or RequestScope()
         options = params.get_apply_chat_template_kwargs()
-        _refuse_overlong(self._aligner, messages, options)
+        _measure(self._aligner, messages, options)
         if has_non_text_content(messages):
             raise RefusedField(
                 "messages: only text is accepted; images, audio, video and embeddings are refused",
@@ -149,7 +168,7 @@ class _Hook:
         )
         for name in _OUR_TEMPLATE_VARIABLES:
             options.pop(name, None)
-        prompt = render_conversation(
+        prompt = await render_responsively(
             self._aligner, scope, conversation, add_special_tokens=scope.add_special_tokens, **options
         )
         return conversation, {"prompt_token_ids": list(prompt.token_ids), "prompt": prompt.text}
@@ -166,21 +185,23 @@ class _Hook:
         prompts = prompt_input
         for prompt in _as_list(prompt_input) if prompt_input is not None else ():
             if isinstance(prompt, str):
-                _refuse_overlong(self._aligner, prompt)
+                _measure(self._aligner, prompt)
         if scope.aligned:
-            prompts = [self._as_query(scope, text) for text in _text_prompts(request, prompt_input)]
+            prompts = [await self._as_query(scope, text) for text in _text_prompts(request, prompt_input)]
         elif not scope.caller.may_write_system and prompt_input is not None:
-            prompts = [self._without_control(prompt) for prompt in _as_list(prompt_input)]
+            prompts = [await self._without_control(prompt) for prompt in _as_list(prompt_input)]
         return await self._stock_completion(request, prompts, prompt_embeds, skip_mm_cache=skip_mm_cache)
 
-    def _as_query(self, scope: RequestScope, text: str) -> list[int]:
+    async def _as_query(self, scope: RequestScope, text: str) -> list[int]:
         query = [{"role": "user", "content": text}]
-        return list(render_conversation(self._aligner, scope, query, add_generation_prompt=True).token_ids)
+        prompt = await render_responsively(self._aligner, scope, query, add_generation_prompt=True)
+        return list(prompt.token_ids)
 
-    def _without_control(self, prompt: str | list[int]) -> list[int]:
+    async def _without_control(self, prompt: str | list[int]) -> list[int]:
         assembler = self._aligner.assembler
         if isinstance(prompt, str):
-            return assembler.encode_text(prompt, control=False)
+            text = prompt
+            return await _beside(len(text), lambda: assembler.encode_text(text, control=False))
         if assembler.has_control(prompt):
             raise SystemTierForbidden(
                 "prompt: this key lacks the scope `system` and may not send control tokens", param="prompt"
@@ -188,23 +209,26 @@ class _Hook:
         return prompt
 
 
-def _refuse_overlong(aligner: Aligner, *outside: Any) -> None:
-    """Refuse what cannot fit before it is tokenised: the tokenizer holds the event loop all the while.
+def _measure(aligner: Aligner, *outside: Any) -> int:
+    """The characters of a request; what cannot fit is refused before it is tokenised.
 
     Raises:
         VLLMValidationError: as vLLM's own check, which our prompts of ids do not pass through.
     """
-    if aligner.most_characters is not None and _longer_than(aligner.most_characters, outside):
+    most = aligner.most_characters
+    found = _characters(outside, most)
+    if most is not None and found > most:
         raise VLLMValidationError(
             "This model's maximum context length is exceeded: the request holds more than"
-            f" {aligner.most_characters} characters, which can never fit. Please reduce its length.",
+            f" {most} characters, which can never fit. Please reduce its length.",
             parameter="input_text",
         )
+    return found
 
 
-def _longer_than(bound: int, outside: Any) -> bool:
-    """Whether all texts in a tree hold more than `bound` characters; anything else counts as one."""
-    left, stack = bound, [outside]
+def _characters(outside: Any, most: int | None) -> int:
+    """How many characters all texts in a tree hold, counted until there are more than `most`; anything else is one."""
+    found, stack = 0, [outside]
     while stack:
         value = stack.pop()
         if isinstance(value, Mapping):
@@ -213,10 +237,10 @@ def _longer_than(bound: int, outside: Any) -> bool:
         elif isinstance(value, (list, tuple)):
             stack.extend(value)
         else:
-            left -= len(value) if isinstance(value, str) else 1
-            if left < 0:
-                return True
-    return False
+            found += len(value) if isinstance(value, str) else 1
+            if most is not None and found > most:
+                break
+    return found
 
 
 def _as_list(prompt: Any) -> list[Any]:

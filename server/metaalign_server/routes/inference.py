@@ -37,7 +37,7 @@ from metaalign_server.engine.protocol import (
     sequences_of,
     user_of,
 )
-from metaalign_server.engine.rendering import render_conversation
+from metaalign_server.engine.rendering import render_responsively
 from metaalign_server.engine.service import EngineError
 from metaalign_server.engine.streams import as_server_sent_events, is_error, sse_interval
 from metaalign_server.errors import error_response
@@ -380,7 +380,7 @@ async def render_preferences(request: RenderRequest, raw_request: Request) -> Re
     if scope.preferences is None:
         scope.preferences = Preferences()
     opens_answer = bool(request.messages) and request.messages[-1]["role"] != "assistant"
-    prompt = render_conversation(aligner, scope, request.messages, add_generation_prompt=opens_answer)
+    prompt = await render_responsively(aligner, scope, request.messages, add_generation_prompt=opens_answer)
     applied = scope.applied
     if applied is None:
         raise AssertionError("rendering with preferences always applies a spec")
