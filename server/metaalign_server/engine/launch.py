@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from argparse import Namespace
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -51,6 +52,7 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 ENGINE_FAILED = 70
 """Exit code after the engine has failed for good (EX_SOFTWARE)."""
+_TRIM_SECONDS = 30.0
 _LAST_WORDS_SECONDS = 2.0
 """So long, at the end, requests in flight may still say that the engine has failed, and spans may be sent."""
 
@@ -97,6 +99,25 @@ def _belong_to_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _give_memory_back() -> None:
+    """In the engine's process: return what the heap holds in pieces, again and again.
+
+    Tensors of ever other sizes leave holes in glibc's heap. Measured on CPU: 0.9 KB a request for as long as one
+    looks, all of it free. Fixed thresholds of malloc keep the heap whole too, but make the engine 1.6 times slower.
+    """
+    try:
+        trim = ctypes.CDLL("libc.so.6").malloc_trim
+    except (OSError, AttributeError):
+        return  # another C library, another heap
+
+    def run() -> None:
+        while True:
+            time.sleep(_TRIM_SECONDS)
+            trim(0)
+
+    threading.Thread(target=run, name="give-memory-back", daemon=True).start()
+
+
 @asynccontextmanager
 async def engine_client(args: Namespace) -> AsyncIterator[AsyncLLM]:
     """vLLM's engine, started and, on leaving, stopped.
@@ -110,6 +131,7 @@ async def engine_client(args: Namespace) -> AsyncIterator[AsyncLLM]:
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
         # A forked engine holds its own end of vLLM's death pipe, so it would outlive a server that is killed.
         os.register_at_fork(after_in_child=_belong_to_parent)
+        os.register_at_fork(after_in_child=_give_memory_back)
         resource_tracker.ensure_running()  # the engine would start its own, which unblocks the signals again
     engine = AsyncLLM.from_vllm_config(
         vllm_config=config,
