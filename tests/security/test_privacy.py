@@ -57,6 +57,7 @@ def provoke(world: World) -> list[httpx.Response]:
             }
         },
         {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "#"}}}},
+        {"structured_outputs": {"grammar": "root ::= root"}},
         {"bad_words": [say("bad")]},
         {"stop": [say("stop")]},
         {"logit_bias": {say("bias"): 1}},
@@ -167,8 +168,9 @@ def test_errors_do_not_repeat_secrets(world: World) -> None:
     failed = world.ask(
         "acme",
         messages=[{"role": "user", "content": say("message")}],
-        response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "#"}}},
+        structured_outputs={"grammar": "root ::= root"},
     )
+    assert failed.status_code == 500
     assert CANARY not in failed.text
     assert "Traceback" not in failed.text
     assert ".py" not in failed.text

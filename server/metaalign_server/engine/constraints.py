@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -20,8 +20,10 @@ __all__ = ["refuse_heavy_constraints", "refuse_huge_numbers"]
 
 _FIELDS = ("structured_outputs", "response_format", "text", "output_config", "tools")
 _TEXTS = frozenset({"input", "messages", "preferences", "prompt", "system", "tools"})
+_SCHEMAS = frozenset({"schema", "json", "parameters", "input_schema"})
 _NODES = 10_000
 _PROPERTIES = 1_000
+_REFERENCES = 300
 _PATTERN, _PATTERNS = 512, 2_048
 _GRAMMAR = 16_384
 
@@ -69,9 +71,13 @@ def _check(name: str, tree: Any) -> None:
         return RefusedField(f"{name}: {what}; ask for less", param=name)
 
     nodes = properties = patterns = 0
-    stack: list[tuple[str, Any]] = [(name, tree)]
+    schemas: list[_Schema] = []
+    stack: list[tuple[str, Any, _Schema | None]] = [(name, tree, None)]
     while stack:
-        key, value = stack.pop()
+        key, value, schema = stack.pop()
+        if schema is None and key in _SCHEMAS and isinstance(value, Mapping):
+            schema = _Schema(value)
+            schemas.append(schema)
         nodes += 1
         if nodes > _NODES:
             raise refuse(f"more than {_NODES} values")
@@ -79,10 +85,10 @@ def _check(name: str, tree: Any) -> None:
             if key == "properties":
                 properties += len(value)
             if key == "patternProperties":
-                stack.extend(("pattern", pattern) for pattern in value)
-            stack.extend(value.items())
+                stack.extend(("pattern", pattern, schema) for pattern in value)
+            stack.extend((inner, item, schema) for inner, item in value.items())
         elif isinstance(value, list | tuple):
-            stack.extend((key, item) for item in value)
+            stack.extend((key, item, schema) for item in value)
         elif isinstance(value, str):
             if key in ("pattern", "regex"):
                 patterns += len(value)
@@ -93,12 +99,56 @@ def _check(name: str, tree: Any) -> None:
             elif key == "$ref" and not value.startswith("#"):
                 # xgrammar ignores it, and quotes it on standard error.
                 raise refuse("a reference to another document")
+            elif key == "$ref" and schema is not None:
+                schema.references.add(value)
+                if len(schema.references) > _REFERENCES:
+                    raise refuse(f"more than {_REFERENCES} references")
             elif key == "json":
-                stack.append(("schema", _parsed(value)))
+                stack.append(("schema", _parsed(value), None))
         if properties > _PROPERTIES:
             raise refuse(f"more than {_PROPERTIES} properties")
         if patterns > _PATTERNS:
             raise refuse(f"regular expressions of more than {_PATTERNS} characters together")
+    for schema in schemas:
+        if circles := schema.circles():
+            what = f"the reference {min(circles)[:100]!r} leads to nothing but itself"
+            raise RefusedField(f"{name}: {what}; let it lead to a type", param=name)
+
+
+@dataclass(frozen=True)
+class _Schema:
+    """A JSON Schema and the references in it."""
+
+    root: Mapping[str, Any]
+    references: set[str] = field(default_factory=set)
+
+    def circles(self) -> set[str]:
+        """The references that lead to nothing but themselves: the engine would fail in the middle of an answer."""
+        open_ = self.references
+        while True:
+            left = {reference for reference in open_ if not self._leads_on(self._target(reference), open_)}
+            if left == open_:
+                return left
+            open_ = left
+
+    def _leads_on(self, value: Any, open_: set[str]) -> bool:
+        """Whether `value` says anything, while `open_` are references of which that is not known."""
+        if not isinstance(value, Mapping):
+            return True
+        if isinstance(reference := value.get("$ref"), str):
+            return reference not in open_
+        for name, enough in (("allOf", all), ("anyOf", any), ("oneOf", any)):
+            if isinstance(parts := value.get(name), list) and parts:
+                return enough([self._leads_on(part, open_) for part in parts])
+        return True
+
+    def _target(self, reference: str) -> Any:
+        value: Any = self.root
+        for step in reference.removeprefix("#").split("/")[1:]:
+            value = (
+                value.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(value, Mapping) else None
+            )
+        return value
 
 
 def _parsed(text: str) -> Any:
