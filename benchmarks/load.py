@@ -243,7 +243,8 @@ async def measure_in_turn(
                 if next(left) <= 0:
                     return
                 first, second = (one, other) if turn % 2 else (other, one)
-                asked = [await _ask(session, v, load, next(numbers), origin) for v in (first, second)]
+                same = next(numbers)  # questions differ in length
+                asked = [await _ask(session, v, load, same, origin) for v in (first, second)]
                 pairs.append((asked[0], asked[1]) if first is one else (asked[1], asked[0]))
 
         await asyncio.gather(*(worker(number) for number in range(load.concurrency)))
