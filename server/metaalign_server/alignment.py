@@ -148,6 +148,7 @@ class Aligner:
         self._entries = entries
         self._cache: OrderedDict[Hashable, AppliedSpec] = OrderedDict()
         self._lock = threading.Lock()  # long conversations are rendered in threads
+        self._forgotten = 0
 
     def apply(
         self,
@@ -165,10 +166,12 @@ class Aligner:
             if cached is not None:
                 self._cache.move_to_end(key)
                 return cached
+            began = self._forgotten
         spec = self._apply(preferences, system, user_info, stored)
         if len(field) + sum(map(len, system)) + sum(map(len, user_info)) <= _CACHEABLE_CHARACTERS:
             with self._lock:
-                self._cache[key] = spec
+                if began == self._forgotten:
+                    self._cache[key] = spec
                 if len(self._cache) > self._entries:
                     self._cache.popitem(last=False)
         return spec
@@ -177,6 +180,7 @@ class Aligner:
         """Keep nothing: what was rendered may hold texts that are to be erased."""
         with self._lock:
             self._cache.clear()
+            self._forgotten += 1
 
     def _apply(
         self,

@@ -92,3 +92,20 @@ async def test_a_long_conversation_does_not_hold_up_others() -> None:
     ticking.cancel()
     assert max(gaps) < took / 2
     assert prompt == render_conversation(aligner, scope, conversation)
+
+
+def test_what_is_to_be_forgotten_while_it_is_rendered_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "checkpoints/metaalign-demo")
+    aligner = Aligner(PromptAssembler.from_tokenizer(tokenizer, None))
+    preferences, render = parse_preferences({"user": "I am Ada."}), aligner._apply
+
+    def forgotten_meanwhile(*given: Any) -> Any:
+        aligner.forget()
+        return render(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(aligner, "_apply", forgotten_meanwhile)
+        first = aligner.apply(preferences)
+    second = aligner.apply(preferences)
+    assert second is not first
+    assert aligner.apply(preferences) is second
