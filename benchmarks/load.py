@@ -19,7 +19,7 @@ import aiohttp
 import psutil
 from tests.processes import Server, free_port, running
 
-from metaalign import read_manifest
+from metaalign.prompt import read_manifest
 
 __all__ = [
     "COLUMNS",

@@ -15,7 +15,8 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from metaalign import PromptAssembler, parse_preferences
+from metaalign import parse_preferences
+from metaalign.prompt import PromptAssembler
 from metaalign_server.alignment import Aligner
 from metaalign_server.engine.rendering import render_conversation
 from metaalign_server.scope import RequestScope

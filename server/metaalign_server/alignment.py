@@ -11,19 +11,15 @@ from dataclasses import dataclass
 from metaalign import (
     ConflictingProfiles,
     InvalidPreferences,
-    Layer,
     Preferences,
-    PromptAssembler,
     Receipt,
     SystemTierForbidden,
     parse_preferences,
-    render,
-    request_layers,
-    resolve,
 )
 from metaalign.preferences import LIMITS, PROFILE_REFERENCE
+from metaalign.prompt import Layer, PromptAssembler, render, request_layers, resolve
+from metaalign.prompt.rendering import MetaPrompt
 from metaalign.receipt import OverriddenEntry, TierTokens
-from metaalign.rendering import MetaPrompt
 from metaalign_server.auth import Caller
 
 __all__ = [

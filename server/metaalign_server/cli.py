@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pydantic import SecretStr, ValidationError
 
-from metaalign import MetaAlignError, verify_checkpoint
+from metaalign import MetaAlignError
+from metaalign.prompt import verify_checkpoint
 from metaalign_server import commands
 from metaalign_server.logs import configure_logging
 from metaalign_server.settings import ConfigurationError, Settings

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metaalign import CONTROL_TOKENS, InvalidPrompt, PromptAssembler
+from metaalign import InvalidPrompt
+from metaalign.prompt import CONTROL_TOKENS, PromptAssembler
 from tests.contract import tokenizers_for_tests as families
 
 FAMILIES: dict[str, Callable[[], Any]] = {

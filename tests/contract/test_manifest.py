@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from metaalign import InvalidCheckpoint, read_manifest, verify_checkpoint, write_manifest
+from metaalign import InvalidCheckpoint
+from metaalign.prompt import read_manifest, verify_checkpoint, write_manifest
 from tests.contract.tokenizers_for_tests import ours
 
 

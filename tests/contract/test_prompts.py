@@ -6,18 +6,9 @@ from typing import Any
 
 import pytest
 
-from metaalign import (
-    InvalidPrompt,
-    InvalidTemplate,
-    PromptAssembler,
-    fold,
-    packaged_template,
-    parse_preferences,
-    render,
-    request_layers,
-    resolve,
-)
-from metaalign.template import ChatTemplate
+from metaalign import InvalidPrompt, InvalidTemplate, parse_preferences
+from metaalign.prompt import PromptAssembler, fold, packaged_template, render, request_layers, resolve
+from metaalign.prompt.template import ChatTemplate
 from tests.contract.tokenizers_for_tests import chatml, ours
 
 USER = {"role": "user", "content": "Hi"}

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from metaalign import Layer, Overridden, parse_preferences, render, request_layers, resolve
+from metaalign import parse_preferences
+from metaalign.prompt import Layer, Overridden, render, request_layers, resolve
 
 
 def layer(source: str, value: Any) -> Layer:

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from typing import Any
 
-from metaalign import parse_preferences, render, request_layers, resolve
+from metaalign import parse_preferences
+from metaalign.prompt import render, request_layers, resolve
 from tests.processes import ROOT, environment
 
 SPEC: dict[str, Any] = {
@@ -24,7 +25,8 @@ SPEC: dict[str, Any] = {
 }
 PROGRAM = """
 import json, sys
-from metaalign import parse_preferences, render, request_layers, resolve
+from metaalign import parse_preferences
+from metaalign.prompt import render, request_layers, resolve
 m = render(resolve(request_layers(parse_preferences(json.load(sys.stdin)))))
 print(json.dumps([m.system_info, m.user_info, m.spec_hash]))
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from metaalign import CONTROL_TOKENS, packaged_template
+from metaalign.prompt import CONTROL_TOKENS, packaged_template
 
 TEXTS = [
     "The otter lives in rivers and eats fish.",

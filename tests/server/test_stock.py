@@ -8,7 +8,8 @@ import openai
 import pytest
 from transformers import AutoTokenizer
 
-from metaalign import PromptAssembler, parse_preferences, render, request_layers, resolve
+from metaalign import parse_preferences
+from metaalign.prompt import PromptAssembler, render, request_layers, resolve
 from metaalign_training.encoding import encode_conversation
 from tests.processes import ROOT
 from tests.server.conftest import MODEL

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from metaalign import PromptAssembler, parse_preferences
+from metaalign import parse_preferences
+from metaalign.prompt import PromptAssembler
 from metaalign_server.alignment import Aligner, AppliedSpec
 from metaalign_server.streaming import OPENAI_STREAM, RESPONSES_STREAM, EarlyFailure, Splice, open_stream
 from tests.contract.tokenizers_for_tests import ours

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from metaalign import PromptAssembler
+from metaalign.prompt import PromptAssembler
 from metaalign_training import dpo, sft
 from metaalign_training.encoding import IGNORED, as_served, encode_conversation, encode_pair
 from metaalign_training.recipe import Recipe, load_recipe

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from metaalign import verify_checkpoint
+from metaalign.prompt import verify_checkpoint
 from metaalign_training.cli import main
 from metaalign_training.data.sources import read_instructions, read_pair_source
 from metaalign_training.evaluation.adapters import read_suite

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from metaalign import verify_checkpoint
+from metaalign.prompt import verify_checkpoint
 from metaalign_training.cli import main
 from metaalign_training.generation import TransformersGenerator
 from metaalign_training.world.samples import make_sample

@@ -18,7 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import DPOConfig as TrlConfig
 from trl import DPOTrainer
 
-from metaalign import PromptAssembler
+from metaalign.prompt import PromptAssembler
 from metaalign_training.encoding import encode_pairs, keep_short, length_of
 from metaalign_training.errors import StageError
 from metaalign_training.models import load_model, load_tokenizer, lora_config, save_merged

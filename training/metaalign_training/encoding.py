@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from metaalign import PromptAssembler, fold
-from metaalign.rendering import MetaPrompt
+from metaalign.prompt import PromptAssembler, fold
+from metaalign.prompt.rendering import MetaPrompt
 from metaalign_training.errors import DataError
 from metaalign_training.recipe import MetaPromptView
 from metaalign_training.rows import Message, Row, view

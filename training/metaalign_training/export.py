@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metaalign import Manifest, PromptAssembler, packaged_template, write_manifest
+from metaalign.prompt import Manifest, PromptAssembler, packaged_template, write_manifest
 from metaalign_training.errors import StageError
 from metaalign_training.models import load_tokenizer
 from metaalign_training.recipe import Recipe

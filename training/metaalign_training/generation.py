@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from metaalign import PromptAssembler, verify_checkpoint
+from metaalign.prompt import PromptAssembler, verify_checkpoint
 from metaalign_training.encoding import as_served
 from metaalign_training.errors import StageError
 from metaalign_training.recipe import MetaPromptView

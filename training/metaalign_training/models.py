@@ -18,8 +18,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from metaalign import CONTROL_TOKENS, END_TOKEN, PAD_TOKEN, packaged_template, verify_checkpoint
-from metaalign.template import TOOL_CALL_TOKENS
+from metaalign.prompt import CONTROL_TOKENS, END_TOKEN, PAD_TOKEN, packaged_template, verify_checkpoint
+from metaalign.prompt.template import TOOL_CALL_TOKENS
 from metaalign_training.errors import StageError
 from metaalign_training.recipe import LoraConfig, ModelConfig, NewModelConfig
 from metaalign_training.tokenizer import train_tokenizer

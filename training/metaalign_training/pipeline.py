@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from metaalign.manifest import sha256_of
+from metaalign.prompt.manifest import sha256_of
 from metaalign_training.errors import StageError
 from metaalign_training.recipe import Recipe
 from metaalign_training.stages import RECORD_NAME, Stage, read_record

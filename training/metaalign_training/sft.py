@@ -19,7 +19,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
-from metaalign import PromptAssembler
+from metaalign.prompt import PromptAssembler
 from metaalign_training.encoding import encode_conversations, keep_short
 from metaalign_training.errors import StageError
 from metaalign_training.models import (

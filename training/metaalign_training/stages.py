@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from metaalign.manifest import sha256_of
+from metaalign.prompt.manifest import sha256_of
 from metaalign_training.errors import StageError
 
 __all__ = ["RECORD_NAME", "STAGES", "Stage", "read_record"]

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from metaalign import CONTROL_TOKENS, END_TOKEN, PAD_TOKEN, packaged_template
-from metaalign.template import TOOL_CALL_TOKENS
+from metaalign.prompt import CONTROL_TOKENS, END_TOKEN, PAD_TOKEN, packaged_template
+from metaalign.prompt.template import TOOL_CALL_TOKENS
 
 __all__ = ["train_tokenizer"]
 

@@ -1,6 +1,8 @@
-"""MetaAlign's contract: preferences, who wins, the words of the Meta-Prompt, safe assembly, manifests, errors."""
+"""What an application needs: the `preferences` of a request, the receipt of its answer, and the errors.
 
-from metaalign.assembly import Prompt, PromptAssembler
+How preferences become a prompt (resolution, wording, template, assembly, manifest) is in `metaalign.prompt`.
+"""
+
 from metaalign.dimensions import DIMENSIONS, Dimension
 from metaalign.errors import (
     ConflictingProfiles,
@@ -13,7 +15,6 @@ from metaalign.errors import (
     RefusedField,
     SystemTierForbidden,
 )
-from metaalign.manifest import Manifest, read_manifest, verify_checkpoint, write_manifest
 from metaalign.preferences import (
     LIMITS,
     Example,
@@ -23,19 +24,12 @@ from metaalign.preferences import (
     parse_preferences,
 )
 from metaalign.receipt import Receipt
-from metaalign.rendering import MetaPrompt, fold, render
-from metaalign.resolution import Layer, Overridden, Resolution, Tier, request_layers, resolve
-from metaalign.template import CONTROL_TOKENS, END_TOKEN, PAD_TOKEN, ChatTemplate, packaged_template
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "CONTROL_TOKENS",
     "DIMENSIONS",
-    "END_TOKEN",
     "LIMITS",
-    "PAD_TOKEN",
-    "ChatTemplate",
     "ConflictingProfiles",
     "Dimension",
     "Example",
@@ -43,30 +37,14 @@ __all__ = [
     "InvalidPreferences",
     "InvalidPrompt",
     "InvalidTemplate",
-    "Layer",
-    "Manifest",
     "MetaAlignError",
-    "MetaPrompt",
-    "Overridden",
     "Preferences",
     "ProfileNotFound",
-    "Prompt",
-    "PromptAssembler",
     "Receipt",
     "RefusedField",
-    "Resolution",
     "SystemPreferences",
     "SystemTierForbidden",
-    "Tier",
     "UserPreferences",
     "__version__",
-    "fold",
-    "packaged_template",
     "parse_preferences",
-    "read_manifest",
-    "render",
-    "request_layers",
-    "resolve",
-    "verify_checkpoint",
-    "write_manifest",
 ]

@@ -14,8 +14,8 @@ import httpx
 
 from metaalign.errors import InvalidPreferences, MetaAlignError
 from metaalign.preferences import parse_preferences
-from metaalign.rendering import render
-from metaalign.resolution import request_layers, resolve
+from metaalign.prompt.rendering import render
+from metaalign.prompt.resolution import request_layers, resolve
 
 __all__ = ["main"]
 

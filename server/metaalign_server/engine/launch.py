@@ -34,7 +34,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from metaalign import read_manifest
+from metaalign.prompt import read_manifest
 from metaalign_server.app import create_app
 from metaalign_server.connections import GuardedProtocol
 from metaalign_server.engine.service import Service, attach_service

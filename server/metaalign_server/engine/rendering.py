@@ -17,15 +17,8 @@ from vllm.renderers.chat_utils import has_non_text_content, parse_chat_messages_
 from vllm.renderers.hf import HfRenderer, resolve_chat_template_content_format
 from vllm.renderers.online_renderer import OnlineRenderer
 
-from metaalign import (
-    ChatTemplate,
-    InvalidPrompt,
-    InvalidTemplate,
-    Prompt,
-    PromptAssembler,
-    RefusedField,
-    SystemTierForbidden,
-)
+from metaalign import InvalidPrompt, InvalidTemplate, RefusedField, SystemTierForbidden
+from metaalign.prompt import ChatTemplate, Prompt, PromptAssembler
 from metaalign_server.alignment import Aligner
 from metaalign_server.scope import RequestScope, current_scope
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metaalign import Layer, ProfileNotFound, UserPreferences
+from metaalign import ProfileNotFound, UserPreferences
+from metaalign.prompt import Layer
 from metaalign_server.alignment import NOTHING_STORED, StoredLayers
 from metaalign_server.auth import Caller
 from metaalign_server.platform.directory import StoredProfile

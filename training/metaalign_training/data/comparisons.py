@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from metaalign import fold, parse_preferences, render, request_layers, resolve
+from metaalign import parse_preferences
+from metaalign.prompt import fold, render, request_layers, resolve
 from metaalign_training.data.library import Library, PriorityMatrix, Sampler
 from metaalign_training.data.sources import Instruction
 from metaalign_training.errors import DataError

@@ -20,7 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metaalign import parse_preferences, render, request_layers, resolve
+from metaalign import parse_preferences
+from metaalign.prompt import render, request_layers, resolve
 from metaalign_training.errors import DataError
 from metaalign_training.evaluation.items import Expectation, Item, Opposite
 from metaalign_training.rows import Message, read_rows

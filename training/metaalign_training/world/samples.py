@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from metaalign import Preferences, parse_preferences, render, request_layers, resolve
+from metaalign import Preferences, parse_preferences
+from metaalign.prompt import render, request_layers, resolve
 from metaalign_training.world.answers import Statement, compose
 from metaalign_training.world.drafts import (
     IMPLICIT,

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 from metaalign.errors import InvalidPrompt, InvalidTemplate
-from metaalign.rendering import MetaPrompt, fold
-from metaalign.template import ChatTemplate
+from metaalign.prompt.rendering import MetaPrompt, fold
+from metaalign.prompt.template import ChatTemplate
 
 __all__ = ["Prompt", "PromptAssembler", "TextEncoder"]
 

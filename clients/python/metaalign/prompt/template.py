@@ -172,5 +172,5 @@ class ChatTemplate:
 
 def packaged_template() -> ChatTemplate:
     """The three-tier template that our checkpoints ship as their `chat_template.jinja`."""
-    source = resources.files("metaalign").joinpath("chat_template.jinja").read_text(encoding="utf-8")
+    source = resources.files("metaalign.prompt").joinpath("chat_template.jinja").read_text(encoding="utf-8")
     return ChatTemplate(source, {"eos_token": END_TOKEN, "pad_token": PAD_TOKEN})

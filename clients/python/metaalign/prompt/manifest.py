@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from metaalign.errors import InvalidCheckpoint
 from metaalign.preferences import describe_validation_error
+from metaalign.prompt.template import ChatTemplate
 from metaalign.receipt import TemplateReference
-from metaalign.template import ChatTemplate
 
 __all__ = [
     "MANIFEST_NAME",

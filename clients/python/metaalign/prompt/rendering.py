@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 
 from metaalign.dimensions import sentence
-from metaalign.resolution import Resolution, Tier
+from metaalign.prompt.resolution import Resolution, Tier
 
 __all__ = ["MetaPrompt", "fold", "render"]
 

@@ -1,0 +1,44 @@
+"""How preferences become a prompt. The server and the training package use the same functions, so that a model is
+served exactly the prompts that it was trained on.
+
+    resolution   layers of preferences -> one specification: who may say what, what wins
+    rendering    the specification -> the words of the two tiers
+    template     the tiers and the dialogue -> text, by the checkpoint's chat template
+    assembly     that text -> token ids, in which no outside text is a control token
+    manifest     what a checkpoint was trained with, checked before it is served
+"""
+
+from metaalign.prompt.assembly import Prompt, PromptAssembler
+from metaalign.prompt.manifest import Manifest, read_manifest, verify_checkpoint, write_manifest
+from metaalign.prompt.rendering import MetaPrompt, fold, render
+from metaalign.prompt.resolution import Layer, Overridden, Resolution, Tier, request_layers, resolve
+from metaalign.prompt.template import (
+    CONTROL_TOKENS,
+    END_TOKEN,
+    PAD_TOKEN,
+    ChatTemplate,
+    packaged_template,
+)
+
+__all__ = [
+    "CONTROL_TOKENS",
+    "END_TOKEN",
+    "PAD_TOKEN",
+    "ChatTemplate",
+    "Layer",
+    "Manifest",
+    "MetaPrompt",
+    "Overridden",
+    "Prompt",
+    "PromptAssembler",
+    "Resolution",
+    "Tier",
+    "fold",
+    "packaged_template",
+    "read_manifest",
+    "render",
+    "request_layers",
+    "resolve",
+    "verify_checkpoint",
+    "write_manifest",
+]
