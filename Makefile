@@ -42,7 +42,7 @@ lock: ## write requirements/*.lock anew, keeping the pins that fit; ARGS=--upgra
 	@$(PYTHON) scripts/lock.py $(ARGS)
 
 schema: install ## write docs/preferences.schema.json from the code
-	$(BIN)/python -m metaalign.schema
+	$(BIN)/python -m metaalign.schema docs/preferences.schema.json
 
 fuzz: install ## ask a server what its OpenAPI document promises and forbids; ARGS="--max-time 600 --seed 7"
 	$(BIN)/python -m tests.server.test_openapi $(ARGS)

@@ -6,7 +6,7 @@ Unknown keys are errors at every level. Lengths are counted in Unicode code poin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -27,7 +27,6 @@ __all__ = [
     "LIMITS",
     "Example",
     "Preferences",
-    "PreferencesField",
     "SystemPreferences",
     "UserPreferences",
     "describe_validation_error",
@@ -135,10 +134,6 @@ def _one_profile_is_a_list(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-def _or_string(schema: dict[str, Any], what: str, limit: int) -> dict[str, Any]:
-    return {"anyOf": [{"type": "string", "maxLength": limit, "description": what}, schema]}
-
-
 class Preferences(_Model):
     """The whole field. A bare string stands for `{"system": "…"}`."""
 
@@ -186,15 +181,6 @@ class Preferences(_Model):
         for text in _texts(self):
             _no_surrogates(text)
         return self
-
-
-PreferencesField = Annotated[
-    Preferences | None,
-    Field(
-        default=None,
-        description="Preferences of the provider (`system`) and of the user (`user`) for this answer.",
-    ),
-]
 
 
 def _texts(preferences: Preferences) -> list[str]:

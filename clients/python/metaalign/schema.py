@@ -1,17 +1,16 @@
-"""The JSON Schema of the `preferences` field. `python -m metaalign.schema` writes it to `docs/`."""
+"""The JSON Schema of the `preferences` field: `python -m metaalign.schema FILE` writes it (`make schema`)."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from metaalign.dimensions import DIMENSIONS
 from metaalign.preferences import LIMITS, Preferences
 
-__all__ = ["preferences_schema"]
-
-SCHEMA_PATH = Path("docs") / "preferences.schema.json"
+__all__ = ["preferences_schema", "schema_text"]
 
 
 def preferences_schema() -> dict[str, Any]:
@@ -21,15 +20,13 @@ def preferences_schema() -> dict[str, Any]:
         d.name: {"description": d.summary, "values": d.values, "other_values": d.pattern is not None}
         for d in DIMENSIONS.values()
     }
+    total = f"All texts together hold at most {LIMITS['total']} characters."
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "preferences",
         "description": 'Preferences of provider and user for one request. A bare string stands for {"system": …}.',
         "anyOf": [{"type": "string", "maxLength": LIMITS["info"]}, {"$ref": "#/$defs/Preferences"}],
-        "$defs": {
-            **schema.pop("$defs"),
-            "Preferences": {**schema, "description": "All texts together hold at most 32000 characters."},
-        },
+        "$defs": {**schema.pop("$defs"), "Preferences": {**schema, "description": total}},
         "x-dimensions": dimensions,
     }
 
@@ -39,10 +36,10 @@ def schema_text() -> str:
     return json.dumps(preferences_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def main() -> None:
-    """Write the schema into the working tree."""
-    SCHEMA_PATH.write_text(schema_text(), encoding="utf-8")
+def main(argv: list[str]) -> None:
+    """Write the schema to the file that is named."""
+    Path(argv[1]).write_text(schema_text(), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv)
