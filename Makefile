@@ -13,7 +13,7 @@ VENV := $(if $(filter cpu,$(DEVICE)),.venv,.venv-$(DEVICE))
 BIN  := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format lock schema demo-checkpoint bench bench-training soak fuzz clean
+.PHONY: help install serve test lint format lock generated demo-checkpoint bench bench-training soak fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,8 +41,10 @@ format: install ## put imports in order and format the code
 lock: ## write requirements/*.lock anew, keeping the pins that fit; ARGS=--upgrade moves them
 	@$(PYTHON) scripts/lock.py $(ARGS)
 
-schema: install ## write docs/preferences.schema.json from the code
+generated: install ## write the files that come from code: JSON Schema, OpenAPI document, page of errors
 	$(BIN)/python -m metaalign.schema docs/preferences.schema.json
+	$(BIN)/python scripts/errors_page.py docs/errors.md
+	$(BIN)/python -m metaalign_server.serving.openapi clients/openapi.json
 
 fuzz: install ## ask a server what its OpenAPI document promises and forbids; ARGS="--max-time 600 --seed 7"
 	$(BIN)/python -m tests.server.test_openapi $(ARGS)

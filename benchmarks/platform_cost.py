@@ -21,15 +21,15 @@ import sqlalchemy as sa
 import uvloop
 
 from metaalign import parse_preferences
-from metaalign_server.auth import Limits, StaticKeys
+from metaalign_server.alignment.layers import ProfileChoice, stored_layers
+from metaalign_server.callers import Limits, StaticKeys
 from metaalign_server.platform import tenants
-from metaalign_server.platform.directory import Directory
 from metaalign_server.platform.limits import buckets_of
+from metaalign_server.platform.lookups import Lookups
 from metaalign_server.platform.profiles import canonical
 from metaalign_server.platform.profiles import create as create_profile
-from metaalign_server.platform.secrets import Secret
+from metaalign_server.platform.server_secret import Secret
 from metaalign_server.platform.startup import COMMAND_LINE, open_platform
-from metaalign_server.platform.stored import stored_layers
 from metaalign_server.platform.tenants import ensure_default_tenant
 from metaalign_server.settings import Settings
 from metaalign_server.store.database import Database
@@ -94,7 +94,7 @@ async def fill(database: Database, count: int) -> None:
             )  # fmt: skip
 
 
-async def _times(directory: Directory, names: Sequence[str]) -> list[float]:
+async def _times(directory: Lookups, names: Sequence[str]) -> list[float]:
     """Microseconds of each look-up."""
     times = []
     for name in names:
@@ -111,9 +111,7 @@ async def measure_profiles(count: int, lookups: int) -> dict[str, tuple[float, f
         began = time.perf_counter()
         await fill(database, count)
         print(f"{count} profiles stored in {time.perf_counter() - began:.1f} s\n")
-        directory = Directory(
-            database, Secret("of a benchmark"), StaticKeys(()), open_allowed=False, ttl=3600
-        )
+        directory = Lookups(database, Secret("of a benchmark"), StaticKeys(()), open_allowed=False, ttl=3600)
         names = [f"profile-{i}" for i in random.sample(range(1, count + 1), min(lookups, count))]
         times = {"unknown": await _times(directory, names)}
         times["known"] = await _times(directory, names)
@@ -149,23 +147,24 @@ async def measure_steps(rounds: int) -> dict[str, float]:
                     limits=many,
                 )
             token = new.token.encode()
-            caller = await platform.directory.caller(token)
+            caller = await platform.lookups.caller(token)
             if caller is None:
                 raise AssertionError("a key that was just made is known")
             preferences = parse_preferences({"system": "You are the guide of a museum.", "user": "I am Ada."})
             async with platform.database.write() as connection:
                 await create_profile(connection, caller, "museum", preferences)
+            museum = ProfileChoice(("museum",), "preferences.profile")
             times: dict[str, list[float]] = {}
             for _ in range(rounds):
                 marks = [time.perf_counter()]
-                platform.directory.peek_caller(token)
+                platform.lookups.peek_caller(token)
                 marks.append(time.perf_counter())
                 buckets = buckets_of(caller, inference=True)
                 admission = await platform.limiter.admit(buckets)
                 marks.append(time.perf_counter())
                 admission.headers()
                 marks.append(time.perf_counter())
-                await stored_layers(platform, caller, ("museum",), "preferences.profile", "ada")
+                await stored_layers(platform, caller, museum, "ada")
                 marks.append(time.perf_counter())
                 platform.secret.cache_salt(caller.tenant.id)
                 marks.append(time.perf_counter())

@@ -14,7 +14,7 @@ from pydantic import SecretStr, ValidationError
 from metaalign import MetaAlignError
 from metaalign.prompt import verify_checkpoint
 from metaalign_server import commands
-from metaalign_server.logs import configure_logging
+from metaalign_server.serving.logs import configure_logging
 from metaalign_server.settings import ConfigurationError, Settings
 from metaalign_server.store.database import StoreFull, StoreUnavailable, parse_database_url
 from metaalign_server.store.migrate import WrongSchema
@@ -120,7 +120,7 @@ def _serve(settings: Settings, engine_flags: Sequence[str]) -> int:
         return _fail(f"{folder}: no such checkpoint folder; see `make demo-checkpoint`", BAD_CHECKPOINT)
     prepare_environment()
     # Only now: importing vLLM takes seconds and reads the environment.
-    from metaalign_server.engine import launch
+    from metaalign_server.serving import launch
 
     return launch.run(settings, engine_flags)
 

@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from metaalign import parse_preferences
-from metaalign_server.auth import SCOPES, Limits
+from metaalign_server.callers import SCOPES, Limits
 from metaalign_server.platform import audit, exchanges, tenants
-from metaalign_server.platform.errors import Refusal, not_found
+from metaalign_server.platform.refusal import Refusal, not_found
 from metaalign_server.platform.startup import COMMAND_LINE, load_secret
 from metaalign_server.platform.tenants import KeyRow, TenantRow
 from metaalign_server.settings import Settings
@@ -113,9 +113,9 @@ async def _migrate(options: argparse.Namespace, database: Database) -> int:
 
 async def _backup(file: Path, database: Database) -> int:
     if not database.sqlite or not database.url.database:
-        raise Refusal(400, "not_sqlite", "backup: copies SQLite files; for PostgreSQL use `pg_dump -Fc`")
+        raise Refusal("not_sqlite", "backup: copies SQLite files; for PostgreSQL use `pg_dump -Fc`")
     if file.exists():
-        raise Refusal(400, "file_exists", f"backup: {file} exists; name another file")
+        raise Refusal("file_exists", f"backup: {file} exists; name another file")
 
     def copy() -> None:
         partial = file.with_name(file.name + ".partial")
@@ -133,7 +133,7 @@ async def _backup(file: Path, database: Database) -> int:
     try:
         await asyncio.to_thread(copy)
     except (sqlite3.Error, OSError) as error:
-        raise Refusal(400, "backup_failed", f"backup: {error}") from None
+        raise Refusal("backup_failed", f"backup: {error}") from None
     print(f"{file}: {file.stat().st_size} bytes")
     return 0
 
@@ -146,7 +146,7 @@ def _limits(text: str | None) -> Limits | None:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, ("limits", *first["loc"])))
-        raise Refusal(400, "invalid_limits", f"{where}: {first['msg']}") from None
+        raise Refusal("invalid_limits", f"{where}: {first['msg']}") from None
 
 
 async def _keys(options: argparse.Namespace, database: Database, settings: Settings) -> int:
@@ -161,7 +161,7 @@ async def _keys(options: argparse.Namespace, database: Database, settings: Setti
             return 0
         if options.action == "rotate":
             if options.grace_seconds < 0:
-                raise Refusal(400, "invalid_grace", "--grace-seconds: must not be negative")
+                raise Refusal("invalid_grace", "--grace-seconds: must not be negative")
             new, _ = await tenants.rotate_key(
                 connection, COMMAND_LINE, secret, environment, options.id, options.grace_seconds
             )
@@ -255,7 +255,7 @@ def _read_policy(path: Path) -> Any:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Refusal(400, "invalid_policy", f"--policy: {path}: {error}") from None
+        raise Refusal("invalid_policy", f"--policy: {path}: {error}") from None
     return parse_preferences({"system": tree}).system
 
 
@@ -281,7 +281,7 @@ async def _tenant_id(database: Database, name: str) -> str:
 
 async def _export(options: argparse.Namespace, database: Database, _: Settings) -> int:
     if options.file.exists():
-        raise Refusal(400, "file_exists", f"export-feedback: {options.file} exists; name another file")
+        raise Refusal("file_exists", f"export-feedback: {options.file} exists; name another file")
     tenant_id = None if options.tenant is None else await _tenant_id(database, options.tenant)
     since = int(options.since.timestamp() * 1000) if options.since is not None else 0
     pairs = 0

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from metaalign_server.auth import ApiKey, Limits, parse_api_keys
+from metaalign_server.callers import ApiKey, Limits, parse_api_keys
 from metaalign_server.store.database import DatabaseUrlError, parse_database_url
 
 __all__ = ["ALLOWABLE_FIELDS", "ConfigurationError", "Settings", "is_loopback"]
@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     allow_fields: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="comma-separated request fields to accept although they are refused by default"
     )
+    allow_xargs: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="comma-separated names that `vllm_xargs` of a request may hold"
+    )
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="largest request body")
     max_choices: int = Field(64, ge=1, description="largest `n`")
     drain_seconds: float = Field(30.0, ge=0, description="how long SIGTERM waits for requests in flight")
@@ -93,7 +96,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     spec_cache_entries: int = Field(1024, ge=1, description="rendered Meta-Prompts to keep")
 
-    _split_fields = field_validator("allow_fields", mode="before")(_comma_separated)
+    _split_fields = field_validator("allow_fields", "allow_xargs", mode="before")(_comma_separated)
     _read_limits = field_validator("key_limits", "tenant_limits", mode="before")(_from_json)
 
     @field_validator("allow_fields")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from metaalign_server.connections import HEADER_SECONDS
+from metaalign_server.serving.header_deadline import HEADER_SECONDS
 from tests.security.world import CHAT, HI, JSON, MODEL, World, dumps
 
 MIB = 1024 * 1024

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from metaalign_server.auth import SCOPES
+from metaalign_server.callers import SCOPES
 from tests.security.world import CHAT, JSON, World, dumps
 
 PUBLIC, ANY_KEY = "public", "any key"

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from metaalign_server.auth import SCOPES
+from metaalign_server.callers import SCOPES
 from tests.processes import ROOT, Server, environment, free_port, running
 
 __all__ = ["CHAT", "HI", "JSON", "MODEL", "World", "dumps", "open_world"]

@@ -12,9 +12,9 @@ from transformers import AutoTokenizer
 
 from metaalign import parse_preferences
 from metaalign.prompt import PromptAssembler
-from metaalign_server.alignment import Aligner
+from metaalign_server.alignment.aligner import Aligner
+from metaalign_server.alignment.context import RequestContext
 from metaalign_server.engine.rendering import render_conversation, render_responsively
-from metaalign_server.scope import RequestScope
 from tests.processes import ROOT
 from tests.server.conftest import MODEL, Twin
 from tests.server.test_routes import generated_tokens
@@ -75,7 +75,7 @@ async def test_a_long_conversation_does_not_hold_up_others() -> None:
     tokenizer = AutoTokenizer.from_pretrained(ROOT / "checkpoints/metaalign-demo")
     aligner = Aligner(PromptAssembler.from_tokenizer(tokenizer, None))
     conversation = [{"role": "user", "content": "The otter lives in rivers and eats fish. " * 25_000}]
-    scope = RequestScope(preferences=parse_preferences({"user": "I am Ada."}))
+    context = RequestContext(preferences=parse_preferences({"user": "I am Ada."}))
     gaps = [0.0]
 
     async def tick() -> None:
@@ -87,12 +87,12 @@ async def test_a_long_conversation_does_not_hold_up_others() -> None:
     ticking = asyncio.create_task(tick())
     await asyncio.sleep(0)  # it runs, and waits for its next turn
     started = time.perf_counter()
-    prompt = await render_responsively(aligner, scope, conversation)
+    prompt = await render_responsively(aligner, context, conversation)
     took = time.perf_counter() - started
     await asyncio.sleep(0)
     ticking.cancel()
     assert max(gaps) < took / 2
-    assert prompt == render_conversation(aligner, scope, conversation)
+    assert prompt == render_conversation(aligner, context, conversation)
 
 
 def test_what_is_to_be_forgotten_while_it_is_rendered_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

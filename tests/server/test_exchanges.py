@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from prometheus_client import REGISTRY
 
 from metaalign import Example
-from metaalign_server.auth import DEFAULT_TENANT, Caller
+from metaalign_server.callers import DEFAULT_TENANT, Caller
 from metaalign_server.platform import exchanges, profiles, tenants
-from metaalign_server.platform.errors import Refusal
 from metaalign_server.platform.exchanges import DISLIKED, LIKED, Exchange, Opinion, Recorder
 from metaalign_server.platform.profiles import validate
+from metaalign_server.platform.refusal import Refusal
 from metaalign_server.store import tables
 from metaalign_server.store.database import Database, StoreUnavailable
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import REGISTRY
 
-from metaalign_server.auth import Caller, Limits, Tenant
+from metaalign_server.callers import Caller, Limits, Tenant
 from metaalign_server.platform import limits
 from metaalign_server.platform.limits import (
     DAY,

@@ -14,12 +14,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign import InvalidPreferences, MetaAlignError, Preferences, SystemTierForbidden, parse_preferences
-from metaalign_server.auth import SCOPES, Caller
+from metaalign_server.callers import SCOPES, Caller
 from metaalign_server.platform import audit, labels, portability, profiles, tenants
-from metaalign_server.platform.errors import Refusal
 from metaalign_server.platform.idempotency import Outcome, once
 from metaalign_server.platform.portability import ProfileDocument
 from metaalign_server.platform.profiles import Head, Targets, Version
+from metaalign_server.platform.refusal import Refusal
 from metaalign_server.store.database import Database
 from metaalign_server.store.tables import idempotency, versions
 from tests.databases import PATIENCE
@@ -544,7 +544,7 @@ async def test_the_same_key_twice_at_once_writes_once(database: Database, other_
 
 async def test_a_key_is_free_again_when_its_write_failed_and_after_a_day(database: Database) -> None:
     async def fail(_: AsyncConnection) -> Outcome:
-        raise Refusal(409, "no", "no")
+        raise Refusal("profile_exists", "no")
 
     async def work(_: AsyncConnection) -> Outcome:
         return Outcome(200, "{}")

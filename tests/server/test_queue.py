@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from metaalign_server.platform.errors import Refusal
-from metaalign_server.platform.queue import FairQueue, Ticket
+from metaalign_server.platform.fair_queue import FairQueue, Ticket
+from metaalign_server.platform.refusal import Refusal
 
 
 async def entering(queue: FairQueue, tenant: str, sequences: int = 1) -> asyncio.Task[Ticket]:

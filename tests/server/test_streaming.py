@@ -9,8 +9,10 @@ import pytest
 
 from metaalign import parse_preferences
 from metaalign.prompt import PromptAssembler
-from metaalign_server.alignment import Aligner, AppliedSpec
-from metaalign_server.streaming import OPENAI_STREAM, RESPONSES_STREAM, EarlyFailure, Splice, open_stream
+from metaalign_server.alignment.aligner import Aligner, AppliedSpec
+from metaalign_server.engine.dialects import OPENAI_CHAT, OPENAI_RESPONSES, Dialect
+from metaalign_server.engine.handlers import EngineRefusal
+from metaalign_server.engine.streaming import open_stream
 from tests.contract.tokenizers_for_tests import ours
 
 CHUNK = 'data: {"id":"x","choices":[]}\n\n'
@@ -24,12 +26,12 @@ def applied() -> AppliedSpec:
     return Aligner(PromptAssembler.from_tokenizer(ours())).apply(parse_preferences("Be kind."))
 
 
-async def read(events: list[str], applied: AppliedSpec | None, splice: Splice = OPENAI_STREAM) -> list[str]:
+async def read(events: list[str], applied: AppliedSpec | None, dialect: Dialect = OPENAI_CHAT) -> list[str]:
     async def source() -> AsyncIterator[str]:
         for event in events:
             yield event
 
-    stream = await open_stream(source(), applied, splice, ("engine", "engine-ma1"))
+    stream = await open_stream(source(), applied, dialect, ("engine", "engine-ma1"))
     return [event.decode() async for event in stream]
 
 
@@ -58,16 +60,16 @@ async def test_a_keep_alive_comment_carries_no_receipt(applied: AppliedSpec) -> 
 async def test_every_response_object_carries_the_receipt(applied: AppliedSpec) -> None:
     event = 'event: response.completed\ndata: {"response":{"id":"r"}}\n\n'
     delta = 'event: response.output_text.delta\ndata: {"delta":"x"}\n\n'
-    first, middle, last = await read([event, delta, event], applied, RESPONSES_STREAM)
+    first, middle, last = await read([event, delta, event], applied, OPENAI_RESPONSES)
     assert "metaalign" in first
     assert middle == delta
     assert "metaalign" in last
 
 
 async def test_an_early_failure_can_still_have_a_status(applied: AppliedSpec) -> None:
-    with pytest.raises(EarlyFailure) as caught:
+    with pytest.raises(EngineRefusal) as caught:
         await read([ERROR, DONE], applied)
-    assert caught.value.error["code"] == 503
+    assert caught.value.status == 503
 
 
 async def test_a_late_failure_is_not_followed_by_done(applied: AppliedSpec) -> None:

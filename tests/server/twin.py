@@ -11,7 +11,7 @@ import sys
 from contextlib import nullcontext
 
 from metaalign_server.cli import prepare_environment
-from metaalign_server.logs import configure_logging
+from metaalign_server.serving.logs import configure_logging
 from metaalign_server.settings import Settings
 
 KEY, USER_KEY = "twin-key", "twin-user-key"
@@ -24,9 +24,11 @@ async def serve(port: int, stock_port: int, database_url: str) -> None:
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app as build_stock_app
 
-    from metaalign_server.engine import launch
-    from metaalign_server.middleware import Gate
+    from metaalign_server.engine.installation import install
+    from metaalign_server.engine.process import fill_state, parse_engine_args, running_engine
     from metaalign_server.platform.startup import open_platform
+    from metaalign_server.serving.app import create_app
+    from metaalign_server.serving.gate import Gate
 
     settings = Settings(
         _env_file=None,
@@ -37,10 +39,11 @@ async def serve(port: int, stock_port: int, database_url: str) -> None:
         feedback=True,
         max_body_bytes=256 * 1024,
     )
-    args = launch.parse_engine_args(settings, [])
-    async with open_platform(settings) as platform, launch.engine_client(args) as engine:
-        ours = await launch.build_app(engine, args, settings, platform)
-        gate = Gate(ours, ours.state.metaalign, platform)
+    args = parse_engine_args(settings, [])
+    async with open_platform(settings) as platform, running_engine(args) as engine:
+        ours = create_app()
+        await fill_state(engine, ours.state, args)
+        gate = Gate(ours, await install(ours.state, settings, platform), platform)
         tasks = await engine.get_supported_tasks()
         stock = build_stock_app(args, tasks, engine.model_config)
         await init_app_state(engine, stock.state, args, tasks)

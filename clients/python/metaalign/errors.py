@@ -1,23 +1,32 @@
-"""One error tree for the whole product.
+"""The errors of the whole product: one table, and one class for each kind that a caller handles by itself.
 
     MetaAlignError
-    ├── InvalidPreferences      invalid_preferences      the `preferences` field is malformed or out of bounds
-    ├── InvalidPrompt           invalid_prompt           the messages cannot be rendered by the checkpoint's template
-    ├── RefusedField            refused_field            a request field that this server refuses by default
-    ├── SystemTierForbidden     system_tier_forbidden    the key may not write the System tier
-    ├── ProfileNotFound         profile_not_found        a named profile does not exist
-    ├── ConflictingProfiles     conflicting_profiles     two doors of one request name different profiles
-    ├── InvalidTemplate         invalid_template         a chat template that cannot be used
-    └── InvalidCheckpoint       invalid_checkpoint       a checkpoint that disagrees with its manifest
+    ├── InvalidPreferences      invalid_preferences
+    ├── InvalidPrompt           invalid_prompt
+    ├── RefusedField            refused_field
+    ├── SystemTierForbidden     system_tier_forbidden
+    ├── ProfileNotFound         profile_not_found
+    ├── ConflictingProfiles     conflicting_profiles
+    ├── InvalidTemplate         invalid_template
+    ├── InvalidCheckpoint       invalid_checkpoint
+    ├── Refusal                 every other code that the server answers (metaalign_server.platform.refusal)
+    ├── StoreUnavailable, StoreFull, ValueNotStorable, WrongSchema      (metaalign_server.store)
+    └── TrainingError and its subclasses                                (metaalign_training.errors)
 
-Each carries a stable `code`, one sentence with the remedy, and the offending field in `param`
-(`preferences.user.attributes`). The server maps codes to HTTP statuses in one place.
+Each carries a stable `code`, one sentence that says what is wrong and what would be right, and the offending field in
+`param` (`preferences.user.attributes`). `ERRORS` says of every code which HTTP status it has, what `param` names, when
+it happens and what to do. The server's answers, `docs/errors.md` (`scripts/errors_page.py`) and the OpenAPI
+document all come from it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 __all__ = [
+    "ERRORS",
     "ConflictingProfiles",
+    "ErrorKind",
     "InvalidCheckpoint",
     "InvalidPreferences",
     "InvalidPrompt",
@@ -29,6 +38,333 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class ErrorKind:
+    """One kind of error.
+
+    Attributes:
+        code: Its stable name.
+        status: The HTTP status that it is answered with; None if it only ever ends a command.
+        param: What `param` names; empty if it is null.
+        when: When it happens.
+        remedy: What to do about it.
+    """
+
+    code: str
+    status: int | None
+    param: str
+    when: str
+    remedy: str
+
+
+_TABLE = (
+    # Requests to the model
+    ErrorKind(
+        "invalid_preferences",
+        400,
+        "the part of `preferences`, or the header or model suffix that names a profile",
+        "`preferences` has an unknown key, a wrong type, or a value over its bound.",
+        "Correct the part that `param` names; the JSON Schema lists keys and bounds.",
+    ),
+    ErrorKind(
+        "invalid_prompt",
+        400,
+        "the field with the text",
+        "The conversation cannot become a prompt of the served checkpoint.",
+        "Send roles and texts that its chat template takes.",
+    ),
+    ErrorKind(
+        "refused_field",
+        400,
+        "the field",
+        "A field that reaches past the preferences, or a value that costs the engine too much.",
+        "Remove the field or ask for less; the operator can allow some fields.",
+    ),
+    ErrorKind(
+        "conflicting_profiles",
+        400,
+        "one of the places",
+        "Body, header and model suffix name different profiles.",
+        "Name the profile in one place.",
+    ),
+    ErrorKind(
+        "system_tier_forbidden",
+        403,
+        "the field that writes the System tier",
+        "The key lacks the scope `system` and the request writes the System tier.",
+        "Move the text to `preferences.user`, or use a key with the scope `system`.",
+    ),
+    ErrorKind(
+        "profile_not_found",
+        404,
+        "the place that names it",
+        "The tenant has no profile, version or label of that name, or it is archived.",
+        "Check the name with `GET /v1/profiles`.",
+    ),
+    # Every request
+    ErrorKind(
+        "invalid_api_key",
+        401,
+        "",
+        "No key was sent, or the key is unknown, revoked or expired.",
+        "Send `Authorization: Bearer KEY` or `x-api-key: KEY`.",
+    ),
+    ErrorKind(
+        "missing_scope",
+        403,
+        "the field that needs it, if it is one field",
+        "The key lacks the scope that the message names.",
+        "Use a key with that scope.",
+    ),
+    ErrorKind(
+        "cross_site",
+        403,
+        "",
+        "A web page of another origin asks a server that has no keys.",
+        "Create a key, or call the server from its own origin.",
+    ),
+    ErrorKind("route_not_found", 404, "", "There is no such path.", "See `/docs` for the routes."),
+    ErrorKind(
+        "method_not_allowed",
+        405,
+        "",
+        "The path does not take this method.",
+        "Use a method that the `Allow` header lists.",
+    ),
+    ErrorKind(
+        "nested_too_deeply", 400, "", "The JSON of the body is nested too deeply.", "Send a flatter body."
+    ),
+    ErrorKind(
+        "body_too_large",
+        413,
+        "",
+        "The body is larger than METAALIGN_MAX_BODY_BYTES.",
+        "Send less.",
+    ),
+    ErrorKind(
+        "rate_limit_exceeded",
+        429,
+        "",
+        "The key or its tenant has used its requests or tokens per minute.",
+        "Wait for `Retry-After` seconds.",
+    ),
+    ErrorKind(
+        "budget_exhausted",
+        429,
+        "",
+        "The key or its tenant has used its tokens per day.",
+        "Wait for `Retry-After` seconds, or ask the operator for a larger budget.",
+    ),
+    ErrorKind(
+        "concurrency_limit_exceeded",
+        429,
+        "",
+        "The key or its tenant has as many requests running as it may.",
+        "Wait until one of them has finished.",
+    ),
+    ErrorKind(
+        "internal_error",
+        500,
+        "",
+        "A defect of the server.",
+        "Report it with the request id; the server's log names the place under this id.",
+    ),
+    ErrorKind(
+        "unavailable",
+        503,
+        "",
+        "The server is draining, or its engine does not answer.",
+        "Try another server, or again after `Retry-After` seconds.",
+    ),
+    ErrorKind(
+        "overloaded",
+        503,
+        "",
+        "Too many requests wait for the engine.",
+        "Try again after `Retry-After` seconds.",
+    ),
+    ErrorKind(
+        "store_unavailable",
+        503,
+        "",
+        "The database does not answer in time.",
+        "Try again after `Retry-After` seconds; requests that were seen lately still work.",
+    ),
+    ErrorKind("store_full", 507, "", "The database has no room left.", "Make room, or raise its limit."),
+    ErrorKind(
+        "value_not_storable",
+        400,
+        "",
+        "A text or number that the database cannot hold, such as a NUL character.",
+        "Remove it.",
+    ),
+    # Profiles, tenants, keys, feedback
+    ErrorKind(
+        "invalid_name",
+        400,
+        "the name",
+        "A name of a profile, tenant or label has a wrong form.",
+        "Use the form that the message shows.",
+    ),
+    ErrorKind(
+        "invalid_targets",
+        400,
+        "`versions`",
+        "A label's versions or weights are out of bounds or repeated.",
+        "Name different versions with weights from 1 to 100.",
+    ),
+    ErrorKind(
+        "invalid_label",
+        400,
+        "`version` or `versions`",
+        "A label is given both or neither of `version` and `versions`, or a version twice.",
+        "Give one of the two, each version once.",
+    ),
+    ErrorKind(
+        "invalid_document",
+        400,
+        "the part of the document",
+        "An import cannot be read as JSON or YAML, or is no profile export.",
+        "Send what `/v1/profiles:export` gave.",
+    ),
+    ErrorKind(
+        "version_gap",
+        400,
+        "the version's number",
+        "An imported version's number is not the next one of its profile.",
+        "Import the versions before it first.",
+    ),
+    ErrorKind(
+        "unknown_scope",
+        400,
+        "`scopes`",
+        "A key is to have no scope, or one that does not exist.",
+        "Use the scopes that the message lists.",
+    ),
+    ErrorKind(
+        "invalid_expiry",
+        400,
+        "`expires_at`",
+        "A key is to expire in the past.",
+        "Give a time in the future.",
+    ),
+    ErrorKind(
+        "invalid_idempotency_key",
+        400,
+        "`Idempotency-Key`",
+        "The header has a wrong form.",
+        "Use 1 to 255 visible ASCII characters.",
+    ),
+    ErrorKind(
+        "label_protected",
+        403,
+        "",
+        "The label is protected and the key lacks the scope `admin`.",
+        "Use a key with the scope `admin`.",
+    ),
+    ErrorKind(
+        "version_not_found", 404, "`version`", "The profile has no such version.", "List its versions."
+    ),
+    ErrorKind("label_not_found", 404, "", "The profile has no such label.", "Read the profile's labels."),
+    ErrorKind("tenant_not_found", 404, "`tenant`", "There is no such tenant.", "List the tenants."),
+    ErrorKind("key_not_found", 404, "", "There is no such key.", "List the keys."),
+    ErrorKind(
+        "exchange_not_found",
+        404,
+        "`id`",
+        "No answer of that id is kept for this tenant.",
+        "Give feedback within the retention time, with the id of the answer.",
+    ),
+    ErrorKind("profile_exists", 409, "`name`", "The name is taken.", "Add a version to the profile instead."),
+    ErrorKind("profile_archived", 409, "", "The profile is archived.", "Restore it first."),
+    ErrorKind(
+        "version_conflict",
+        409,
+        "the version",
+        "An imported version exists with other preferences.",
+        "Give it a new number; versions never change.",
+    ),
+    ErrorKind("too_many_labels", 409, "`label`", "The profile has as many labels as it may.", "Remove one."),
+    ErrorKind("nothing_to_roll_back", 409, "", "The label was never moved.", "Move it to a version."),
+    ErrorKind("tenant_exists", 409, "`name`", "The name is taken.", "Update the tenant instead."),
+    ErrorKind(
+        "default_tenant", 409, "`disabled`", "The default tenant cannot be disabled.", "Revoke its keys."
+    ),
+    ErrorKind("too_many_keys", 409, "`tenant`", "The tenant has as many live keys as it may.", "Revoke one."),
+    ErrorKind("key_not_live", 409, "", "The key is revoked or expired.", "Create a new one."),
+    ErrorKind(
+        "feedback_disabled",
+        409,
+        "",
+        "The server keeps no exchanges.",
+        "An operator can set METAALIGN_FEEDBACK=true.",
+    ),
+    ErrorKind(
+        "precondition_failed",
+        412,
+        "`If-Match`",
+        "The profile or tenant has changed since it was read.",
+        "Read it again.",
+    ),
+    ErrorKind(
+        "idempotency_key_reused",
+        422,
+        "`Idempotency-Key`",
+        "The key was used for another request.",
+        "Use a new key.",
+    ),
+    # Commands
+    ErrorKind(
+        "invalid_template",
+        None,
+        "",
+        "A checkpoint's chat template is missing, too large, or cannot carry preferences.",
+        "Serve a checkpoint with a chat template of its own.",
+    ),
+    ErrorKind(
+        "invalid_checkpoint",
+        None,
+        "",
+        "A checkpoint disagrees with its manifest.",
+        "Restore the file or export the checkpoint again.",
+    ),
+    ErrorKind(
+        "wrong_schema",
+        None,
+        "",
+        "The database has another schema than this server needs.",
+        "Run `metaalign-server migrate`.",
+    ),
+    ErrorKind(
+        "not_sqlite",
+        None,
+        "",
+        "`backup` copies SQLite files only.",
+        "Use `pg_dump -Fc` for PostgreSQL.",
+    ),
+    ErrorKind("file_exists", None, "", "The file to be written exists.", "Name another file."),
+    ErrorKind("backup_failed", None, "", "The copy could not be written.", "See the message for the cause."),
+    ErrorKind("invalid_limits", None, "", "`--limits` is malformed.", "Write it as the help shows."),
+    ErrorKind("invalid_grace", None, "", "`--grace-seconds` is negative.", "Give 0 or more."),
+    ErrorKind("invalid_policy", None, "", "`--policy` names no readable JSON file.", "Check the file."),
+    ErrorKind("training_error", None, "", "`metaalign-train` cannot go on.", "See the message."),
+    ErrorKind("recipe_error", None, "", "A recipe cannot be used.", "Correct the line that is named."),
+    ErrorKind("data_error", None, "", "A row or file cannot be used.", "Correct the line that is named."),
+    ErrorKind(
+        "endpoint_error",
+        None,
+        "",
+        "A teacher or judge does not answer as it should; finished answers are kept.",
+        "Check its address, key and model, then run the same command again.",
+    ),
+    ErrorKind("stage_error", None, "", "A training stage cannot run on what it finds.", "See the message."),
+    ErrorKind("metaalign_error", None, "", "The command-line client was refused.", "See the message."),
+)
+
+ERRORS: dict[str, ErrorKind] = {kind.code: kind for kind in _TABLE}
+"""Code -> what it means. Codes are stable; new ones may be added."""
+
+
 class MetaAlignError(Exception):
     """Base of all errors that a caller can act on."""
 
@@ -38,6 +374,11 @@ class MetaAlignError(Exception):
         super().__init__(message)
         self.message = message
         self.param = param
+
+    @property
+    def status(self) -> int:
+        """The HTTP status that the server answers it with; 500 for what should end a command only."""
+        return ERRORS[self.code].status or 500
 
 
 class InvalidPreferences(MetaAlignError):

@@ -8,7 +8,8 @@ __all__ = ["OverriddenEntry", "Receipt", "TemplateReference", "TierTokens"]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Readers tolerate what they do not know: a newer server may say more, and it stays readable in `model_extra`.
+    model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class TemplateReference(_Model):

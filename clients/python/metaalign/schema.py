@@ -1,4 +1,4 @@
-"""The JSON Schema of the `preferences` field: `python -m metaalign.schema FILE` writes it (`make schema`)."""
+"""The JSON Schema of the `preferences` field: `python -m metaalign.schema FILE` writes it (`make generated`)."""
 
 from __future__ import annotations
 

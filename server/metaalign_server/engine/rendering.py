@@ -2,7 +2,7 @@
 
 vLLM's handlers all render through one `OnlineRenderer`. It gets a copy of the engine's renderer whose
 `render_messages_async` is ours; the engine's own renderer is left alone. What the route knows comes through
-`current_scope`, because the handlers rebuild requests on the way (Anthropic's drops unknown fields).
+`current_request`, because the handlers rebuild requests on the way (Anthropic's drops unknown fields).
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from vllm.renderers.online_renderer import OnlineRenderer
 
 from metaalign import InvalidPrompt, InvalidTemplate, RefusedField, SystemTierForbidden
 from metaalign.prompt import ChatTemplate, Prompt, PromptAssembler
-from metaalign_server.alignment import Aligner
-from metaalign_server.scope import RequestScope, current_scope
+from metaalign_server.alignment.aligner import Aligner
+from metaalign_server.alignment.context import RequestContext, current_request
+from metaalign_server.engine.defects import our_code
 
-__all__ = ["build_assembler", "install_hook", "render_conversation", "render_responsively"]
+__all__ = ["build_assembler", "install_renderer", "render_conversation", "render_responsively"]
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ def build_assembler(online_renderer: OnlineRenderer) -> PromptAssembler:
     return PromptAssembler.from_tokenizer(tokenizer, template)
 
 
-def install_hook(online_renderer: OnlineRenderer, aligner: Aligner) -> None:
+def install_renderer(online_renderer: OnlineRenderer, aligner: Aligner) -> None:
     """Route all rendering of `online_renderer` through `aligner`."""
     hook = _Hook(online_renderer, aligner)
     tokenizer: Any = online_renderer.renderer.get_tokenizer()
@@ -73,7 +74,7 @@ def _content_text(content: object) -> str:
 
 
 async def render_responsively(
-    aligner: Aligner, scope: RequestScope, conversation: Sequence[Mapping[str, Any]], **options: Any
+    aligner: Aligner, context: RequestContext, conversation: Sequence[Mapping[str, Any]], **options: Any
 ) -> Prompt:
     """Do `render_conversation`, in a thread if it takes long.
 
@@ -81,7 +82,10 @@ async def render_responsively(
         VLLMValidationError: the conversation is longer than the model can read; or see `render_conversation`.
     """
     characters = _measure(aligner, conversation, options)
-    return await _beside(characters, lambda: render_conversation(aligner, scope, conversation, **options))
+    with our_code():
+        return await _beside(
+            characters, lambda: render_conversation(aligner, context, conversation, **options)
+        )
 
 
 async def _beside(characters: int, work: Callable[[], T]) -> T:
@@ -89,13 +93,13 @@ async def _beside(characters: int, work: Callable[[], T]) -> T:
 
 
 def render_conversation(
-    aligner: Aligner, scope: RequestScope, conversation: Sequence[Mapping[str, Any]], **options: Any
+    aligner: Aligner, context: RequestContext, conversation: Sequence[Mapping[str, Any]], **options: Any
 ) -> Prompt:
     """Put the tiers before the dialogue and tokenise both.
 
     Args:
         aligner: Applies preferences for the served checkpoint.
-        scope: The request; `applied` is set on it.
+        context: The request; `applied` is set on it.
         conversation: Messages as the client sent them, system messages included.
         **options: Options of `PromptAssembler.assemble`.
 
@@ -115,16 +119,16 @@ def render_conversation(
             user_info.append(_content_text(message.get("content")))
         else:
             dialogue.append(message)
-    if system and not scope.caller.may_write_system:
+    if system and not context.caller.may_write_system:
         raise SystemTierForbidden(
             "messages: this key lacks the scope `system` and may not send system messages", param="messages"
         )
-    if not scope.aligned and not assembler.cuttable:
+    if not context.aligned and not assembler.cuttable:
         return assembler.assemble(conversation, **options)  # a foreign template decides for itself
-    applied = scope.applied = aligner.apply(scope.preferences, system, user_info, scope.stored)
-    if scope.recording is not None:
+    applied = context.applied = aligner.apply(context.preferences, system, user_info, context.stored)
+    if context.recording is not None:
         texts = [{"role": m["role"], "content": _content_text(m.get("content"))} for m in dialogue]
-        scope.recording.messages = (*applied.messages, *texts)
+        context.recording.messages = (*applied.messages, *texts)
     if not assembler.cuttable:
         return assembler.assemble([*applied.messages, *dialogue], **options)
     rest = assembler.assemble(dialogue, **options)
@@ -140,7 +144,7 @@ class _Hook:
 
     async def render_messages(self, messages: list[Any], params: Any) -> tuple[list[Any], Any]:
         """Stands in for `HfRenderer.render_messages_async`: returns the conversation and a prompt of ids."""
-        scope = current_scope.get() or RequestScope()
+        context = current_request.get() or RequestContext()
         options = params.get_apply_chat_template_kwargs()
         _measure(self._aligner, messages, options)
         if has_non_text_content(messages):
@@ -162,7 +166,7 @@ class _Hook:
         for name in _OUR_TEMPLATE_VARIABLES:
             options.pop(name, None)
         prompt = await render_responsively(
-            self._aligner, scope, conversation, add_special_tokens=scope.add_special_tokens, **options
+            self._aligner, context, conversation, add_special_tokens=context.add_special_tokens, **options
         )
         return conversation, {"prompt_token_ids": list(prompt.token_ids), "prompt": prompt.text}
 
@@ -174,27 +178,28 @@ class _Hook:
         With preferences a text prompt is the User Query; without, it is raw text as the protocol says. A key
         without the scope `system` cannot write control tokens into raw text.
         """
-        scope = current_scope.get() or RequestScope()
+        context = current_request.get() or RequestContext()
         prompts = prompt_input
         for prompt in _as_list(prompt_input) if prompt_input is not None else ():
             if isinstance(prompt, str):
                 _measure(self._aligner, prompt)
-        if scope.aligned:
-            prompts = [await self._as_query(scope, text) for text in _text_prompts(request, prompt_input)]
-        elif not scope.caller.may_write_system and prompt_input is not None:
+        if context.aligned:
+            prompts = [await self._as_query(context, text) for text in _text_prompts(request, prompt_input)]
+        elif not context.caller.may_write_system and prompt_input is not None:
             prompts = [await self._without_control(prompt) for prompt in _as_list(prompt_input)]
         return await self._stock_completion(request, prompts, prompt_embeds, skip_mm_cache=skip_mm_cache)
 
-    async def _as_query(self, scope: RequestScope, text: str) -> list[int]:
+    async def _as_query(self, context: RequestContext, text: str) -> list[int]:
         query = [{"role": "user", "content": text}]
-        prompt = await render_responsively(self._aligner, scope, query, add_generation_prompt=True)
+        prompt = await render_responsively(self._aligner, context, query, add_generation_prompt=True)
         return list(prompt.token_ids)
 
     async def _without_control(self, prompt: str | list[int]) -> list[int]:
         assembler = self._aligner.assembler
         if isinstance(prompt, str):
             text = prompt
-            return await _beside(len(text), lambda: assembler.encode_text(text, control=False))
+            with our_code():
+                return await _beside(len(text), lambda: assembler.encode_text(text, control=False))
         if assembler.has_control(prompt):
             raise SystemTierForbidden(
                 "prompt: this key lacks the scope `system` and may not send control tokens", param="prompt"

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from metaalign_server.auth import Caller
+from metaalign_server.callers import Caller
 from metaalign_server.store.database import Database
 from metaalign_server.store.tables import audit, now_ms
 

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from metaalign import Example
 from metaalign.preferences import LIMITS
 from metaalign_server.platform import audit
-from metaalign_server.platform.errors import not_found
+from metaalign_server.platform.refusal import not_found
 from metaalign_server.store.database import Database, ValueNotStorable
 from metaalign_server.store.tables import exchanges, feedback, now_ms
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from metaalign_server.platform.errors import Refusal
+from metaalign_server.platform.refusal import Refusal
 from metaalign_server.store.database import Database
 from metaalign_server.store.tables import idempotency, now_ms
 
@@ -57,7 +57,6 @@ async def once(
             return await write(connection)
     if not _KEY.fullmatch(key):
         raise Refusal(
-            400,
             "invalid_idempotency_key",
             "Idempotency-Key: must be 1 to 255 visible ASCII characters, no space",
             param="Idempotency-Key",
@@ -84,7 +83,6 @@ async def _attempt(
         if row is not None:
             if row["fingerprint"] != fingerprint:
                 raise Refusal(
-                    422,
                     "idempotency_key_reused",
                     "Idempotency-Key: was used for another request; use a new one",
                     param="Idempotency-Key",

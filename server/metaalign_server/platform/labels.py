@@ -8,9 +8,8 @@ from dataclasses import asdict
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from metaalign_server.auth import Caller
+from metaalign_server.callers import Caller
 from metaalign_server.platform import audit
-from metaalign_server.platform.errors import Refusal, conflict, not_found
 from metaalign_server.platform.profiles import (
     Head,
     Label,
@@ -20,6 +19,7 @@ from metaalign_server.platform.profiles import (
     take,
     touch,
 )
+from metaalign_server.platform.refusal import Refusal, not_found
 from metaalign_server.store.tables import labels, now_ms, versions
 
 __all__ = ["delete_label", "move_label", "roll_back"]
@@ -46,11 +46,10 @@ async def move_label(
         Refusal: a version does not exist, the label is protected, or see `profiles.take`.
     """
     if not LABEL.fullmatch(label_name):
-        raise Refusal(400, "invalid_name", f"label: must match ^{LABEL.pattern}$", param="label")
+        raise Refusal("invalid_name", f"label: must match ^{LABEL.pattern}$", param="label")
     numbers = {number for number, _ in targets}
     if not 1 <= len(targets) == len(numbers) <= MAX_TARGETS or any(not 1 <= w <= 100 for _, w in targets):
         raise Refusal(
-            400,
             "invalid_targets",
             f"versions: name 1 to {MAX_TARGETS} different ones with weights from 1 to 100",
             param="versions",
@@ -64,7 +63,7 @@ async def move_label(
         and protected != bool(label and label.protected)
     ):
         raise Refusal(
-            403, "missing_scope", "protected: only a key with the scope `admin` can set it", param="protected"
+            "missing_scope", "protected: only a key with the scope `admin` can set it", param="protected"
         )
     stored = sa.select(versions.c.number).where(
         versions.c.profile_id == head.id, versions.c.number.in_(numbers)
@@ -72,7 +71,9 @@ async def move_label(
     if missing := sorted(numbers - set(await connection.scalars(stored))):
         raise not_found("version", f"{name}:{missing[0]}", "version")
     if label is None and len(head.labels) >= MAX_LABELS:
-        raise conflict("too_many_labels", f"a profile has at most {MAX_LABELS} labels; remove one", "label")
+        raise Refusal(
+            "too_many_labels", f"a profile has at most {MAX_LABELS} labels; remove one", param="label"
+        )
     history = (*label.history, label.targets)[-_HISTORY:] if label is not None else ()
     keep = label.protected if label is not None else False
     moved = Label(targets, keep if protected is None else protected, history, now_ms())
@@ -93,7 +94,7 @@ async def roll_back(
         raise not_found("label", f"{name}@{label_name}")
     check_protection(caller, label_name, label)
     if not label.history:
-        raise conflict("nothing_to_roll_back", f"label `{label_name}` was not moved before")
+        raise Refusal("nothing_to_roll_back", f"label `{label_name}` was not moved before")
     moved = Label(label.history[-1], label.protected, label.history[:-1], now_ms())
     return await _write_label(connection, caller, head, label_name, moved, "profile.label.rollback")
 

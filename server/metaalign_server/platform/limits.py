@@ -28,8 +28,8 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import RedisError
 
-from metaalign_server.auth import Caller
-from metaalign_server.platform.errors import Refusal
+from metaalign_server.callers import Caller
+from metaalign_server.platform.refusal import Refusal
 
 __all__ = [
     "Admission",
@@ -154,7 +154,6 @@ class LimitReached(Refusal):
         code, what = _WORDS[full.kind, full.window]
         whose = full.name.partition(":")[0]
         super().__init__(
-            429,
             code,
             f"this {whose} is limited to {full.limit} {what}; try again in {_seconds(retry_after)} s",
             retry_after=retry_after,

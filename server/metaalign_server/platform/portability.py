@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from metaalign_server.auth import Caller
+from metaalign_server.callers import Caller
 from metaalign_server.platform import labels, profiles
-from metaalign_server.platform.errors import Refusal, conflict
 from metaalign_server.platform.profiles import Head, Version
+from metaalign_server.platform.refusal import Refusal
 from metaalign_server.store.tables import profiles as stored
 from metaalign_server.store.tables import versions
 
@@ -152,11 +152,11 @@ async def _import(
         preferences = profiles.validate(version.preferences, caller, f"{where}.preferences")
         if version.number in known:
             if known[version.number] != profiles.canonical(preferences):
-                raise conflict(
+                raise Refusal(
                     "version_conflict",
                     f"{where}: version {name}:{version.number} exists with other preferences, and versions never"
                     " change; give it a new number",
-                    where,
+                    param=where,
                 )
             continue
         if head is None:
@@ -170,7 +170,6 @@ async def _import(
         added += 1
         if number != version.number:
             raise Refusal(
-                400,
                 "version_gap",
                 f"{where}: its number is {version.number}, but the next version of `{name}` is {number}",
                 param=f"{where}.number",

@@ -18,9 +18,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign import InvalidPreferences, Preferences, SystemTierForbidden, parse_preferences
-from metaalign_server.auth import Caller
+from metaalign_server.callers import Caller
 from metaalign_server.platform import audit
-from metaalign_server.platform.errors import Refusal, conflict, not_found
+from metaalign_server.platform.refusal import Refusal, not_found
 from metaalign_server.store.tables import labels, now_ms, profiles, versions
 
 __all__ = [
@@ -114,7 +114,7 @@ def check_name(name: str, param: str = "name") -> str:
         Refusal: it may not.
     """
     if not NAME.fullmatch(name):
-        raise Refusal(400, "invalid_name", f"{param}: must match ^{NAME.pattern}$", param=param)
+        raise Refusal("invalid_name", f"{param}: must match ^{NAME.pattern}$", param=param)
     return name
 
 
@@ -199,13 +199,12 @@ async def take(
         raise not_found("profile", name)
     if if_match is not None and if_match.strip() not in ("*", head.etag):
         raise Refusal(
-            412,
             "precondition_failed",
             f"profile `{name}` has changed since it was read; read it again",
             param="If-Match",
         )
     if live and head.archived:
-        raise conflict("profile_archived", f"profile `{name}` is archived; restore it first")
+        raise Refusal("profile_archived", f"profile `{name}` is archived; restore it first")
     return head
 
 
@@ -299,7 +298,7 @@ async def create(
     check_name(name)
     mine = (profiles.c.tenant_id == caller.tenant.id) & (profiles.c.name == name)
     earlier = (await connection.execute(sa.select(profiles).where(mine).with_for_update())).mappings().first()
-    taken = conflict("profile_exists", f"profile `{name}` exists; add a version to it", "name")
+    taken = Refusal("profile_exists", f"profile `{name}` exists; add a version to it", param="name")
     if earlier is not None and earlier["deleted_at"] is None:
         raise taken
     now = now_ms()
@@ -424,7 +423,7 @@ def check_protection(caller: Caller, name: str, label: Label | None) -> None:
     """
     if label is not None and label.protected and "admin" not in caller.scopes:
         raise Refusal(
-            403, "label_protected", f"label `{name}` is protected; a key with the scope `admin` can move it"
+            "label_protected", f"label `{name}` is protected; a key with the scope `admin` can move it"
         )
 
 

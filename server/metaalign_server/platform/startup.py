@@ -12,12 +12,13 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign import Example, MetaAlignError
-from metaalign_server.auth import SCOPES, Caller, StaticKeys
+from metaalign_server.callers import SCOPES, Caller, StaticKeys
 from metaalign_server.platform import exchanges, idempotency, tenants
-from metaalign_server.platform.directory import Directory, StaleCache
 from metaalign_server.platform.exchanges import Recorder
 from metaalign_server.platform.limits import Limiter, MemoryLimiter, RedisLimiter
-from metaalign_server.platform.secrets import Secret
+from metaalign_server.platform.lookups import Lookups
+from metaalign_server.platform.server_secret import Secret
+from metaalign_server.platform.stale_cache import StaleCache
 from metaalign_server.settings import Settings
 from metaalign_server.store.database import Database, insert_if_absent
 from metaalign_server.store.migrate import check_schema
@@ -47,7 +48,7 @@ class Platform:
     settings: Settings
     database: Database
     secret: Secret
-    directory: Directory
+    lookups: Lookups
     limiter: Limiter
     recorder: Recorder
     learned: StaleCache[tuple[int, str | None, int], tuple[Example, ...]]
@@ -56,7 +57,7 @@ class Platform:
 
     def forget(self) -> None:
         """See changes made through this server at once."""
-        self.directory.forget()
+        self.lookups.forget()
         self.learned.forget()
 
     async def run(self) -> None:
@@ -142,7 +143,7 @@ async def open_platform(settings: Settings) -> AsyncIterator[Platform]:
         first_key = await _first_key(database, secret, settings)
         platform = _assemble(settings, database, secret, limiter)
         platform.first_key = first_key
-        platform.open = await platform.directory.caller(b"") is not None
+        platform.open = await platform.lookups.caller(b"") is not None
         await database.close()  # connections that a fork would share
         yield platform
     finally:
@@ -160,7 +161,7 @@ def _assemble(settings: Settings, database: Database, secret: Secret, limiter: L
         settings=settings,
         database=database,
         secret=secret,
-        directory=Directory(
+        lookups=Lookups(
             database,
             secret,
             StaticKeys(settings.keys),

@@ -12,11 +12,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign import SystemPreferences
-from metaalign_server.auth import SCOPES, Caller, Limits, Tenant
+from metaalign_server.callers import SCOPES, Caller, Limits, Tenant
 from metaalign_server.platform import audit
-from metaalign_server.platform.errors import Refusal, conflict, not_found
 from metaalign_server.platform.profiles import check_name
-from metaalign_server.platform.secrets import NewKey, Secret
+from metaalign_server.platform.refusal import Refusal, not_found
+from metaalign_server.platform.server_secret import NewKey, Secret
 from metaalign_server.store.database import insert_if_absent
 from metaalign_server.store.tables import api_keys, now_ms, tenants
 
@@ -155,7 +155,7 @@ async def create_tenant(
             sa.insert(tenants).values(id=tenant_id, name=name, revision=1, created_at=now_ms(), **values)
         )
     except IntegrityError:
-        raise conflict("tenant_exists", f"tenant `{name}` exists", "name") from None
+        raise Refusal("tenant_exists", f"tenant `{name}` exists", param="name") from None
     await audit.record(connection, caller, "tenant.create", name, tenant_id=tenant_id, after=values)
     return await _refind(connection, tenant_id)
 
@@ -188,7 +188,6 @@ async def update_tenant(
         raise not_found("tenant", name)
     if if_match is not None and if_match.strip() not in ("*", row.etag):
         raise Refusal(
-            412,
             "precondition_failed",
             f"tenant `{name}` has changed since it was read; read it again",
             param="If-Match",
@@ -202,8 +201,8 @@ async def update_tenant(
         values["share_cache"] = changes["share_cache"]
     if "disabled" in changes:
         if row.tenant.id == "default" and changes["disabled"]:
-            raise conflict(
-                "default_tenant", "the default tenant cannot be disabled; revoke its keys", "disabled"
+            raise Refusal(
+                "default_tenant", "the default tenant cannot be disabled; revoke its keys", param="disabled"
             )
         values["disabled_at"] = now_ms() if changes["disabled"] else None
     await connection.execute(
@@ -276,18 +275,15 @@ async def create_key(
         raise not_found("tenant", tenant, "tenant")
     if unknown := sorted(set(scopes) - set(SCOPES)):
         raise Refusal(
-            400,
             "unknown_scope",
             f"scopes: {', '.join(unknown)} is none of {', '.join(SCOPES)}",
             param="scopes",
         )
     if not scopes:
-        raise Refusal(
-            400, "unknown_scope", f"scopes: name at least one of {', '.join(SCOPES)}", param="scopes"
-        )
+        raise Refusal("unknown_scope", f"scopes: name at least one of {', '.join(SCOPES)}", param="scopes")
     now = now_ms()
     if expires_at is not None and expires_at <= now:
-        raise Refusal(400, "invalid_expiry", "expires_at: must be in the future", param="expires_at")
+        raise Refusal("invalid_expiry", "expires_at: must be in the future", param="expires_at")
     count = await connection.scalar(
         sa.select(sa.func.count()).where(
             api_keys.c.tenant_id == row.tenant.id,
@@ -296,7 +292,9 @@ async def create_key(
         )
     )
     if (count or 0) >= MAX_KEYS:
-        raise conflict("too_many_keys", f"tenant `{tenant}` has {MAX_KEYS} live keys; revoke one", "tenant")
+        raise Refusal(
+            "too_many_keys", f"tenant `{tenant}` has {MAX_KEYS} live keys; revoke one", param="tenant"
+        )
     new = secret.new_key(environment)
     key = KeyRow(
         id=new.id,
@@ -365,7 +363,7 @@ async def rotate_key(
         raise not_found("key", key_id)
     now = now_ms()
     if not old.live(now):
-        raise conflict("key_not_live", f"key `{key_id}` is revoked or expired; make a new one")
+        raise Refusal("key_not_live", f"key `{key_id}` is revoked or expired; make a new one")
     tenant = await _refind(connection, old.tenant_id)
     made = await create_key(
         connection,

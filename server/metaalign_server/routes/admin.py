@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign import SystemPreferences, parse_preferences
-from metaalign_server.auth import SCOPES, Caller, Limits
+from metaalign_server.callers import SCOPES, Caller, Limits
 from metaalign_server.platform import audit, tenants
-from metaalign_server.platform.errors import not_found
+from metaalign_server.platform.refusal import not_found
 from metaalign_server.platform.tenants import KeyRow, TenantRow
 from metaalign_server.routes.common import (
     JSON_BODY,

@@ -9,10 +9,11 @@ from fastapi import Depends, Header, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from metaalign_server.auth import OPEN_CALLER, Caller
-from metaalign_server.engine.service import Service
-from metaalign_server.platform.errors import Refusal
+from metaalign.errors import ERRORS
+from metaalign_server.alignment.service import Service
+from metaalign_server.callers import OPEN_CALLER, Caller
 from metaalign_server.platform.profiles import NAME
+from metaalign_server.platform.refusal import Refusal
 from metaalign_server.platform.startup import Platform
 
 __all__ = [
@@ -78,7 +79,7 @@ def needs(scope: str) -> Callable[[Request], Caller]:
     async def check(request: Request) -> Caller:
         caller = caller_of(request)
         if scope not in caller.scopes:
-            raise Refusal(403, "missing_scope", f"this key lacks the scope `{scope}`")
+            raise Refusal("missing_scope", f"this key lacks the scope `{scope}`")
         return caller
 
     return check  # type: ignore[return-value]
@@ -115,23 +116,13 @@ class AnthropicErrorDocument(BaseModel):
     error: ErrorDetail
 
 
-_MEANINGS = {
-    400: "The request is malformed; `param` names the part.",
-    401: "No valid key.",
-    403: "The key lacks a scope.",
-    404: "No such thing for this key.",
-    409: "The state of the thing does not allow it.",
-    412: "`If-Match` names an older state.",
-    413: "The body is too large.",
-    422: "The `Idempotency-Key` was used for another request.",
-    429: "A limit is reached; see `Retry-After`.",
-    500: "A defect of the server.",
-    503: "The server, the engine or the store is not ready; see `Retry-After`.",
-    507: "The store has no room.",
-}
+def _describe(status: int) -> str:
+    """What the table of errors says of a status."""
+    kinds = [kind for kind in ERRORS.values() if kind.status == status]
+    return "\n".join(f"- `{kind.code}`: {kind.when} {kind.remedy}" for kind in kinds)
 
 
 def error_documents(*statuses: int, anthropic: bool = False) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route for OpenAPI."""
     model = AnthropicErrorDocument if anthropic else ErrorDocument
-    return {status: {"model": model, "description": _MEANINGS[status]} for status in sorted(statuses)}
+    return {status: {"model": model, "description": _describe(status)} for status in sorted(statuses)}

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from metaalign_server.auth import Caller
-from metaalign_server.engine.service import Service
+from metaalign_server.alignment.service import Service
+from metaalign_server.callers import Caller
 from metaalign_server.platform import audit, exchanges
-from metaalign_server.platform.errors import conflict
 from metaalign_server.platform.exchanges import Opinion
+from metaalign_server.platform.refusal import Refusal
 from metaalign_server.routes.common import JSON_BODY, Body, error_documents, needs, platform_of, service_of
 
 __all__ = ["ErasureModel", "erase", "router"]
@@ -80,7 +80,7 @@ async def give_feedback(
     """Say what is thought of an answer; a later word replaces an earlier one."""
     platform = platform_of(request)
     if not platform.settings.feedback:
-        raise conflict(
+        raise Refusal(
             "feedback_disabled", "this server keeps no exchanges; an operator can set METAALIGN_FEEDBACK=true"
         )
     await platform.recorder.flush()  # the exchange may still wait to be written

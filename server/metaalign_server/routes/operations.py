@@ -12,8 +12,6 @@ from pydantic import BaseModel
 
 import metaalign
 from metaalign.receipt import TemplateReference
-from metaalign_server.engine.registry import prometheus_registry
-from metaalign_server.engine.service import VLLM_VERSION
 from metaalign_server.routes.common import service_of
 
 router = APIRouter(tags=["operations"])
@@ -57,17 +55,23 @@ async def readyz(request: Request) -> Response:
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-async def metrics() -> Response:
+async def metrics(request: Request) -> Response:
     """Prometheus metrics of vLLM and of this server."""
     TASKS.set(len(asyncio.all_tasks()))
-    text = await asyncio.to_thread(lambda: generate_latest(prometheus_registry()))
+    registry = service_of(request).engine.registry
+    text = await asyncio.to_thread(lambda: generate_latest(registry))
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/version", response_model=VersionsModel)
 async def version(request: Request) -> Response:
     """Versions of this server, of vLLM, and of the checkpoint's template."""
-    template = service_of(request).aligner.assembler.template.reference
+    service = service_of(request)
+    template = service.aligner.assembler.template.reference
     return JSONResponse(
-        {"version": metaalign.__version__, "vllm": VLLM_VERSION, "template": template.model_dump()}
+        {
+            "version": metaalign.__version__,
+            "vllm": service.engine.version,
+            "template": template.model_dump(),
+        }
     )

@@ -14,12 +14,12 @@ from fastapi.responses import Response
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from metaalign_server.auth import Caller
+from metaalign_server.callers import Caller
 from metaalign_server.platform import labels, portability, profiles
-from metaalign_server.platform.errors import Refusal, not_found
 from metaalign_server.platform.idempotency import Outcome, once
 from metaalign_server.platform.portability import ImportReport
 from metaalign_server.platform.profiles import Head
+from metaalign_server.platform.refusal import Refusal, not_found
 from metaalign_server.routes.common import (
     JSON_BODY,
     IfMatch,
@@ -216,7 +216,6 @@ def _read_import(content_type: str, body: bytes) -> ProfilesDocument:
     media = content_type.split(";", 1)[0].strip().lower()
     if media != "application/json" and media not in _YAML_BODIES:  # browsers send others across sites unasked
         raise Refusal(
-            400,
             "invalid_document",
             "content-type: must be application/json or application/yaml",
             param="content-type",
@@ -227,10 +226,9 @@ def _read_import(content_type: str, body: bytes) -> ProfilesDocument:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "body"
-        raise Refusal(400, "invalid_document", f"{where}: {first['msg']}", param=where) from None
+        raise Refusal("invalid_document", f"{where}: {first['msg']}", param=where) from None
     except (ValueError, RecursionError, yaml.YAMLError):
         raise Refusal(
-            400,
             "invalid_document",
             "body: neither JSON nor YAML that can be read; aliases and deep nesting are not taken",
             param="body",
@@ -370,10 +368,10 @@ async def diff_versions(
 async def move_label(body: LabelMove, name: ProfileName, label: LabelName, write: Change) -> Response:
     """Point a label at a version, or at several by weight; a protected one takes the scope `admin`."""
     if (body.version is None) == (body.versions is None):
-        raise Refusal(400, "invalid_label", "version: give either `version` or `versions`", param="version")
+        raise Refusal("invalid_label", "version: give either `version` or `versions`", param="version")
     chosen = body.versions or [Target(version=body.version or 1)]
     if len({target.version for target in chosen}) != len(chosen):
-        raise Refusal(400, "invalid_label", "versions: each version once", param="versions")
+        raise Refusal("invalid_label", "versions: each version once", param="versions")
     targets = tuple((target.version, target.weight) for target in chosen)
 
     async def change(connection: AsyncConnection) -> tuple[BaseModel, str]:

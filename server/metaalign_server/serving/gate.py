@@ -12,12 +12,12 @@ from prometheus_client import Counter, Gauge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from metaalign import MetaAlignError
-from metaalign_server.auth import OPEN_CALLER, Caller, token_of
-from metaalign_server.errors import error_response, metaalign_error_response
+from metaalign_server.callers import OPEN_CALLER, Caller, token_of
 from metaalign_server.platform.limits import Admission, buckets_of
 from metaalign_server.platform.startup import Platform
+from metaalign_server.routes.errors import error_response, metaalign_error_response
+from metaalign_server.serving.telemetry import Spans
 from metaalign_server.settings import Settings, is_loopback
-from metaalign_server.telemetry import Spans
 
 __all__ = ["Gate"]
 
@@ -57,7 +57,7 @@ class Availability(Protocol):
     def ready(self) -> bool: ...
 
 
-class _Exchange:
+class _Passage:
     """One request on its way through: counts what comes in, adds headers to what goes out, settles at the end."""
 
     def __init__(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,7 +108,7 @@ class _Exchange:
         if ticket is not None:
             ticket()
         if self.admission is not None:
-            opened = state.get("metaalign_scope")
+            opened = state.get("metaalign_context")
             await self._gate.platform.limiter.settle(self.admission, opened.usage.total if opened else 0)
 
 
@@ -148,21 +148,21 @@ class Gate:
         ]
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id.decode()
-        exchange = _Exchange(self, scope, receive, send)
-        exchange.headers.append((b"x-request-id", request_id))
+        passage = _Passage(self, scope, receive, send)
+        passage.headers.append((b"x-request-id", request_id))
         span = self._spans.start(scope["method"], headers) if self._spans is not None else None
         self.in_flight += 1
         IN_FLIGHT.inc()
         try:
-            answer = await self._refusal(scope, headers, state, exchange) or self._app
-            await answer(scope, exchange.receive, exchange.send)
+            answer = await self._refusal(scope, headers, state, passage) or self._app
+            await answer(scope, passage.receive, passage.send)
         finally:
             self.in_flight -= 1
             IN_FLIGHT.dec()
-            fields = self._record(scope, state, exchange.status, started)
+            fields = self._record(scope, state, passage.status, started)
             if span is not None:
                 span.end(fields)
-            await exchange.settle()
+            await passage.settle()
 
     @property
     def ready(self) -> bool:
@@ -171,39 +171,35 @@ class Gate:
 
     def too_large(self, path: str) -> ASGIApp:
         """The answer to a body that is too large."""
-        return error_response(
-            path, 413, f"body: larger than {self.max_body} bytes; send less", code="body_too_large"
-        )
+        return error_response(path, "body_too_large", f"body: larger than {self.max_body} bytes; send less")
 
     async def _refusal(
-        self, scope: Scope, headers: dict[bytes, bytes], state: dict[str, Any], exchange: _Exchange
+        self, scope: Scope, headers: dict[bytes, bytes], state: dict[str, Any], passage: _Passage
     ) -> ASGIApp | None:
         path = scope["path"]
         if path in PUBLIC_PATHS:
             return None
         token = token_of(headers)
         try:
-            caller = self.platform.directory.peek_caller(token) or await self.platform.directory.caller(token)
+            caller = self.platform.lookups.peek_caller(token) or await self.platform.lookups.caller(token)
             if caller is None:
                 return error_response(
                     path,
-                    401,
+                    "invalid_api_key",
                     "a valid key is needed: send `Authorization: Bearer KEY` or `x-api-key: KEY`",
-                    code="invalid_api_key",
                     headers={"WWW-Authenticate": "Bearer"},
                 )
             state["caller"] = caller
             if caller.key_id == OPEN_CALLER.key_id and self._from_elsewhere(headers):
                 return error_response(
                     path,
-                    403,
+                    "cross_site",
                     "a page of another site may not use a server that asks for no key",
-                    code="cross_site",
                 )
             # A router reads `/v1/align\n` as `/v1/align`; the checks here would not know it.
             if not path.isprintable():
-                return error_response(path, 404, "no such route", code="route_not_found")
-            return self._unavailable(scope, headers) or await self._admit(path, caller, exchange)
+                return error_response(path, "route_not_found", "no such route")
+            return self._unavailable(scope, headers) or await self._admit(path, caller, passage)
         except MetaAlignError as error:
             return metaalign_error_response(path, error)
 
@@ -222,9 +218,8 @@ class Gate:
         if not self.ready:
             return error_response(
                 scope["path"],
-                503,
+                "unavailable",
                 "the server takes no new work now; try another, or again in a moment",
-                code="unavailable",
                 headers={"Retry-After": "5"},
             )
         length = headers.get(b"content-length", b"0")
@@ -232,17 +227,15 @@ class Gate:
             return self.too_large(scope["path"])
         return None
 
-    async def _admit(self, path: str, caller: Caller, exchange: _Exchange) -> ASGIApp | None:
+    async def _admit(self, path: str, caller: Caller, passage: _Passage) -> ASGIApp | None:
         inference = path in INFERENCE_PATHS
         if inference and "inference" not in caller.scopes:
-            return error_response(
-                path, 403, "this key lacks the scope `inference`", code="missing_scope", param=None
-            )
+            return error_response(path, "missing_scope", "this key lacks the scope `inference`")
         buckets = buckets_of(caller, inference=inference)
         if buckets:
-            exchange.admission = await self.platform.limiter.admit(buckets)
-            exchange.headers.extend(
-                (name.encode(), value.encode()) for name, value in exchange.admission.headers().items()
+            passage.admission = await self.platform.limiter.admit(buckets)
+            passage.headers.extend(
+                (name.encode(), value.encode()) for name, value in passage.admission.headers().items()
             )
         return None
 
@@ -261,10 +254,10 @@ class Gate:
         caller = state.get("caller")
         if caller is not None:
             fields |= {"tenant": caller.tenant.name, "key": caller.key_id}
-        opened = state.get("metaalign_scope")
+        opened = state.get("metaalign_context")
         if opened is not None:
             fields |= {"prompt_tokens": opened.usage.prompt, "output_tokens": opened.usage.output}
-            if (applied := opened.receipt) is not None:
+            if (applied := opened.reported) is not None:
                 APPLIED.labels(route).inc()
                 fields["spec"] = applied.meta_prompt.spec_hash[:12]
                 fields["tier_tokens"] = applied.receipt.tokens.system_info + applied.receipt.tokens.user_info

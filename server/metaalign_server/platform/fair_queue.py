@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from prometheus_client import Gauge, Histogram
 
-from metaalign_server.platform.errors import Refusal
+from metaalign_server.platform.refusal import Refusal
 
 __all__ = ["FairQueue", "Ticket"]
 
@@ -118,7 +118,7 @@ class FairQueue:
         place, _ = self._pop(longest, first=False)
         if not place.cancelled():
             place.set_exception(
-                Refusal(503, "overloaded", "too many requests wait; try again in a moment", retry_after=2.0)
+                Refusal("overloaded", "too many requests wait; try again in a moment", retry_after=2.0)
             )
 
     def _pop(self, tenant_id: str, *, first: bool) -> tuple[asyncio.Future[None], int]:

@@ -41,14 +41,15 @@ _CHATTY = ("aiosqlite", "alembic", "asyncio", "filelock", "httpcore", "httpx", "
 
 
 def _where(error: BaseException | None) -> str:
-    """Type and place of an error without its message, which may quote a request."""
+    """Type and place of an error and of its causes, without their messages, which may quote a request."""
     if error is None:
         return "none"
     trace, places = error.__traceback__, []
     while trace is not None:
         places.append(f"{trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}")
         trace = trace.tb_next
-    return f"{type(error).__name__} at {' > '.join(places[-_PLACES:])}"
+    where = f"{type(error).__name__} at {' > '.join(places[-_PLACES:])}"
+    return f"{where} from {_where(error.__cause__)}" if error.__cause__ is not None else where
 
 
 def configure_logging(style: str, level: str) -> None:

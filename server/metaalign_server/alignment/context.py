@@ -7,10 +7,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from metaalign import Preferences
-from metaalign_server.alignment import NOTHING_STORED, AppliedSpec, StoredLayers
-from metaalign_server.auth import OPEN_CALLER, Caller
+from metaalign_server.alignment.aligner import AppliedSpec
+from metaalign_server.alignment.layers import NOTHING_STORED, StoredLayers
+from metaalign_server.callers import OPEN_CALLER, Caller
 
-__all__ = ["Recording", "RequestScope", "Usage", "current_scope"]
+__all__ = ["Recording", "RequestContext", "Usage", "current_request"]
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class Recording:
     """What is kept of an exchange while it goes on, if it is to be kept at all.
 
     Attributes:
-        keep: Called with the engine's id of the request when the answer is complete.
+        keep: Called with the answer's id, as the client sees it, when the answer is complete.
     """
 
     keep: Callable[[str, Recording], None]
@@ -40,10 +41,10 @@ class Recording:
 
 
 @dataclass(slots=True)
-class RequestScope:
+class RequestContext:
     """One request.
 
-    `applied` is written by the renderer, `usage` and `recording` by the meter; the route and the gate read them.
+    `applied` is written by the renderer, `usage` and `recording` around generation; the route and the gate read them.
     """
 
     preferences: Preferences | None = None
@@ -61,9 +62,9 @@ class RequestScope:
         return self.preferences is not None or bool(self.stored.layers)
 
     @property
-    def receipt(self) -> AppliedSpec | None:
-        """The spec to report: none if there were no preferences."""
+    def reported(self) -> AppliedSpec | None:
+        """What was applied, if the client is to be told: not of a request without preferences."""
         return self.applied if self.aligned else None
 
 
-current_scope: ContextVar[RequestScope | None] = ContextVar("metaalign_request_scope", default=None)
+current_request: ContextVar[RequestContext | None] = ContextVar("metaalign_request", default=None)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
-from typing import Any
 
-from metaalign_server.engine.service import Service
+from metaalign_server.alignment.service import Service
 
 __all__ = ["watch_engine"]
 
@@ -27,15 +26,15 @@ async def watch_engine(service: Service, stall_seconds: float) -> None:
         stall_seconds: 0 looks for death only.
     """
     clock = asyncio.get_running_loop().time
-    question: asyncio.Task[Any] | None = None
+    question: asyncio.Task[None] | None = None
     asked = clock()
     try:
-        while not service.dead:
+        while not service.engine.dead:
             await asyncio.sleep(_POLL_SECONDS)
             if not stall_seconds:
                 continue
             if question is None:
-                question, asked = asyncio.create_task(service.state.engine_client.is_sleeping()), clock()
+                question, asked = asyncio.create_task(service.engine.ping()), clock()
             elif question.done():
                 question.exception()  # an engine that died is noticed above
                 if service.stalled:

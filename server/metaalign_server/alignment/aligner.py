@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from metaalign import (
-    ConflictingProfiles,
-    InvalidPreferences,
-    Preferences,
-    Receipt,
-    SystemTierForbidden,
-    parse_preferences,
-)
-from metaalign.preferences import LIMITS, PROFILE_REFERENCE
-from metaalign.prompt import Layer, PromptAssembler, render, request_layers, resolve
-from metaalign.prompt.rendering import MetaPrompt
+from metaalign import Preferences, Receipt
+from metaalign.prompt import MetaPrompt, PromptAssembler, render, request_layers, resolve
 from metaalign.receipt import OverriddenEntry, TierTokens
-from metaalign_server.auth import Caller
+from metaalign_server.alignment.layers import NOTHING_STORED, StoredLayers
 
-__all__ = [
-    "NOTHING_STORED",
-    "Aligner",
-    "AppliedSpec",
-    "StoredLayers",
-    "profile_references",
-    "request_preferences",
-]
+__all__ = ["Aligner", "AppliedSpec"]
 
 _CACHEABLE_CHARACTERS = 64_000
 
@@ -53,78 +36,6 @@ class AppliedSpec:
     prefix_ids: tuple[int, ...]
     receipt: Receipt
     receipt_json: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class StoredLayers:
-    """What the store adds to a request: its tenant's policy, its profiles, examples learned from feedback.
-
-    Attributes:
-        layers: In order of precedence, all before the request's own.
-        profiles: Their references, such as `support:3`.
-        learned_examples: How many examples come from feedback.
-        key: Equal for equal layers.
-        confidential: Whether System material is among them.
-    """
-
-    layers: tuple[Layer, ...] = ()
-    profiles: tuple[str, ...] = ()
-    learned_examples: int = 0
-    key: Hashable = None
-    confidential: bool = False
-
-
-NOTHING_STORED = StoredLayers()
-
-
-def request_preferences(value: object, caller: Caller) -> Preferences | None:
-    """Validate the field, and check who may write the System tier.
-
-    Raises:
-        InvalidPreferences, SystemTierForbidden.
-    """
-    preferences = None if value is None else parse_preferences(value)
-    if preferences is not None and preferences.system is not None and not caller.may_write_system:
-        raise SystemTierForbidden(
-            "preferences.system: this key lacks the scope `system`; put preferences of a user under `user`",
-            param="preferences.system",
-        )
-    return preferences
-
-
-def profile_references(
-    preferences: Preferences | None, header: str | None, model: str | None
-) -> tuple[tuple[str, ...], str]:
-    """The profiles that a request names, and by which of the three doors.
-
-    Raises:
-        InvalidPreferences: a name is malformed.
-        ConflictingProfiles: two doors disagree.
-    """
-    doors = {
-        "preferences.profile": preferences.profile if preferences else (),
-        "X-MetaAlign-Profile": _split(header, "X-MetaAlign-Profile"),
-        "model": _split(model, "model"),
-    }
-    named = {door: references for door, references in doors.items() if references}
-    if len(set(named.values())) > 1:
-        raise ConflictingProfiles(
-            f"{' and '.join(named)} name different profiles; name it in one place", param=next(iter(named))
-        )
-    return next(((references, door) for door, references in named.items()), ((), ""))
-
-
-def _split(reference: str | None, door: str) -> tuple[str, ...]:
-    if not reference:
-        return ()
-    references = tuple(part.strip() for part in reference.split(","))
-    if len(references) > LIMITS["profiles"]:
-        raise InvalidPreferences(f"{door}: at most {LIMITS['profiles']} profiles", param=door)
-    if not all(re.fullmatch(PROFILE_REFERENCE, part) for part in references):
-        raise InvalidPreferences(
-            f"{door}: a profile is named like `support`, `support:3` or `support@stable`", param=door
-        )
-    return references
 
 
 class Aligner:

@@ -2,31 +2,39 @@
 
 FastAPI knows the routes. It does not know that a key is asked for, which answers the gate gives in front of every
 route, that a malformed request is a 400 here, or that vLLM's models take a number also as text.
+
+`python -m metaalign_server.serving.openapi FILE` writes the document of a server with default settings (`make
+generated`).
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from metaalign_server.engine.protocol import (
+from metaalign_server.alignment.service import Service
+from metaalign_server.engine.dialects import ANTHROPIC, dialect_of
+from metaalign_server.engine.refusals import Allowances
+from metaalign_server.engine.request_schema import describe_refusals
+from metaalign_server.engine.requests import (
     ChatRequest,
     CompletionsRequest,
     CountTokensRequest,
     MessagesRequest,
     ResponsesApiRequest,
-    describe_refusals,
 )
-from metaalign_server.engine.service import Service
-from metaalign_server.errors import is_anthropic
-from metaalign_server.middleware import INFERENCE_PATHS, PUBLIC_PATHS
 from metaalign_server.routes.common import AnthropicErrorDocument, ErrorDocument, error_documents
-from metaalign_server.routes.inference import AlignRequest, RenderRequest
+from metaalign_server.routes.short_models import AlignRequest, RenderRequest
+from metaalign_server.serving.gate import INFERENCE_PATHS, PUBLIC_PATHS
 
-__all__ = ["build_document"]
+__all__ = ["build_document", "document_text"]
 
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "A key, as OpenAI's clients send it."},
@@ -41,18 +49,46 @@ _WRITING = frozenset({"post", "put", "patch", "delete"})
 _REFERENCE = "#/components/schemas/"
 
 
+@dataclass(frozen=True, slots=True)
+class _Deployment:
+    """What differs between servers.
+
+    Attributes:
+        models: Names of the served model.
+        reasons: Whether the engine knows where the model's reasoning ends.
+    """
+
+    models: tuple[str, ...] = ()
+    allowances: Allowances = field(default_factory=Allowances)
+    reasons: bool = False
+
+    @classmethod
+    def of(cls, service: Service | None) -> _Deployment:
+        if service is None:
+            return cls()
+        engine = service.engine
+        return cls(tuple(engine.model_names), Allowances.of(service.settings), engine.reasons)
+
+
 def build_document(app: FastAPI) -> dict[str, Any]:
-    """The document of `app`, made once."""
+    """The document of `app`, made once; without a service that of a server with default settings."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
-        _complete(document, getattr(app.state, "metaalign", None))
+        _complete(document, _Deployment.of(getattr(app.state, "metaalign", None)))
         app.openapi_schema = document
     return app.openapi_schema
 
 
-def _complete(document: dict[str, Any], service: Service | None) -> None:
+def document_text() -> str:
+    """The committed file's exact content."""
+    from metaalign_server.serving.app import create_app  # which knows this module
+
+    return json.dumps(create_app().openapi(), indent=1, ensure_ascii=False) + "\n"
+
+
+def _complete(document: dict[str, Any], deployment: _Deployment) -> None:
     components = document["components"]
     components["securitySchemes"] = _SECURITY
     components["headers"] = _HEADERS
@@ -67,26 +103,14 @@ def _complete(document: dict[str, Any], service: Service | None) -> None:
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             _complete_operation(path, method, operation)
-    if service is not None:
-        _describe_service(schemas, service)
+    for name in (*_VLLM_REQUESTS, AlignRequest.__name__, RenderRequest.__name__):
+        if deployment.models:
+            schemas[name]["properties"]["model"]["examples"] = list(deployment.models)
+    for name in _VLLM_REQUESTS:
+        describe_refusals(schemas, name, deployment.allowances, reasons=deployment.reasons)
     _describe_leniency(schemas)
     for name in schemas.keys() - _reachable(schemas, _references(document["paths"])):
         del schemas[name]
-
-
-def _describe_service(schemas: dict[str, Any], service: Service) -> None:
-    """What this deployment takes: its models, and what its operator allows."""
-    settings, engine = service.settings, service.state.engine_client.vllm_config
-    for name in (*_VLLM_REQUESTS, AlignRequest.__name__, RenderRequest.__name__):
-        schemas[name]["properties"]["model"]["examples"] = service.model_names
-    for name in _VLLM_REQUESTS:
-        describe_refusals(
-            schemas,
-            name,
-            allowed=frozenset(settings.allow_fields),
-            max_choices=settings.max_choices,
-            reasons=engine.reasoning_config is not None,
-        )
 
 
 def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
@@ -143,7 +167,7 @@ _HEADERS = _RATE_LIMITS | {
 
 
 def _add_errors(path: str, responses: dict[str, Any], *statuses: int) -> None:
-    for status, response in error_documents(*statuses, anthropic=is_anthropic(path)).items():
+    for status, response in error_documents(*statuses, anthropic=dialect_of(path) is ANTHROPIC).items():
         model = response["model"].__name__
         responses.setdefault(
             str(status),
@@ -222,5 +246,9 @@ def _widen(node: Any) -> Any:
     kind = node.get("type")
     if not isinstance(kind, str) or kind not in _ALSO_TAKEN or node.keys() & {"const", "enum"}:
         return node
-    outside = {name: node.pop(name) for name in _ANNOTATIONS & node.keys()}
+    outside = {name: node.pop(name) for name in sorted(_ANNOTATIONS & node.keys())}
     return {"anyOf": [node, {"$ref": _REFERENCE + _ALSO_TAKEN[kind][0]}]} | outside
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(document_text(), encoding="utf-8")

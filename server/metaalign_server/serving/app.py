@@ -17,12 +17,12 @@ from starlette.routing import Match
 
 import metaalign
 from metaalign import MetaAlignError
-from metaalign_server.engine.service import ENGINE_ERRORS, describe_exception, is_validation_error
-from metaalign_server.errors import error_response, metaalign_error_response
-from metaalign_server.openapi import build_document
-from metaalign_server.routes import admin, feedback, inference, operations, profiles
+from metaalign_server.engine.handlers import ENGINE_ERRORS, EngineRefusal, validation_parameter
+from metaalign_server.routes import admin, align, feedback, inference, operations, profiles
+from metaalign_server.routes.errors import error_response, foreign_error_response, metaalign_error_response
+from metaalign_server.serving.openapi import build_document
 
-__all__ = ["create_app", "on_metaalign_error"]
+__all__ = ["add_refusal_handlers", "create_app"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app() -> FastAPI:
-    """The application without its engine; `attach_service` completes `app.state`."""
+    """The application without its engine; `engine.installation.install` completes `app.state`."""
     app = FastAPI(
         title="MetaAlign",
         version=metaalign.__version__,
@@ -45,26 +45,63 @@ def create_app() -> FastAPI:
         lifespan=_lifespan,
         redoc_url=None,
     )
-    for routes in (inference, profiles, feedback, admin, operations):
+    for routes in (inference, align, profiles, feedback, admin, operations):
         app.include_router(routes.router)
     _add_error_handlers(app)
     app.openapi = partial(build_document, app)  # type: ignore[method-assign]  # FastAPI's way to complete it
     return app
 
 
+def add_refusal_handlers(app: FastAPI) -> None:
+    """Map what the inference routes raise on purpose: our own errors, and what vLLM's handlers refuse."""
+    app.add_exception_handler(MetaAlignError, _on_metaalign_error)
+    app.add_exception_handler(EngineRefusal, _on_engine_refusal)
+
+
 def _add_error_handlers(app: FastAPI) -> None:
     """Map every exception to one error document."""
-    app.add_exception_handler(MetaAlignError, on_metaalign_error)
+    add_refusal_handlers(app)
+    for kind in ENGINE_ERRORS:
+        app.add_exception_handler(kind, _on_engine_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RecursionError, _on_deep_nesting)
-    for kind in (*ENGINE_ERRORS, Exception):
-        app.add_exception_handler(kind, _on_engine_exception)
+    app.add_exception_handler(Exception, _on_defect)
 
 
-async def on_metaalign_error(request: Request, error: Any) -> Response:
-    """One of our own errors, shaped for the route's protocol."""
+async def _on_metaalign_error(request: Request, error: Any) -> Response:
     return metaalign_error_response(request.url.path, error)
+
+
+_INTERNAL = "internal error; the log names the place under this request id"
+
+
+async def _on_engine_refusal(request: Request, error: Any) -> Response:
+    """What vLLM says of a request; of its own failures only where to look."""
+    message = error.message
+    if error.status >= 500 and error.__cause__ is not None:
+        _log(request, error.__cause__)
+        message = _INTERNAL
+    path = request.url.path
+    return foreign_error_response(path, error.status, message, param=error.param, type_=error.type)
+
+
+async def _on_engine_error(request: Request, error: Exception) -> Response:
+    """vLLM's validators raise while a body is read, before any handler runs."""
+    refusal = EngineRefusal.of(error)
+    refusal.__cause__ = error
+    return await _on_engine_refusal(request, refusal)
+
+
+async def _on_defect(request: Request, error: Exception) -> Response:
+    """Anything that nobody meant: a defect, whose text may quote a request."""
+    _log(request, error)
+    return error_response(request.url.path, "internal_error", _INTERNAL)
+
+
+def _log(request: Request, error: BaseException) -> None:
+    fields = {"request_id": getattr(request.state, "request_id", None)}
+    logger.error("request failed", exc_info=error, extra={"fields": fields})
 
 
 _UNION_NOISE = ("function-", "list[", "lax-or-strict", "json-or-python", "chain[", "nullable", "tagged-union")
@@ -82,30 +119,24 @@ async def _on_validation_error(request: Request, error: Any) -> Response:
         if step != "body" and not str(step).startswith(_UNION_NOISE) and "[" not in str(step)
     ]
     cause = first.get("ctx", {}).get("error") if isinstance(first.get("ctx"), dict) else None
-    param = is_validation_error(cause) or ".".join(steps) or None
+    param = validation_parameter(cause) or ".".join(steps) or None
     reason = str(first.get("msg", "invalid")).removeprefix("Value error, ")
     if first.get("type") == "json_invalid":
         param, reason = "body", "not valid JSON"
     message = f"{param}: {reason}" if param else reason
-    return error_response(request.url.path, 400, message, code=400, param=param)
+    return foreign_error_response(request.url.path, 400, message, param=param)
 
 
 async def _on_http_exception(request: Request, error: Any) -> Response:
     path = request.url.path
     if error.status_code == 404:
         message = f"no route {request.method} {path}" if len(path) < 100 else "no such route"
-        return error_response(path, 404, message, code="route_not_found")
+        return error_response(path, "route_not_found", message)
     if error.status_code == 405:
         return error_response(
-            path,
-            405,
-            f"no {request.method} here",
-            code="method_not_allowed",
-            headers={"Allow": _allowed(request)},
+            path, "method_not_allowed", f"no {request.method} here", headers={"Allow": _allowed(request)}
         )
-    return error_response(
-        path, error.status_code, str(error.detail), code=error.status_code, headers=error.headers
-    )
+    return foreign_error_response(path, error.status_code, str(error.detail), headers=error.headers)
 
 
 def _allowed(request: Request) -> str:
@@ -118,23 +149,4 @@ def _allowed(request: Request) -> str:
 
 
 async def _on_deep_nesting(request: Request, error: Any) -> Response:
-    return error_response(request.url.path, 400, "body: nested too deeply", code="nested_too_deeply")
-
-
-async def _on_engine_exception(request: Request, error: Exception) -> Response:
-    described = describe_exception(error)
-    if described.status >= 500:
-        logger.error(
-            "request failed", exc_info=error, extra={"fields": {"request_id": request.state.request_id}}
-        )
-        described_message = "internal error; the log names the place under this request id"
-    else:
-        described_message = described.message
-    return error_response(
-        request.url.path,
-        described.status,
-        described_message,
-        code=described.status,
-        param=described.param,
-        type_=described.type,
-    )
+    return error_response(request.url.path, "nested_too_deeply", "body: nested too deeply")

@@ -1,0 +1,141 @@
+"""Which profiles a request names, and what the store adds to it: policy, profiles, and what they have learned."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from metaalign import ConflictingProfiles, InvalidPreferences, Preferences, ProfileNotFound, UserPreferences
+from metaalign.preferences import LIMITS, PROFILE_REFERENCE
+from metaalign.prompt import Layer
+from metaalign_server.callers import Caller
+from metaalign_server.platform.lookups import StoredProfile
+from metaalign_server.platform.startup import Platform
+
+__all__ = ["NOTHING_STORED", "ProfileChoice", "StoredLayers", "choose_profiles", "stored_layers"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileChoice:
+    """The profiles that a request names.
+
+    Attributes:
+        references: Such as `support:3`; the later the stronger.
+        door: Which part of the request names them, for errors.
+    """
+
+    references: tuple[str, ...] = ()
+    door: str = ""
+
+
+def choose_profiles(preferences: Preferences | None, header: str | None, model: str | None) -> ProfileChoice:
+    """The profiles that a request names by one of the three doors: its body, the header, the model's suffix.
+
+    Raises:
+        InvalidPreferences: a name is malformed.
+        ConflictingProfiles: two doors disagree.
+    """
+    doors = {
+        "preferences.profile": preferences.profile if preferences else (),
+        "X-MetaAlign-Profile": _split(header, "X-MetaAlign-Profile"),
+        "model": _split(model, "model"),
+    }
+    named = {door: references for door, references in doors.items() if references}
+    if len(set(named.values())) > 1:
+        raise ConflictingProfiles(
+            f"{' and '.join(named)} name different profiles; name it in one place", param=next(iter(named))
+        )
+    return next((ProfileChoice(references, door) for door, references in named.items()), ProfileChoice())
+
+
+def _split(reference: str | None, door: str) -> tuple[str, ...]:
+    if not reference:
+        return ()
+    references = tuple(part.strip() for part in reference.split(","))
+    if len(references) > LIMITS["profiles"]:
+        raise InvalidPreferences(f"{door}: at most {LIMITS['profiles']} profiles", param=door)
+    if not all(re.fullmatch(PROFILE_REFERENCE, part) for part in references):
+        raise InvalidPreferences(
+            f"{door}: a profile is named like `support`, `support:3` or `support@stable`", param=door
+        )
+    return references
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayers:
+    """What the store adds to a request.
+
+    Attributes:
+        layers: In order of precedence, all before the request's own.
+        profiles: What the receipt names, such as `support:3`.
+        learned_examples: How many examples come from feedback.
+        learns_for: The profile that feedback on the answer is for, if any.
+        key: Equal for equal layers.
+        confidential: Whether System material is among them.
+    """
+
+    layers: tuple[Layer, ...] = ()
+    profiles: tuple[str, ...] = ()
+    learned_examples: int = 0
+    learns_for: int | None = None
+    key: Hashable = None
+    confidential: bool = False
+
+
+NOTHING_STORED = StoredLayers()
+
+
+async def stored_layers(
+    platform: Platform, caller: Caller, choice: ProfileChoice, user: str | None
+) -> StoredLayers:
+    """The stored layers of a request.
+
+    Args:
+        platform: Where they are kept.
+        caller: Whose policy and profiles.
+        choice: The profiles that the request names.
+        user: The user's id, if the request names one: weighted labels and learned examples go by it.
+
+    Raises:
+        ProfileNotFound: one does not exist for this tenant.
+        StoreUnavailable: one was never seen, and the store is away.
+    """
+    policy = caller.tenant.policy
+    if not choice.references and policy is None:
+        return NOTHING_STORED
+    layers = [Layer("tenant", system=policy, binding=True)] if policy is not None else []
+    try:
+        found = await platform.lookups.find_profiles(caller.tenant.id, choice.references, user)
+    except ProfileNotFound as error:
+        raise ProfileNotFound(f"{choice.door}: {error.message}", param=choice.door) from None
+    keys: list[object] = [policy.model_dump_json() if policy is not None else None]
+    learned = 0
+    user_ref = platform.secret.user(caller.tenant.id, user) if user is not None else None
+    for profile in found:
+        preferences = profile.preferences
+        layers.append(Layer(f"profile {profile.reference}", preferences.system, preferences.user))
+        keys.append((profile.profile_id, profile.number))
+        whose = user_ref if profile.learn_scope == "user" else None
+        if profile.learn_examples and platform.settings.feedback and (whose or profile.learn_scope != "user"):
+            examples = await platform.learned.get((profile.profile_id, whose, profile.learn_examples))
+            if examples:
+                # Bounds hold for one layer; these were checked one by one when they were read.
+                part = UserPreferences.model_construct(attributes={}, examples=examples)
+                layers.append(Layer(f"feedback on {profile.reference}", user=part))
+                keys.append(examples)
+                learned += len(examples)
+    return StoredLayers(
+        layers=tuple(layers),
+        profiles=tuple(profile.reference for profile in found),
+        learned_examples=learned,
+        learns_for=_learns_for(found),
+        key=tuple(keys),
+        confidential=any(layer.system is not None for layer in layers),
+    )
+
+
+def _learns_for(found: Sequence[StoredProfile]) -> int | None:
+    """The strongest profile that learns, or else the strongest."""
+    learning = [profile for profile in found if profile.learn_examples] or list(found)
+    return learning[-1].profile_id if learning else None

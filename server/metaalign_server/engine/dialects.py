@@ -1,0 +1,175 @@
+"""The protocols that the inference routes speak, one value each: the shape of errors, and where the receipt goes.
+
+This module needs no vLLM: the gate and the platform's routes answer errors in a dialect too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "ANTHROPIC",
+    "DIALECTS",
+    "OPENAI_CHAT",
+    "OPENAI_COMPLETIONS",
+    "OPENAI_RESPONSES",
+    "Dialect",
+    "dialect_of",
+]
+
+_BROKE_OFF = "the answer broke off: the engine failed; send the request again"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorShape:
+    """How a protocol writes an error document.
+
+    Attributes:
+        types: HTTP status -> the protocol's name for the kind of error.
+        client, server: The names for every other status below 500, and from there on.
+        wrap: Puts the error's fields into the document.
+        own_types: Whether the engine's own name for a kind is kept.
+    """
+
+    types: dict[int, str]
+    client: str
+    server: str
+    wrap: Callable[[dict[str, Any]], dict[str, Any]]
+    own_types: bool
+
+    def document(
+        self, status: int, message: str, code: str | int | None, param: str | None, type_: str | None = None
+    ) -> dict[str, Any]:
+        """The error document; `type_` is an engine's own name for the kind."""
+        kind = self.types.get(status, self.client if status < 500 else self.server)
+        if type_ is not None and self.own_types:
+            kind = type_
+        return self.wrap({"message": message, "type": kind, "param": param, "code": code})
+
+
+_OPENAI_ERRORS = ErrorShape(
+    {
+        400: "invalid_request_error",
+        401: "authentication_error",
+        403: "permission_error",
+        404: "not_found_error",
+        413: "invalid_request_error",
+        429: "rate_limit_error",
+        503: "service_unavailable",
+    },
+    client="invalid_request_error",
+    server="server_error",
+    wrap=lambda error: {"error": error},
+    own_types=True,
+)
+_ANTHROPIC_ERRORS = ErrorShape(
+    {
+        400: "invalid_request_error",
+        401: "authentication_error",
+        403: "permission_error",
+        404: "not_found_error",
+        413: "request_too_large",
+        429: "rate_limit_error",
+        503: "overloaded_error",
+    },
+    client="invalid_request_error",
+    server="api_error",
+    wrap=lambda error: {"type": "error", "error": error},
+    own_types=False,
+)
+
+
+def _openai_event(_: str) -> str:
+    error = {"message": _BROKE_OFF, "type": "InternalServerError", "param": None, "code": 500}
+    return f"data: {json.dumps({'error': error})}\n\n"
+
+
+def _anthropic_event(_: str) -> str:
+    data = {"type": "error", "error": {"type": "api_error", "message": _BROKE_OFF}}
+    return f"event: error\ndata: {json.dumps(data)}\n\n"
+
+
+_SEQUENCE_NUMBER = re.compile(r'"sequence_number":(\d+)')
+
+
+def _responses_event(last: str) -> str:
+    found = _SEQUENCE_NUMBER.search(last)
+    number = int(found[1]) + 1 if found is not None else 0
+    data: dict[str, Any] = {"type": "error", "sequence_number": number, "code": "server_error", "param": None}
+    data["message"] = _BROKE_OFF
+    return f"event: error\ndata: {json.dumps(data)}\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One protocol.
+
+    Attributes:
+        name: For people.
+        path: Where it is spoken; routes below it too.
+        errors: How it writes an error document.
+        error_event: The event of a stream that breaks off, given the event before it.
+        anchor: JSON text of an event behind which the receipt is put.
+        every: Whether every event that has the anchor carries the receipt, or only the first.
+        fingerprinted: Whether whole answers and first events have a `system_fingerprint`.
+        drops_nulls: Whether answers leave out fields that are null.
+        raw_errors: Whether the engine's own error event may be passed on in the middle of a stream.
+        formatted: Whether the engine's handler formats its events itself, keep-alive comments included.
+    """
+
+    name: str
+    path: str
+    errors: ErrorShape
+    error_event: Callable[[str], str]
+    anchor: str
+    every: bool = False
+    fingerprinted: bool = False
+    drops_nulls: bool = False
+    raw_errors: bool = True
+    formatted: bool = False
+
+
+OPENAI_CHAT = Dialect(
+    "OpenAI Chat Completions",
+    "/v1/chat/completions",
+    _OPENAI_ERRORS,
+    _openai_event,
+    anchor="data: {",
+    fingerprinted=True,
+)
+OPENAI_COMPLETIONS = Dialect(
+    "OpenAI Completions",
+    "/v1/completions",
+    _OPENAI_ERRORS,
+    _openai_event,
+    anchor="data: {",
+    fingerprinted=True,
+)
+OPENAI_RESPONSES = Dialect(
+    "OpenAI Responses",
+    "/v1/responses",
+    _OPENAI_ERRORS,
+    _responses_event,
+    anchor='"response":{',
+    every=True,
+)
+ANTHROPIC = Dialect(
+    "Anthropic Messages",
+    "/v1/messages",
+    _ANTHROPIC_ERRORS,
+    _anthropic_event,
+    anchor='"message":{',
+    drops_nulls=True,
+    raw_errors=False,  # vLLM's text there is about its own parsing of the engine's error
+    formatted=True,
+)
+DIALECTS = (OPENAI_CHAT, OPENAI_COMPLETIONS, OPENAI_RESPONSES, ANTHROPIC)
+
+
+def dialect_of(path: str) -> Dialect:
+    """The dialect that `path` speaks; routes of our own speak OpenAI's."""
+    return ANTHROPIC if path.startswith(ANTHROPIC.path) else OPENAI_CHAT

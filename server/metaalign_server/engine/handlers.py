@@ -1,0 +1,161 @@
+"""vLLM's own handlers behind five plain calls, and what the server asks of the engine besides answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import jinja2
+from fastapi import Request
+from prometheus_client import CollectorRegistry
+from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse
+from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
+from vllm.exceptions import VLLMError, VLLMValidationError
+from vllm.v1.metrics.prometheus import get_prometheus_registry
+from vllm.version import __version__ as VLLM_VERSION
+
+__all__ = [
+    "ENGINE_ERRORS",
+    "HANDLER_ERRORS",
+    "EngineRefusal",
+    "VllmEngine",
+    "validation_parameter",
+]
+
+ENGINE_ERRORS: tuple[type[Exception], ...] = (VLLMError,)
+"""What vLLM raises as its own, wherever it is raised: its validators run while a body is read."""
+
+HANDLER_ERRORS: tuple[type[Exception], ...] = (
+    VLLMError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    NotImplementedError,
+    jinja2.TemplateError,
+)
+"""What vLLM's handlers raise for a request that they refuse. Raised anywhere else these are defects of ours."""
+
+
+class EngineRefusal(Exception):
+    """vLLM refuses a request, or fails at it; ready to be shaped for any dialect.
+
+    Attributes:
+        status: HTTP status.
+        type: vLLM's name for the kind.
+        param: The field that it names, if it names one.
+    """
+
+    def __init__(self, status: int, type_: str | None, message: str, param: str | None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.type = type_
+        self.message = message
+        self.param = param
+
+    @classmethod
+    def of(cls, error: Exception) -> EngineRefusal:
+        """An exception that came out of vLLM, mapped as vLLM maps it."""
+        return cls.told(create_error_response(error).error)
+
+    @classmethod
+    def told(cls, error: ErrorInfo) -> EngineRefusal:
+        """What a handler returned instead of an answer."""
+        return cls(int(error.code), error.type, error.message, error.param)
+
+
+def validation_parameter(error: object) -> str | None:
+    """The parameter that a vLLM validation error names, if it is one."""
+    return error.parameter if isinstance(error, VLLMValidationError) else None
+
+
+async def _ask(handler: Callable[[Any, Request], Awaitable[Any]], request: Any, raw_request: Request) -> Any:
+    try:
+        result = await handler(request, raw_request)
+    except HANDLER_ERRORS as error:
+        raise EngineRefusal.of(error) from error
+    if isinstance(result, ErrorResponse):
+        raise EngineRefusal.told(result.error)
+    return result
+
+
+class VllmEngine:
+    """What routes use of vLLM's application state.
+
+    The five calls return what vLLM's handlers return: an answer or a stream of events. They raise EngineRefusal for
+    what vLLM refuses, and nothing else is the client's fault.
+
+    Args:
+        state: As `init_app_state` leaves it.
+    """
+
+    def __init__(self, state: Any) -> None:
+        self._state = state
+
+    # Answers
+
+    async def chat(self, request: Any, raw_request: Request) -> Any:
+        """OpenAI Chat Completions."""
+        return await _ask(self._state.openai_serving_chat.create_chat_completion, request, raw_request)
+
+    async def completions(self, request: Any, raw_request: Request) -> Any:
+        """OpenAI Completions."""
+        return await _ask(self._state.openai_serving_completion.create_completion, request, raw_request)
+
+    async def responses(self, request: Any, raw_request: Request) -> Any:
+        """OpenAI Responses."""
+        return await _ask(self._state.openai_serving_responses.create_responses, request, raw_request)
+
+    async def messages(self, request: Any, raw_request: Request) -> Any:
+        """Anthropic Messages."""
+        return await _ask(self._state.anthropic_serving_messages.create_messages, request, raw_request)
+
+    async def count_tokens(self, request: Any, raw_request: Request) -> Any:
+        """Anthropic's token count."""
+        return await _ask(self._state.anthropic_serving_messages.count_tokens, request, raw_request)
+
+    async def list_models(self) -> Any:
+        """The served models, LoRA adapters included."""
+        return await self._state.openai_serving_models.show_available_models()
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The engine's own `system_fingerprint`."""
+        name: str | None = self._state.openai_serving_chat.system_fingerprint
+        return name
+
+    @property
+    def keep_alive_seconds(self) -> float:
+        """Between comments in a silent stream, 0 for none (`--sse-keep-alive-interval`)."""
+        return float(getattr(self._state.args, "sse_keep_alive_interval", 0) or 0)
+
+    # What `alignment.service.Engine` asks
+
+    @property
+    def version(self) -> str:
+        """The version of vLLM."""
+        return VLLM_VERSION
+
+    @property
+    def model_names(self) -> list[str]:
+        """Names of the served model."""
+        return [path.name for path in self._state.openai_serving_models.base_model_paths]
+
+    @property
+    def reasons(self) -> bool:
+        """Whether it knows where the model's reasoning ends."""
+        return self._state.engine_client.vllm_config.reasoning_config is not None
+
+    @property
+    def dead(self) -> bool:
+        """Whether it has failed for good."""
+        return bool(self._state.engine_client.errored)
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """vLLM's registry, which our metrics share; aggregated over processes when vLLM runs several."""
+        registry: CollectorRegistry = get_prometheus_registry()
+        return registry
+
+    async def ping(self) -> None:
+        """Return when the engine has answered a question between two of its steps."""
+        await self._state.engine_client.is_sleeping()

@@ -1,0 +1,158 @@
+"""Puts our hooks into a running vLLM, and proves that they work before the first request is served.
+
+The hooks replace methods of vLLM's objects. In a vLLM that calls other methods they would be assigned and never called:
+preferences would be dropped without a word, and user text could forge control tokens. So `install` checks vLLM's
+version and the signatures of what it replaces, and at the end has vLLM's own handlers render canary prompts, whose ids
+must be ours. It refuses to start otherwise.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from vllm.renderers.hf import HfRenderer
+from vllm.renderers.online_renderer import OnlineRenderer
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.version import __version__ as VLLM_VERSION
+
+from metaalign import InvalidPrompt, Preferences
+from metaalign_server.alignment.aligner import Aligner
+from metaalign_server.alignment.context import RequestContext, current_request
+from metaalign_server.alignment.service import Service
+from metaalign_server.engine.generation import wrap_generate
+from metaalign_server.engine.handlers import VllmEngine
+from metaalign_server.engine.rendering import build_assembler, install_renderer, render_conversation
+from metaalign_server.engine.requests import ChatRequest, CompletionsRequest
+from metaalign_server.platform.fair_queue import FairQueue
+from metaalign_server.platform.startup import Platform
+from metaalign_server.settings import ConfigurationError, Settings
+
+__all__ = ["SUPPORTED_VLLM", "IncompatibleEngine", "check_vllm", "install"]
+
+SUPPORTED_VLLM = "0.32."
+"""The release whose methods the hooks replace. To be moved together with the pin in pyproject.toml."""
+
+_REPLACED: tuple[tuple[str, type, tuple[str, ...]], ...] = (
+    ("render_messages_async", HfRenderer, ("self", "messages", "params")),
+    (
+        "preprocess_completion",
+        OnlineRenderer,
+        ("self", "request", "prompt_input", "prompt_embeds", "skip_mm_cache"),
+    ),
+    ("generate", AsyncLLM, ("self", "prompt", "sampling_params", "request_id")),
+)
+
+
+class IncompatibleEngine(ConfigurationError):
+    """This vLLM is not one that our hooks work in; the message is one line with the remedy."""
+
+
+def check_vllm() -> None:
+    """Check vLLM's version and the signatures of what the hooks replace.
+
+    Raises:
+        IncompatibleEngine: it is another vLLM than the hooks were written for.
+    """
+    if not VLLM_VERSION.startswith(SUPPORTED_VLLM):
+        raise _incompatible(f"vLLM {VLLM_VERSION} is installed")
+    for name, owner, parameters in _REPLACED:
+        method = getattr(owner, name, None)
+        found = tuple(inspect.signature(method).parameters) if method is not None else None
+        if found is None or found[: len(parameters)] != parameters:
+            raise _incompatible(f"vLLM's {owner.__name__}.{name} has changed")
+
+
+def _incompatible(what: str) -> IncompatibleEngine:
+    return IncompatibleEngine(
+        f"{what}, and preferences could be lost in it: install vLLM {SUPPORTED_VLLM}x (pip install 'metaalign[cpu]' or"
+        " 'metaalign[cuda]')"
+    )
+
+
+async def install(state: Any, settings: Settings, platform: Platform | None = None) -> Service:
+    """Hook into vLLM's initialised application state and put the service beside it.
+
+    Args:
+        state: As `init_app_state` leaves it; gets `metaalign`, the service.
+        settings: Of the server.
+        platform: The store and what is built on it; none under `vllm serve`.
+
+    Raises:
+        IncompatibleEngine: the hooks do not work in this vLLM.
+        metaalign.InvalidTemplate: the checkpoint cannot be served with preferences.
+    """
+    check_vllm()
+    aligner = Aligner(build_assembler(state.online_renderer), settings.spec_cache_entries)
+    install_renderer(state.online_renderer, aligner)
+    engine = state.engine_client
+    wrap_generate(engine)
+    await _check_canary(state, aligner)
+    sequences = engine.vllm_config.scheduler_config.max_num_seqs
+    service = Service(
+        settings=settings,
+        aligner=aligner,
+        engine=VllmEngine(state),
+        # A quarter more than run at one time: the engine never waits for us to send the next.
+        queue=FairQueue(sequences + max(1, sequences // 4), settings.max_waiting),
+        platform=platform,
+    )
+    state.metaalign = service
+    return service
+
+
+async def _check_canary(state: Any, aligner: Aligner) -> None:
+    """Render canary prompts through vLLM's own handlers and compare them with ours.
+
+    Raises:
+        IncompatibleEngine: an id differs, or a handler does not use what was hooked.
+    """
+    preferences = Preferences.model_validate(
+        {"system": "A canary.", "user": {"attributes": {"tone": "formal"}}}
+    )
+    # A user who writes the checkpoint's own control strings: they stay text in our ids only.
+    canary = " ".join(["a question", *list(aligner.assembler.control)[:8]])
+    dialogue = [{"role": "user", "content": canary}]
+    try:
+        ours = render_conversation(
+            aligner, RequestContext(preferences=preferences), dialogue, add_generation_prompt=True
+        )
+    except InvalidPrompt:
+        return  # a template without a system message: requests with preferences are refused one by one
+    name = state.openai_serving_models.base_model_paths[0].name
+    chat = ChatRequest(model=name, messages=dialogue, max_completion_tokens=1)
+    completion = CompletionsRequest(model=name, prompt=canary, max_tokens=1)
+    renders: tuple[tuple[str, Any, Any], ...] = (
+        ("chat", state.openai_serving_chat.render_chat_request, chat),
+        ("completions", state.openai_serving_completion.render_completion_request, completion),
+    )
+    for what, render, request in renders:
+        token = current_request.set(RequestContext(preferences=preferences))
+        try:
+            found = _prompt_ids(await render(request))
+        except Exception as error:  # whatever it is: a handler that cannot render this cannot be trusted
+            raise _incompatible(f"vLLM's {what} handler fails on preferences") from error
+        finally:
+            current_request.reset(token)
+        if found != list(ours.token_ids):
+            raise _incompatible(f"vLLM's {what} handler does not render preferences")
+    for handler in (
+        state.openai_serving_chat,
+        state.openai_serving_completion,
+        state.openai_serving_responses,
+        state.anthropic_serving_messages,
+    ):
+        if (
+            handler.engine_client is not state.engine_client
+            or handler.online_renderer is not state.online_renderer
+        ):
+            raise _incompatible(f"vLLM's {type(handler).__name__} goes around the hooks")
+
+
+def _prompt_ids(rendered: Any) -> list[int] | None:
+    """The ids of the one prompt that a handler rendered: `(conversation, [input])` or `[input]`."""
+    inputs = rendered[1] if isinstance(rendered, tuple) else rendered
+    try:
+        return list(inputs[0]["prompt_token_ids"])
+    except (TypeError, KeyError, IndexError):
+        return None

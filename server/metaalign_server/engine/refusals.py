@@ -1,0 +1,145 @@
+"""What a request may not ask for: fields that reach past the preferences, and values that no engine should get."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from metaalign import RefusedField
+from metaalign_server.engine.requests import ChatRequest, CountTokensRequest, MessagesRequest, sequences_of
+from metaalign_server.platform.refusal import Refusal
+from metaalign_server.settings import ALLOWABLE_FIELDS, Settings
+
+__all__ = [
+    "MAX_SEQUENCES",
+    "REFUSED_FIELDS",
+    "REPETITION_PENALTIES",
+    "Allowances",
+    "refuse_fields",
+    "refuse_prompt_disclosure",
+    "refuse_truncation",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Allowances:
+    """What the operator allows.
+
+    Attributes:
+        fields: Of those that are refused by default.
+        xargs: Names in `vllm_xargs`, which reach the engine's extensions.
+        max_choices: The most choices of a request.
+    """
+
+    fields: frozenset[str] = frozenset()
+    xargs: frozenset[str] = frozenset()
+    max_choices: int = 64
+
+    @classmethod
+    def of(cls, settings: Settings) -> Allowances:
+        """As the settings say."""
+        return cls(frozenset(settings.allow_fields), frozenset(settings.allow_xargs), settings.max_choices)
+
+
+REFUSED_FIELDS = {
+    "chat_template": "a client may not bring a template",
+    "chat_template_kwargs": "template variables reach past the tiers",
+    "cache_salt": "the server alone decides who shares a prefix cache",
+    "prompt_embeds": "embeddings bypass the Meta-Prompt",
+    "mm_processor_kwargs": "processor options are the operator's",
+    "media_io_kwargs": "media options are the operator's",
+    "kv_transfer_params": "cache transfer is between servers",
+    "ec_transfer_params": "cache transfer is between servers",
+}
+"""Fields that reach past the contract, and why."""
+
+REPETITION_PENALTIES = (0.01, 100.0)
+"""Beyond them the logits overflow: what is sampled then no grammar allows, and the engine gives the request up."""
+
+MAX_SEQUENCES = 1024
+"""Sequences of one request: what vLLM allows as prompts, whatever `n` is."""
+
+_MISTAKEN_FIELDS = ("preference", "metaalign", "profile", "system_info", "user_info")
+
+
+def refuse_fields(request: BaseModel, allowances: Allowances) -> None:
+    """Refuse what would otherwise be trusted or silently ignored.
+
+    Raises:
+        RefusedField: names the field and how an operator can allow it.
+    """
+    for name, reason in REFUSED_FIELDS.items():
+        if getattr(request, name, None) is not None and name not in allowances.fields:
+            way_out = (
+                f" (an operator may allow it with METAALIGN_ALLOW_FIELDS={name})"
+                if name in ALLOWABLE_FIELDS
+                else ""
+            )
+            raise RefusedField(f"{name}: {reason}; remove it{way_out}", param=name)
+    if isinstance(request, (ChatRequest, MessagesRequest, CountTokensRequest)) and not request.messages:
+        raise RefusedField("messages: at least one is needed", param="messages")
+    n = getattr(request, "n", None)
+    if n is not None and n > allowances.max_choices:
+        raise RefusedField(f"n: at most {allowances.max_choices} choices per request", param="n")
+    penalty = getattr(request, "repetition_penalty", None)
+    if penalty is not None and not REPETITION_PENALTIES[0] <= penalty <= REPETITION_PENALTIES[1]:
+        raise RefusedField(
+            f"repetition_penalty: from {REPETITION_PENALTIES[0]:g} to {REPETITION_PENALTIES[1]:g}",
+            param="repetition_penalty",
+        )
+    if getattr(request, "priority", 0):
+        raise RefusedField("priority: who comes first is the operator's matter; remove it", param="priority")
+    if sequences_of(request) > MAX_SEQUENCES:
+        raise RefusedField(f"prompt: at most {MAX_SEQUENCES} prompts, each counted `n` times", param="prompt")
+    xargs = getattr(request, "vllm_xargs", None)
+    if xargs is not None and (unknown := sorted(set(xargs) - allowances.xargs) or not allowances.xargs):
+        name = f"vllm_xargs.{unknown[0]}" if isinstance(unknown, list) else "vllm_xargs"
+        raise RefusedField(
+            f"{name}: reaches extensions of the engine; remove it (an operator may allow names with"
+            " METAALIGN_ALLOW_XARGS)",
+            param="vllm_xargs",
+        )
+    if extra := request.model_extra:
+        for name in _MISTAKEN_FIELDS:
+            if name in extra:
+                raise RefusedField(
+                    f"{name}: unknown field; preferences are given in `preferences`", param=name
+                )
+
+
+# `echo` of a chat request asks for the prompt's log probabilities, and 0 of them are still those of the prompt itself.
+_DISCLOSING_FIELDS = (
+    "return_token_ids",
+    "return_prompt_text",
+    "prompt_logprobs",
+    "echo",
+    "enable_response_messages",
+)
+
+
+def refuse_prompt_disclosure(request: BaseModel) -> None:
+    """Refuse what would show a stored System tier to a key that may not read profiles.
+
+    Raises:
+        Refusal: 403; names the field.
+    """
+    for name in _DISCLOSING_FIELDS:
+        value = getattr(request, name, None)
+        if value is not None and value is not False:
+            raise Refusal(
+                "missing_scope",
+                f"{name}: would show the provider's stored preferences; that takes the scope `profiles:read`",
+                param=name,
+            )
+
+
+def refuse_truncation(request: BaseModel) -> None:
+    """Refuse what would cut tokens off a prompt that starts with tiers: the System tier would be the first to go.
+
+    Raises:
+        RefusedField: names the field.
+    """
+    for name in ("truncate_prompt_tokens", "truncation"):
+        if getattr(request, name, None) not in (None, "disabled"):
+            raise RefusedField(f"{name}: would cut off preferences; send less instead", param=name)

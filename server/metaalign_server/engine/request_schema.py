@@ -1,0 +1,136 @@
+"""What the JSON Schemas of vLLM's request models do not say: bounds, refused fields, items that are not read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metaalign_server.engine.refusals import REFUSED_FIELDS, REPETITION_PENALTIES, Allowances
+from metaalign_server.engine.requests import ChatRequest, CompletionsRequest, ResponsesApiRequest
+
+__all__ = ["INT64", "describe_refusals"]
+
+INT64: dict[str, Any] = {"minimum": -(2**63), "maximum": 2**63 - 1}
+"""For JSON Schema: pydantic writes these bounds as floats, which are not exact."""
+
+_BOUNDS: dict[str, dict[str, Any]] = {
+    "allowed_token_ids": {"minItems": 1},
+    "bad_words": {"items": {"type": "string", "minLength": 1}},
+    "frequency_penalty": {"minimum": -2, "maximum": 2},
+    "logprobs": {"minimum": -1},
+    "logit_bias": {"propertyNames": {"pattern": "^[0-9]+$"}},
+    "max_completion_tokens": {"minimum": 1},
+    "max_output_tokens": {"minimum": 1},
+    "max_tokens": {"minimum": 1},
+    "min_p": {"minimum": 0, "maximum": 1},
+    "min_tokens": {"minimum": 0},
+    "messages": {"minItems": 1},
+    "priority": INT64,
+    "presence_penalty": {"minimum": -2, "maximum": 2},
+    "prompt": {"minLength": 1, "minItems": 1},
+    "prompt_logprobs": {"minimum": -1},
+    "repetition_penalty": dict(zip(("minimum", "maximum"), REPETITION_PENALTIES, strict=True)),
+    "seed": INT64,
+    "stop": {"items": {"type": "string", "minLength": 1}},
+    "temperature": {"minimum": 0, "maximum": 2},
+    "thinking_token_budget": {"minimum": -1},
+    "top_k": {"minimum": -1},
+    "top_logprobs": {"minimum": -1},
+    "top_p": {"exclusiveMinimum": 0, "maximum": 1},
+    "truncate_prompt_tokens": {"minimum": -1, "maximum": 2**63 - 1},
+}
+"""What vLLM's validators say of fields and its JSON Schema does not."""
+
+_KEYWORDS_OF = {
+    "integer": {"minimum", "maximum", "exclusiveMinimum"},
+    "number": {"minimum", "maximum", "exclusiveMinimum"},
+    "string": {"minLength"},
+    "array": {"minItems", "items"},
+    "object": {"propertyNames"},
+}
+
+
+_READ_ITEMS = frozenset(
+    {
+        None,  # a reference: what has a role beside it is read as a message
+        "custom_tool_call",
+        "custom_tool_call_output",
+        "function_call",
+        "function_call_output",
+        "message",
+        "reasoning",
+    }
+)
+"""Kinds of input items of `/v1/responses` that are more than parsed."""
+
+
+_PUT_IN = {
+    "ResponseOutputMessage": {"id", "status"},
+    "ResponseOutputText": {"annotations", "logprobs"},
+    "ResponseReasoningItem": {"id"},
+}
+"""What vLLM puts into input items where it is missing."""
+
+_NOT_READ = frozenset({"annotations", "logprobs"})
+"""Of these fields not even the type is looked at."""
+
+
+def describe_refusals(schemas: dict[str, Any], name: str, allowances: Allowances, *, reasons: bool) -> None:
+    """Add to the JSON Schema of a request model what is refused beside its types.
+
+    Args:
+        schemas: Schemas by name, those of our request models among them; changed in place.
+        name: Of the request model.
+        allowances: What the operator allows.
+        reasons: Whether the engine knows where the model's reasoning ends.
+    """
+    properties = schemas[name]["properties"]
+    refused = {field: reason for field, reason in REFUSED_FIELDS.items() if field not in allowances.fields}
+    bounds_of = _BOUNDS | {"n": {"minimum": 1, "maximum": allowances.max_choices}}
+    if not allowances.xargs:
+        refused["vllm_xargs"] = "the operator allows no arguments of the engine's extensions"
+    if not reasons:
+        refused["thinking_token_budget"] = "the server has no reasoning parser"
+    if name == ChatRequest.__name__:
+        bounds_of["tools"] = {"minItems": 1}
+    elif name == CompletionsRequest.__name__:
+        bounds_of["max_tokens"] = {"minimum": 0}  # the prompt alone can be asked for
+        if "prompt_embeds" in refused:
+            _describe_prompt(schemas[name])
+    elif name == ResponsesApiRequest.__name__:
+        del bounds_of["top_logprobs"]  # not looked at unless `include` asks for them
+        refused["prompt"] = "there are no stored prompts; see `preferences.profile`"
+        items = next(kind["items"] for kind in properties["input"]["anyOf"] if "items" in kind)
+        items["anyOf"] = [item for item in items["anyOf"] if _kind_of(schemas, item) in _READ_ITEMS]
+        for model, fields in _PUT_IN.items():
+            for schema in (schemas.get(model + suffix) for suffix in ("", "-Input", "Param")):
+                if schema is not None:
+                    schema["required"] = [field for field in schema["required"] if field not in fields]
+                    for field in fields & _NOT_READ:
+                        schema["properties"][field] = {"description": "Not read."}
+    else:
+        bounds_of["model"] = {"minLength": 1}
+    for field, reason in refused.items():
+        if field in properties:
+            properties[field] = {"type": "null", "description": f"Refused: {reason}."}
+    if allowances.xargs:
+        bounds_of["vllm_xargs"] = {"propertyNames": {"enum": sorted(allowances.xargs)}}
+    for field, bounds in bounds_of.items():
+        described = properties.get(field, {})
+        for kind in described.get("anyOf", [described]):
+            keywords = _KEYWORDS_OF.get(kind.get("type"), set())
+            kind |= {keyword: bound for keyword, bound in bounds.items() if keyword in keywords}
+
+
+def _describe_prompt(schema: dict[str, Any]) -> None:
+    """Nothing can stand for the prompt of a completion, and none may be empty."""
+    schema.setdefault("required", []).append("prompt")
+    prompt = schema["properties"]["prompt"]
+    prompt["anyOf"].remove({"type": "null"})
+    for kind in prompt["anyOf"]:
+        if (item := kind.get("items", {})).get("type") in ("string", "array"):
+            item["minLength" if item["type"] == "string" else "minItems"] = 1
+
+
+def _kind_of(schemas: dict[str, Any], item: dict[str, Any]) -> str | None:
+    kind: str | None = schemas[item["$ref"].rsplit("/", 1)[-1]]["properties"]["type"].get("const")
+    return kind

@@ -1,0 +1,233 @@
+"""vLLM's request models with the field `preferences`, their answers, and what is read off a request."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Self
+
+from openai.types.responses import (
+    ResponseFunctionToolCallOutputItem,
+    ResponseOutputMessage,
+    ResponseOutputText,
+)
+from pydantic import BaseModel, Field, ModelWrapValidatorHandler, WithJsonSchema, model_validator
+from vllm.entrypoints.anthropic.protocol import (
+    AnthropicCountTokensRequest,
+    AnthropicCountTokensResponse,
+    AnthropicMessagesRequest,
+    AnthropicMessagesResponse,
+)
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest, ChatCompletionResponse
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest, CompletionResponse
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest, ResponsesResponse
+from vllm.entrypoints.serve.engine.protocol import ModelList
+from vllm.exceptions import VLLMValidationError
+
+from metaalign import Preferences, Receipt
+
+__all__ = [
+    "ChatAnswer",
+    "ChatRequest",
+    "CompletionsAnswer",
+    "CompletionsRequest",
+    "CountTokensAnswer",
+    "CountTokensRequest",
+    "InferenceRequest",
+    "MessagesAnswer",
+    "MessagesRequest",
+    "ModelList",
+    "PreferencesInput",
+    "ResponsesApiAnswer",
+    "ResponsesApiRequest",
+    "may_be_kept",
+    "rename_request",
+    "sequences_of",
+    "user_of",
+]
+
+
+def _inline_schema() -> dict[str, Any]:
+    """Schema of the field without references, since it is embedded in foreign models."""
+    schema = Preferences.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def inline(node: Any) -> Any:
+        if isinstance(node, dict):
+            if (reference := node.get("$ref")) is not None:
+                return inline(definitions[reference.rsplit("/", 1)[-1]])
+            return {key: inline(value) for key, value in node.items()}
+        return [inline(item) for item in node] if isinstance(node, list) else node
+
+    return {"anyOf": [{"type": "string"}, inline(schema), {"type": "null"}]}
+
+
+# Validated by `parse_preferences` in the route, so that every protocol gives the same error.
+PreferencesInput = Annotated[
+    Any,
+    WithJsonSchema(_inline_schema()),
+    Field(description="Preferences of provider (`system`) and user (`user`); a bare string is `system`."),
+]
+
+
+StoreInput = Annotated[
+    bool | None,
+    Field(description="false: nothing of this exchange is kept, also where the operator keeps exchanges."),
+]
+
+
+class _Lenient(BaseModel):
+    """vLLM's validators look into values whose type is not known yet; what they stumble over is malformed."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _validated(cls, body: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(body)
+        except (AttributeError, IndexError, KeyError, OverflowError, TypeError) as error:
+            raise ValueError("a field holds something of another type than it takes") from error
+
+
+class ChatRequest(_Lenient, ChatCompletionRequest):
+    """`/v1/chat/completions` with `preferences`."""
+
+    store: StoreInput = None
+    field_names: ClassVar[set[str] | None] = None  # the base class caches its own names here
+    preferences: PreferencesInput = None
+
+
+class CompletionsRequest(_Lenient, CompletionRequest):
+    """`/v1/completions` with `preferences`."""
+
+    store: StoreInput = None
+    field_names: ClassVar[set[str] | None] = None
+    preferences: PreferencesInput = None
+
+
+def _refuse_iterables(given: Any) -> None:
+    """vLLM declares these parts as iterables, which an object is too, and then reads no text at all."""
+    parts: list[tuple[str, Any]] = [("input", given)]
+    for item in given if isinstance(given, list) else ():
+        if isinstance(item, dict):
+            parts += [(name, item[name]) for name in ("content", "output") if name in item]
+    for name, part in parts:
+        if not isinstance(part, (str, list)) and (part is not None or name == "input"):
+            raise VLLMValidationError(f"input: `{name}` is text or a list", parameter="input")
+
+
+class ResponsesApiRequest(_Lenient, ResponsesRequest):
+    """`/v1/responses` with `preferences`."""
+
+    field_names: ClassVar[set[str] | None] = None
+    preferences: PreferencesInput = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _texts_and_lists(cls, body: Any) -> Any:
+        if isinstance(body, dict):
+            _refuse_iterables(body.get("input"))
+        return body
+
+    @model_validator(mode="after")
+    def _readable_items(self) -> ResponsesApiRequest:
+        """vLLM 0.32 reads these two items without looking what they hold, and fails."""
+        for item in self.input if isinstance(self.input, list) else ():
+            if isinstance(item, ResponseOutputMessage):
+                if not item.content or not isinstance(item.content[0], ResponseOutputText):
+                    raise VLLMValidationError(
+                        "input: a message of the assistant needs text", parameter="input"
+                    )
+            elif isinstance(item, ResponseFunctionToolCallOutputItem) and isinstance(item.output, list):
+                item.output = [part.model_dump(exclude_none=True) for part in item.output]  # type: ignore[misc]
+        return self
+
+
+class MessagesRequest(_Lenient, AnthropicMessagesRequest):
+    """`/v1/messages` with `preferences`."""
+
+    store: StoreInput = None
+    preferences: PreferencesInput = None
+
+
+class CountTokensRequest(_Lenient, AnthropicCountTokensRequest):
+    """`/v1/messages/count_tokens` with `preferences`."""
+
+    preferences: PreferencesInput = None
+
+
+InferenceRequest = (
+    ChatRequest | CompletionsRequest | ResponsesApiRequest | MessagesRequest | CountTokensRequest
+)
+
+
+# Answers, for the documentation: vLLM's handlers make them, and the receipt is added as text.
+ReceiptOutput = Annotated[Receipt | None, Field(description="What was applied; absent without preferences.")]
+
+
+class ChatAnswer(ChatCompletionResponse):
+    """The answer of `/v1/chat/completions`."""
+
+    field_names: ClassVar[set[str] | None] = None
+    metaalign: ReceiptOutput = None
+
+
+class CompletionsAnswer(CompletionResponse):
+    """The answer of `/v1/completions`."""
+
+    field_names: ClassVar[set[str] | None] = None
+    metaalign: ReceiptOutput = None
+
+
+class ResponsesApiAnswer(ResponsesResponse):
+    """The answer of `/v1/responses`."""
+
+    field_names: ClassVar[set[str] | None] = None
+    metaalign: ReceiptOutput = None
+
+
+class MessagesAnswer(AnthropicMessagesResponse):
+    """The answer of `/v1/messages`."""
+
+    metaalign: ReceiptOutput = None
+
+
+class CountTokensAnswer(AnthropicCountTokensResponse):
+    """The answer of `/v1/messages/count_tokens`."""
+
+    metaalign: ReceiptOutput = None
+
+
+# What is read off a request
+
+
+def rename_request(request: BaseModel) -> None:
+    """Take the engine's name for the request, which is in the answer's id, out of the client's hands."""
+    field = type(request).model_fields.get("request_id")
+    if field is not None:
+        request.request_id = field.get_default(call_default_factory=True)  # type: ignore[attr-defined]
+
+
+def user_of(request: BaseModel) -> str | None:
+    """The user's id: `user` (OpenAI), `metadata.user_id` (Anthropic)."""
+    user = getattr(request, "user", None)
+    if user is None and isinstance(metadata := getattr(request, "metadata", None), dict):
+        user = metadata.get("user_id")
+    return user if isinstance(user, str) and user else None
+
+
+def sequences_of(request: BaseModel) -> int:
+    """How many sequences a request generates at one time."""
+    prompt = getattr(request, "prompt", None)
+    prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+    return prompts * (getattr(request, "n", None) or 1)
+
+
+def may_be_kept(request: BaseModel) -> bool:
+    """Whether the exchange can become training data: one text answer to one prompt, and the client does not object.
+
+    The Responses API defaults to `store: true`, so only an explicit false counts everywhere.
+    """
+    return (
+        getattr(request, "store", None) is not False
+        and not getattr(request, "tools", None)
+        and not getattr(request, "use_beam_search", False)
+        and not isinstance(getattr(request, "prompt", None), list)
+    )

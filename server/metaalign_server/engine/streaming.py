@@ -1,0 +1,119 @@
+"""Server-sent events: the receipt on the first event, failures as the protocol says them, no false `[DONE]`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
+
+from metaalign_server.alignment.aligner import AppliedSpec
+from metaalign_server.engine.dialects import Dialect
+from metaalign_server.engine.handlers import HANDLER_ERRORS, EngineRefusal
+
+__all__ = ["as_server_sent_events", "open_stream"]
+
+logger = logging.getLogger(__name__)
+
+
+def as_server_sent_events(
+    events: AsyncIterator[Any], dialect: Dialect, keep_alive: float
+) -> AsyncIterator[str]:
+    """What a vLLM handler streams, as formatted events with a comment after every `keep_alive` seconds of silence."""
+    if dialect.formatted:
+        return events
+    formatted = _formatted(events)
+    stream: AsyncIterator[str] = with_sse_keep_alive(formatted, keep_alive) if keep_alive else formatted
+    return stream
+
+
+async def _formatted(events: AsyncIterator[Any]) -> AsyncGenerator[str, None]:
+    async for event in events:
+        if isinstance(event, str):
+            yield event
+        else:
+            yield f"event: {event.type}\ndata: {event.model_dump_json(by_alias=True)}\n\n"
+
+
+def _error_of(event: str) -> dict[str, Any] | None:
+    """The error document that `event` carries, or None."""
+    if not (event.startswith('data: {"error"') or event.startswith("event: error")):
+        return None
+    data = json.loads(event[event.index("data: ") + 6 :])
+    error = data.get("error", data)
+    return error if isinstance(error, dict) else None
+
+
+async def open_stream(
+    events: AsyncIterator[str],
+    applied: AppliedSpec | None,
+    dialect: Dialect,
+    fingerprint: tuple[str, str] | None,
+) -> AsyncIterator[bytes]:
+    """Wait for the first event, then return the stream of encoded events.
+
+    Args:
+        events: Formatted events.
+        applied: The spec whose receipt is put on the first event, if any.
+        dialect: Says where it goes, and how a failure is told.
+        fingerprint: The engine's `system_fingerprint` and the one to send instead.
+
+    Raises:
+        EngineRefusal: there is no first event, or it is an error; it can still be answered with an HTTP status.
+    """
+    try:
+        first = await anext(events, None)
+    except HANDLER_ERRORS as error:
+        raise EngineRefusal.of(error) from error
+    if first is not None and (told := _error_of(first)) is not None:
+        status = told.get("code")
+        status = status if isinstance(status, int) and 400 <= status < 600 else 500
+        raise EngineRefusal(
+            status,
+            told.get("type"),
+            str(told.get("message", "generation failed")),
+            told.get("param"),
+        )
+    return _stream(first, events, applied, dialect, fingerprint)
+
+
+async def _stream(
+    first: str | None,
+    events: AsyncIterator[str],
+    applied: AppliedSpec | None,
+    dialect: Dialect,
+    fingerprint: tuple[str, str] | None,
+) -> AsyncIterator[bytes]:
+    if first is None:
+        return
+    mark = dialect.anchor
+    stock, ours = (f'"system_fingerprint":{json.dumps(name)}' for name in fingerprint or ("", ""))
+    if applied is not None:
+        if fingerprint is not None and dialect.fingerprinted:
+            mark += f"{ours},"
+        mark += f'"metaalign":{applied.receipt_json.decode()},'
+    unmarked = applied is not None
+    failed = False
+    event: str | None = first
+    while event is not None:
+        # Not always the first event: that may be a keep-alive comment.
+        if unmarked and dialect.anchor in event:
+            event = event.replace(dialect.anchor, mark, 1)
+            unmarked = dialect.every
+        elif applied is not None and fingerprint is not None and stock in event:
+            event = event.replace(stock, ours, 1)
+        if not failed:  # an answer that broke off has no end
+            failed = _error_of(event) is not None
+            if failed and not dialect.raw_errors:
+                event = dialect.error_event(event)
+            yield event.encode()
+        last = event
+        try:
+            event = await anext(events, None)
+        except Exception as error:  # the status is sent: only an event can still say that it failed
+            logger.error("stream failed", exc_info=error)
+            if not failed:
+                yield dialect.error_event(last).encode()
+            return

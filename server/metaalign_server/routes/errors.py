@@ -1,0 +1,43 @@
+"""Errors as HTTP responses, in the dialect of the path."""
+
+from __future__ import annotations
+
+from fastapi.responses import JSONResponse
+
+from metaalign import MetaAlignError
+from metaalign.errors import ERRORS
+from metaalign_server.engine.dialects import dialect_of
+from metaalign_server.platform.refusal import Refusal
+
+__all__ = ["error_response", "foreign_error_response", "metaalign_error_response"]
+
+
+def error_response(
+    path: str, code: str, message: str, *, param: str | None = None, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """An error of the table (`metaalign.errors.ERRORS`)."""
+    status = ERRORS[code].status or 500
+    document = dialect_of(path).errors.document(status, message, code, param)
+    return JSONResponse(document, status_code=status, headers=headers)
+
+
+def foreign_error_response(
+    path: str,
+    status: int,
+    message: str,
+    *,
+    param: str | None = None,
+    type_: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """An error that the protocol or the engine defines: its code is the status; `type_` is the engine's own name."""
+    document = dialect_of(path).errors.document(status, message, status, param, type_)
+    return JSONResponse(document, status_code=status, headers=headers)
+
+
+def metaalign_error_response(path: str, error: MetaAlignError) -> JSONResponse:
+    """One of our own errors as a response."""
+    headers = dict(error.headers) if isinstance(error, Refusal) else {}
+    if error.status == 503:
+        headers.setdefault("Retry-After", "1")
+    return error_response(path, error.code, error.message, param=error.param, headers=headers or None)

@@ -1,0 +1,1 @@
+"""Composes the parts into one program and runs it: start, gate, drain, stop."""

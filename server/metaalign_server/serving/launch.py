@@ -1,0 +1,169 @@
+"""Compose the parts and run them: store, engine, application, gate; serve, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+import threading
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import uvicorn
+import uvloop
+
+from metaalign_server.alignment.service import Service
+from metaalign_server.engine.installation import check_vllm, install
+from metaalign_server.engine.process import fill_state, parse_engine_args, running_engine
+from metaalign_server.platform.startup import Platform, open_platform
+from metaalign_server.serving.app import create_app
+from metaalign_server.serving.gate import Gate
+from metaalign_server.serving.header_deadline import GuardedProtocol
+from metaalign_server.serving.telemetry import start_telemetry
+from metaalign_server.serving.watchdog import watch_engine
+from metaalign_server.settings import ConfigurationError, Settings
+
+__all__ = ["run"]
+
+logger = logging.getLogger(__name__)
+
+ENGINE_FAILED = 70
+"""Exit code after the engine has failed for good (EX_SOFTWARE)."""
+_LAST_WORDS_SECONDS = 2.0
+"""At the end, requests in flight get this long to say that the engine has failed, and spans to be sent."""
+
+
+def run(settings: Settings, flags: Sequence[str]) -> int:
+    """Serve until stopped; returns the process's exit code.
+
+    Args:
+        settings: Of the server.
+        flags: vLLM's own.
+
+    Raises:
+        ConfigurationError: the port is taken, or this is not a vLLM that preferences work in.
+    """
+    check_vllm()
+    args = parse_engine_args(settings, flags)
+    code: int = uvloop.run(_serve(settings, args))
+    return code
+
+
+async def _serve(settings: Settings, args: Namespace) -> int:
+    # The port is taken before the engine starts: a second server fails at once, not after loading weights.
+    sock = _bind(settings)
+    try:
+        async with open_platform(settings) as platform:
+            _announce(platform)
+            async with running_engine(args) as engine:
+                app = create_app()
+                await fill_state(engine, app.state, args)
+                service = await install(app.state, settings, platform)
+                spans = start_telemetry(settings.model_name)
+                gate = Gate(app, service, platform, spans)
+                try:
+                    return await _serve_until_stopped(service, gate, sock, settings)
+                finally:
+                    if spans is not None:
+                        # A collector that is away would be tried for longer than a supervisor waits.
+                        closing = threading.Thread(target=spans.close, daemon=True)
+                        closing.start()
+                        await asyncio.to_thread(closing.join, _LAST_WORDS_SECONDS)
+    finally:
+        sock.close()
+
+
+def _announce(platform: Platform) -> None:
+    """Say how the server is protected. The first key goes to standard error alone: logs are collected."""
+    if platform.first_key is not None:
+        sys.stderr.write(
+            "metaalign-server: the store had no key, so one was made for the administrator; it is shown this once:\n"
+            f"    {platform.first_key}\n"
+        )
+        sys.stderr.flush()
+    if platform.open:
+        logger.warning(
+            "open development mode: no key is configured, so everybody who reaches this address may do everything;"
+            " `metaalign-server keys create` ends it"
+        )
+
+
+def _bind(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as error:
+        listening.close()
+        raise ConfigurationError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another with --port"
+        ) from error
+    return listening
+
+
+async def _serve_until_stopped(service: Service, gate: Gate, sock: socket.socket, settings: Settings) -> int:
+    config = uvicorn.Config(
+        gate,
+        log_config=None,
+        access_log=False,
+        loop="uvloop",
+        http=GuardedProtocol,
+        lifespan="on",
+        server_header=False,
+    )
+    server = uvicorn.Server(config)
+    server.capture_signals = _no_signals  # type: ignore[method-assign]  # ours drain instead of closing at once
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    watching = asyncio.create_task(watch_engine(service, settings.stall_seconds))
+    working = asyncio.create_task(gate.platform.run())
+    stopping = asyncio.create_task(stop.wait())
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    host, port = sock.getsockname()[:2]
+    logger.info("ready", extra={"fields": {"url": f"http://{host}:{port}", "model": settings.model_name}})
+    await asyncio.wait({serving, watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():
+        await _drain(service, gate, settings.drain_seconds, again=stop)
+    code = ENGINE_FAILED if watching.done() else 0
+    service.draining = True
+    if code:
+        await _idle(gate, _LAST_WORDS_SECONDS)
+    server.should_exit = True
+    if gate.in_flight:
+        config.timeout_graceful_shutdown = 0  # the wait is over: they are cancelled
+    for task in (watching, working, stopping):
+        task.cancel()
+    await serving
+    await gate.platform.finish()
+    logger.info("stopped", extra={"fields": {"exit_code": code}})
+    return code
+
+
+@contextmanager
+def _no_signals() -> Iterator[None]:
+    yield
+
+
+async def _drain(service: Service, gate: Gate, seconds: float, again: asyncio.Event) -> None:
+    """Refuse new work, and wait until what runs is finished, the time is over, or a second signal comes."""
+    service.draining = True
+    again.clear()
+    logger.info("draining", extra={"fields": {"in_flight": gate.in_flight}})
+    await _idle(gate, seconds, again)
+
+
+async def _idle(gate: Gate, seconds: float, stop: asyncio.Event | None = None) -> None:
+    """Wait until nothing is in flight, the time is over, or `stop` is set."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while gate.in_flight and asyncio.get_running_loop().time() < deadline:
+        if stop is not None and stop.is_set():
+            return
+        await asyncio.sleep(0.05)
