@@ -57,7 +57,7 @@ def check_vllm() -> None:
     if not VLLM_VERSION.startswith(SUPPORTED_VLLM):
         raise _incompatible(f"vLLM {VLLM_VERSION} is installed")
     for name, owner, parameters in _REPLACED:
-        method = getattr(owner, name, None)
+        method = vars(owner).get(name)
         found = tuple(inspect.signature(method).parameters) if method is not None else None
         if found is None or found[: len(parameters)] != parameters:
             raise _incompatible(f"vLLM's {owner.__name__}.{name} has changed")

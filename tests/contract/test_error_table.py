@@ -1,0 +1,61 @@
+"""One table of errors: every code that the code uses is in it, and every entry is used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import metaalign_server.store.database
+import metaalign_server.store.migrate
+import metaalign_training.errors
+from metaalign import MetaAlignError
+from metaalign.errors import ERRORS
+from metaalign_server.platform.limits import LimitReached
+from metaalign_server.platform.refusal import Refusal
+from tests.processes import ROOT
+
+FOLDERS = ("clients/python/metaalign", "server/metaalign_server", "training/metaalign_training")
+CALLS = re.compile(r"(?:\bRefusal\(|error_response\(\s*[\w.\[\]\"]+,)\s*\"([a-z_]+)\"")
+NOT_FOUND = re.compile(r"\bnot_found\(\s*\"([a-z]+)\"")
+CODES = re.compile(r"^\s+code = \"([a-z_]+)\"", re.MULTILINE)
+LIMITS = re.compile(r"\(\"([a-z_]+)\", \"(?:requests|tokens) ")
+
+
+def used_codes() -> Iterator[str]:
+    for folder in FOLDERS:
+        for file in (ROOT / folder).rglob("*.py"):
+            text = file.read_text(encoding="utf-8")
+            yield from CALLS.findall(text)
+            yield from CODES.findall(text)
+            yield from LIMITS.findall(text)
+            yield from (f"{what}_not_found" for what in NOT_FOUND.findall(text))
+
+
+def subclasses(kind: type[MetaAlignError]) -> Iterator[type[MetaAlignError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from subclasses(child)
+
+
+def test_the_table_and_the_code_agree() -> None:
+    assert set(used_codes()) == set(ERRORS)
+
+
+def test_every_class_has_a_code_of_its_own_in_the_table() -> None:
+    assert metaalign_server.store.database, metaalign_server.store.migrate
+    assert metaalign_training.errors
+    own = [kind for kind in subclasses(MetaAlignError) if kind not in (Refusal, LimitReached)]
+    assert len(own) >= 16
+    codes = [kind.code for kind in own]
+    assert len(set(codes)) == len(codes)
+    assert set(codes) <= set(ERRORS)
+
+
+def test_statuses_and_texts() -> None:
+    assert len(ERRORS) > 50
+    for code, kind in ERRORS.items():
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", code)
+        assert kind.status is None or 400 <= kind.status < 600
+        for text in (kind.when, kind.remedy):
+            assert text.endswith(".")
+            assert text[0].isupper() or text[0] == "`"
