@@ -44,7 +44,7 @@ lock: ## write requirements/*.lock anew, keeping the pins that fit; ARGS=--upgra
 generated: install ## write the files that come from code: JSON Schema, OpenAPI document, page of errors
 	$(BIN)/python -m metaalign.schema docs/preferences.schema.json
 	$(BIN)/python scripts/errors_page.py docs/errors.md
-	$(BIN)/python -m metaalign_server.serving.openapi clients/openapi.json
+	$(BIN)/python scripts/openapi_document.py clients/openapi.json
 
 fuzz: install ## ask a server what its OpenAPI document promises and forbids; ARGS="--max-time 600 --seed 7"
 	$(BIN)/python -m tests.server.test_openapi $(ARGS)

@@ -18,6 +18,7 @@ from metaalign_server.alignment.aligner import Aligner
 from metaalign_server.alignment.context import RequestContext
 from metaalign_server.engine.defects import HookFailed
 from metaalign_server.engine.handlers import EngineRefusal, VllmEngine
+from metaalign_server.engine.refusals import Allowances
 from metaalign_server.engine.rendering import render_responsively
 from metaalign_server.serving.app import create_app
 from tests.processes import ROOT
@@ -87,7 +88,7 @@ async def test_what_a_handler_of_vllm_raises_is_the_clients() -> None:
     )
     raw_request: Any = None
     with pytest.raises(EngineRefusal) as caught:
-        await VllmEngine(state).chat(None, raw_request)
+        await VllmEngine(state, Allowances()).chat(None, raw_request)
     assert (caught.value.status, caught.value.message) == (400, "top_k: not a number")
 
 
@@ -109,5 +110,5 @@ async def test_a_bug_in_a_hook_is_not_the_clients(monkeypatch: pytest.MonkeyPatc
     )
     raw_request: Any = None
     with pytest.raises(HookFailed) as caught:
-        await VllmEngine(state).chat(None, raw_request)
+        await VllmEngine(state, Allowances()).chat(None, raw_request)
     assert SECRET not in str(caught.value)

@@ -14,6 +14,8 @@ from vllm.exceptions import VLLMError, VLLMValidationError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 from vllm.version import __version__ as VLLM_VERSION
 
+from metaalign_server.engine.refusals import Allowances
+
 __all__ = [
     "ENGINE_ERRORS",
     "HANDLER_ERRORS",
@@ -86,10 +88,12 @@ class VllmEngine:
 
     Args:
         state: As `init_app_state` leaves it.
+        allowances: What the operator allows.
     """
 
-    def __init__(self, state: Any) -> None:
+    def __init__(self, state: Any, allowances: Allowances) -> None:
         self._state = state
+        self.allowances = allowances
 
     # Answers
 

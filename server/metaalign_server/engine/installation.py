@@ -22,6 +22,7 @@ from metaalign_server.alignment.context import RequestContext, current_request
 from metaalign_server.alignment.service import Service
 from metaalign_server.engine.generation import wrap_generate
 from metaalign_server.engine.handlers import VllmEngine
+from metaalign_server.engine.refusals import Allowances
 from metaalign_server.engine.rendering import build_assembler, install_renderer, render_conversation
 from metaalign_server.engine.requests import ChatRequest, CompletionsRequest
 from metaalign_server.platform.fair_queue import FairQueue
@@ -92,7 +93,7 @@ async def install(state: Any, settings: Settings, platform: Platform | None = No
     service = Service(
         settings=settings,
         aligner=aligner,
-        engine=VllmEngine(state),
+        engine=VllmEngine(state, Allowances.of(settings)),
         # A quarter more than run at one time: the engine never waits for us to send the next.
         queue=FairQueue(sequences + max(1, sequences // 4), settings.max_waiting),
         platform=platform,

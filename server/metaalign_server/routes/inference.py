@@ -21,7 +21,6 @@ from metaalign_server.engine.dialects import (
 )
 from metaalign_server.engine.handlers import VllmEngine
 from metaalign_server.engine.refusals import (
-    Allowances,
     refuse_fields,
     refuse_prompt_disclosure,
     refuse_truncation,
@@ -160,13 +159,13 @@ async def open_request(
     Raises:
         metaalign.MetaAlignError: it is refused.
     """
-    service = service_of(raw_request)
+    service, engine = service_of(raw_request), engine_of(raw_request)
     rename_request(request)
-    refuse_fields(request, Allowances.of(service.settings))
+    refuse_fields(request, engine.allowances)
     refuse_huge_numbers(request)
     refuse_heavy_constraints(request)
-    model, _, suffix = (request.model or "").partition("@")
-    if suffix and model in service.engine.model_names:
+    model, separator, suffix = (request.model or "").partition("@")
+    if separator and model in engine.model_names:
         request.model = model
     else:
         suffix = ""

@@ -2,18 +2,12 @@
 
 FastAPI knows the routes. It does not know that a key is asked for, which answers the gate gives in front of every
 route, that a malformed request is a 400 here, or that vLLM's models take a number also as text.
-
-`python -m metaalign_server.serving.openapi FILE` writes the document of a server with default settings (`make
-generated`).
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -34,7 +28,7 @@ from metaalign_server.routes.common import AnthropicErrorDocument, ErrorDocument
 from metaalign_server.routes.short_models import AlignRequest, RenderRequest
 from metaalign_server.serving.gate import INFERENCE_PATHS, PUBLIC_PATHS
 
-__all__ = ["build_document", "document_text"]
+__all__ = ["build_document"]
 
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "A key, as OpenAI's clients send it."},
@@ -79,13 +73,6 @@ def build_document(app: FastAPI) -> dict[str, Any]:
         _complete(document, _Deployment.of(getattr(app.state, "metaalign", None)))
         app.openapi_schema = document
     return app.openapi_schema
-
-
-def document_text() -> str:
-    """The committed file's exact content."""
-    from metaalign_server.serving.app import create_app  # which knows this module
-
-    return json.dumps(create_app().openapi(), indent=1, ensure_ascii=False) + "\n"
 
 
 def _complete(document: dict[str, Any], deployment: _Deployment) -> None:
@@ -248,7 +235,3 @@ def _widen(node: Any) -> Any:
         return node
     outside = {name: node.pop(name) for name in sorted(_ANNOTATIONS & node.keys())}
     return {"anyOf": [node, {"$ref": _REFERENCE + _ALSO_TAKEN[kind][0]}]} | outside
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(document_text(), encoding="utf-8")
