@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 import psutil
-from tests.processes import Server, free_port, running
+from tests.processes import ROOT, Server, free_port, running
 
 from metaalign.prompt import read_manifest
 
@@ -275,7 +275,13 @@ def engine_flags(model: str) -> list[str]:
 
 @contextmanager
 def _server(
-    command: Sequence[str], port: int, log: Path, *, ready: str, env: dict[str, str] | None = None
+    command: Sequence[str],
+    port: int,
+    log: Path,
+    *,
+    ready: str,
+    env: dict[str, str] | None = None,
+    checkout: Path = ROOT,
 ) -> Iterator[ServerProcesses]:
     """Run a server until the block ends; nothing that it started outlives it."""
     started: list[psutil.Process] = []
@@ -286,6 +292,7 @@ def _server(
             log,
             ready=ready,
             env=env,
+            checkout=checkout,
         ) as server:
             started = psutil.Process(server.process.pid).children(recursive=True)
             yield ServerProcesses(server, port)
@@ -296,17 +303,25 @@ def _server(
 
 
 def start_servers(
-    stack: ExitStack, model: str, flags: Sequence[str], env: dict[str, str]
-) -> tuple[ServerProcesses, ServerProcesses]:
-    """Stock vLLM and this server; neither logs requests."""
+    stack: ExitStack, model: str, flags: Sequence[str], env: dict[str, str], before: Path | None = None
+) -> tuple[ServerProcesses, ServerProcesses, ServerProcesses | None]:
+    """Stock vLLM, this server, and the server of another working tree if one is named; none logs requests."""
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="metaalign-bench-")))
     common = ["--model", model, "--served-model-name", NAME]
     stock = ["-m", "vllm.entrypoints.openai.api_server", *common, *flags]
     stock += ["--disable-uvicorn-access-log", "--uvicorn-log-level", "warning"]
     ours = ["-m", "metaalign_server.cli", "serve", *common, "--log-level", "warning", *flags]
+
+    def serve(checkout: Path, name: str) -> ServerProcesses:
+        log = folder / f"{name}.log"
+        return stack.enter_context(
+            _server(ours, free_port(), log, ready="/readyz", env=env, checkout=checkout)
+        )
+
     return (
         stack.enter_context(_server(stock, free_port(), folder / "stock.log", ready="/health")),
-        stack.enter_context(_server(ours, free_port(), folder / "ours.log", ready="/readyz", env=env)),
+        serve(ROOT, "ours"),
+        serve(before, "before") if before is not None else None,
     )
 
 

@@ -2,7 +2,8 @@
 
 Four variants send the same prompt (checked id by id) to the same model with the same engine flags and environment:
 A stock vLLM, the tiers as messages; B this server, the same messages; C this server, `preferences`; D this server with
-its whole platform: a key of a tenant with limits of all kinds, and the preferences as a stored profile.
+its whole platform: a key of a tenant with limits of all kinds, and the preferences as a stored profile. With
+`--before CHECKOUT` a fifth, P: the request of C to the server of another working tree, run by its own environment.
 Both servers run the whole time; an idle one costs nothing. Rounds go ABCD, BCDA, …; before each measurement come as
 many unmeasured requests as there are connections. Ratios and differences are taken within a round and their median
 over rounds is reported, because absolute times on a shared machine are noise. Rounds still differ by far more than
@@ -59,6 +60,7 @@ from metaalign_server.cli import prepare_environment
 OPERATOR = "bench-operator"
 PLATFORM_OF = {"D ours, platform": "C ours, preferences"}
 """What a variant of the platform is compared with: the same request without it."""
+BEFORE = "P before, preferences"
 LIMITS = {
     "requests_per_minute": 10**6,
     "tokens_per_minute": 10**9,
@@ -70,9 +72,9 @@ DEFAULT_REQUESTS = {1: 64, 8: 128, 32: 256}
 
 
 def make_variants(
-    stock: ServerProcesses, ours: ServerProcesses, max_tokens: int
+    stock: ServerProcesses, ours: ServerProcesses, before: ServerProcesses | None, max_tokens: int
 ) -> tuple[list[Variant], str]:
-    """A, B, C, D and a line about their prompt, which is checked to be the same, id by id."""
+    """A, B, C, D, P if there is one, and a line about their prompt, which is checked to be the same, id by id."""
     operator = {"Authorization": f"Bearer {OPERATOR}"}
     url = ours.server.url
     rendered = _post(f"{url}/v1/preferences/render", {"preferences": PREFERENCES}, operator)
@@ -91,6 +93,8 @@ def make_variants(
         Variant("C ours, preferences", ours, [], PREFERENCES, operator),
         Variant("D ours, platform", ours, [], {"profile": "museum"}, tenant),
     ]
+    if before is not None:
+        variants.append(Variant(BEFORE, before, [], PREFERENCES, operator))
     prompts, usages = set(), set()
     for variant in variants:
         body = variant.body(0, max_tokens, stream=False) | {"return_token_ids": True}
@@ -260,11 +264,12 @@ async def measure_all(
             if rounds:
                 print(f"\n{format_rounds(load, rounds)}", flush=True)
     named = {variant.name: variant for variant in variants}
-    for (name, without), concurrency in itertools.product(PLATFORM_OF.items(), options.concurrency):
+    compared = [*PLATFORM_OF.items(), *([("C ours, preferences", BEFORE)] if BEFORE in named else [])]
+    for (name, without), concurrency in itertools.product(compared, options.concurrency):
         if options.pairs:
             load = Load(concurrency, 2 * options.pairs, None, options.max_tokens, stream=True)
             pairs = await measure_in_turn(named[without], named[name], load, numbers)
-            document.setdefault("in_turn", {})[str(concurrency)] = [
+            document.setdefault(f"in_turn {name[0]}/{without[0]}", {})[str(concurrency)] = [
                 [asdict(sample) for sample in pair] for pair in pairs
             ]
             print(format_pairs(load, pairs, (without, name)), flush=True)
@@ -286,6 +291,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--requests", type=int, nargs="+", help="of one measurement, by concurrency; default 64 128 256"
     )
     length.add_argument("--seconds", type=float, help="of one measurement, instead of a number of requests")
+    parser.add_argument("--before", type=Path, help="another working tree with its .venv, compared as P")
     parser.add_argument("--redis", help="URL of a Redis server that counts D's limits; default: in memory")
     parser.add_argument("--max-tokens", type=int, default=32, help="tokens of each answer")
     parser.add_argument("--out", type=Path, default=Path("build/bench/serving.json"))
@@ -315,7 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with ExitStack() as stack:
             variants, prompt = make_variants(
-                *start_servers(stack, options.model, flags, env), max_tokens=options.max_tokens
+                *start_servers(stack, options.model, flags, env, options.before), options.max_tokens
             )
             document["prompt"] = prompt
             print(prompt, flush=True)

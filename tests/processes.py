@@ -46,17 +46,25 @@ def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
 
 @contextmanager
 def running(
-    command: Sequence[str], url: str, log: Path, *, ready: str = "/readyz", env: dict[str, str] | None = None
+    command: Sequence[str],
+    url: str,
+    log: Path,
+    *,
+    ready: str = "/readyz",
+    env: dict[str, str] | None = None,
+    checkout: Path = ROOT,
 ) -> Iterator[Server]:
     """Run `python COMMAND` until the block ends; waits until `url + ready` answers 200.
 
-    Unless `env` names one, it gets an empty store of its own beside its log.
+    Unless `env` names one, it gets an empty store of its own beside its log. `checkout` is another working tree whose
+    own environment runs the command.
     """
+    python = sys.executable if checkout == ROOT else str(checkout / ".venv/bin/python")
     env = {"METAALIGN_DATABASE_URL": f"sqlite:///{log}.db"} | (env or {})
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=ROOT,
+            [python, *command],
+            cwd=checkout,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment(env),
