@@ -61,6 +61,8 @@ def chat_body(**changes: Any) -> dict[str, Any]:
         ({"cache_salt": "s"}, 400, "refused_field", "cache_salt"),
         ({"kv_transfer_params": {"prompt_token_ids": [1]}}, 400, "refused_field", "kv_transfer_params"),
         ({"mm_processor_kwargs": {"a": 1}}, 400, "refused_field", "mm_processor_kwargs"),
+        ({"vllm_xargs": {"kv_role": "producer"}}, 400, "refused_field", "vllm_xargs"),
+        ({"vllm_xargs": {}}, 400, "refused_field", "vllm_xargs"),
         ({"n": 100000}, 400, "refused_field", "n"),
         (
             {

@@ -549,7 +549,7 @@ async def test_a_key_is_free_again_when_its_write_failed_and_after_a_day(databas
     async def work(_: AsyncConnection) -> Outcome:
         return Outcome(200, "{}")
 
-    await refused(once(database, "default", "key", "a", fail), 409, "no")
+    await refused(once(database, "default", "key", "a", fail), 409, "profile_exists")
     assert not (await once(database, "default", "key", "b", work)).replayed
     await write(
         database,
