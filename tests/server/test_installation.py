@@ -52,7 +52,7 @@ sys.exit(main(sys.argv[1:]))
 """
 # vLLM's renderer calls the method of its class, so that one put onto the object is never called.
 GOES_AROUND = """
-import asyncio, runpy, sys
+import runpy
 from vllm.renderers.base import BaseRenderer
 stock = BaseRenderer.render_chat_async
 async def render_chat_async(self, *args, **options):
@@ -63,7 +63,8 @@ async def render_chat_async(self, *args, **options):
         if here is not None:
             self.render_messages_async = here
 BaseRenderer.render_chat_async = render_chat_async
-runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__")
+if __name__ == "__main__":  # the engine's process is started from this file too
+    runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__")
 """
 
 

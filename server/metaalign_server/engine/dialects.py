@@ -13,7 +13,6 @@ from typing import Any
 
 __all__ = [
     "ANTHROPIC",
-    "DIALECTS",
     "OPENAI_CHAT",
     "OPENAI_COMPLETIONS",
     "OPENAI_RESPONSES",
@@ -109,7 +108,6 @@ class Dialect:
     """One protocol.
 
     Attributes:
-        name: For people.
         path: Where it is spoken; routes below it too.
         errors: How it writes an error document.
         error_event: The event of a stream that breaks off, given the event before it.
@@ -121,7 +119,6 @@ class Dialect:
         formatted: Whether the engine's handler formats its events itself, keep-alive comments included.
     """
 
-    name: str
     path: str
     errors: ErrorShape
     error_event: Callable[[str], str]
@@ -134,7 +131,6 @@ class Dialect:
 
 
 OPENAI_CHAT = Dialect(
-    "OpenAI Chat Completions",
     "/v1/chat/completions",
     _OPENAI_ERRORS,
     _openai_event,
@@ -142,7 +138,6 @@ OPENAI_CHAT = Dialect(
     fingerprinted=True,
 )
 OPENAI_COMPLETIONS = Dialect(
-    "OpenAI Completions",
     "/v1/completions",
     _OPENAI_ERRORS,
     _openai_event,
@@ -150,7 +145,6 @@ OPENAI_COMPLETIONS = Dialect(
     fingerprinted=True,
 )
 OPENAI_RESPONSES = Dialect(
-    "OpenAI Responses",
     "/v1/responses",
     _OPENAI_ERRORS,
     _responses_event,
@@ -158,7 +152,6 @@ OPENAI_RESPONSES = Dialect(
     every=True,
 )
 ANTHROPIC = Dialect(
-    "Anthropic Messages",
     "/v1/messages",
     _ANTHROPIC_ERRORS,
     _anthropic_event,
@@ -167,9 +160,9 @@ ANTHROPIC = Dialect(
     raw_errors=False,  # vLLM's text there is about its own parsing of the engine's error
     formatted=True,
 )
-DIALECTS = (OPENAI_CHAT, OPENAI_COMPLETIONS, OPENAI_RESPONSES, ANTHROPIC)
+_DIALECTS = (OPENAI_CHAT, OPENAI_COMPLETIONS, OPENAI_RESPONSES, ANTHROPIC)
 
 
 def dialect_of(path: str) -> Dialect:
     """The dialect that `path` speaks; routes of our own speak OpenAI's."""
-    return ANTHROPIC if path.startswith(ANTHROPIC.path) else OPENAI_CHAT
+    return next((dialect for dialect in _DIALECTS if path.startswith(dialect.path)), OPENAI_CHAT)
