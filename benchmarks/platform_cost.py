@@ -1,8 +1,8 @@
 """`python -m benchmarks.platform_cost [--profiles N]`: what the platform costs in process.
 
-First the look-up of a profile among many: known ones come from memory; unknown ones take two reads of the store, each
-in a transaction of its own. Then the steps of one request whose key and profile are known, and whose key and tenant
-have limits of all kinds. The store is SQLite in a temporary folder.
+It first times the look-up of a profile among many: known ones come from memory; unknown ones take two reads of the
+store, each in its own transaction. Then it times the steps of one request whose key and profile are known, and whose
+key and tenant have limits of all kinds. The store is SQLite in a temporary folder.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from metaalign_server.store.tables import labels, now_ms, profiles, versions
 
 BATCH = 10_000
 TARGETS = {"known": (50.0, None), "unknown": (5_000.0, 5_000.0)}
-"""Median and 99th percentile that are promised, in microseconds."""
+"""Promised median and 99th percentile, in microseconds."""
 STEPS = (
-    "know the key",
-    "admit to eight limits",
+    "identify the key",
+    "check eight limits",
     "headers of the limits",
     "layers of the profile",
-    "salt",
-    "settle",
+    "cache salt of the tenant",
+    "settle the token counts",
 )
 
 
@@ -95,7 +95,7 @@ async def fill(database: Database, count: int) -> None:
 
 
 async def _times(directory: Directory, names: Sequence[str]) -> list[float]:
-    """Microseconds of each look-up."""
+    """Microseconds that each look-up takes."""
     times = []
     for name in names:
         began = time.perf_counter()

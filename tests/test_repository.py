@@ -78,7 +78,7 @@ def test_what_is_to_be_typed_exists(page: Path) -> None:
     """Targets of make, our programs with their commands, modules to run, and tests that are named."""
     text = page.read_text(encoding="utf-8")
     if page.suffix == ".md":
-        text = "\n".join([*FENCE.findall(text), *SPAN.findall(FENCE.sub("", text)), *INDENTED.findall(text)])
+        text = "\0".join([*FENCE.findall(text), *SPAN.findall(FENCE.sub("", text)), *INDENTED.findall(text)])
     assert set(re.findall(r"(?<![\w-])make\s+([a-z][a-z-]*)", text)) <= TARGETS
     for program, listed, action in re.findall(r"(metaalign(?:-\w+)?) ([a-z{][a-z,{}-]*)(?: ([a-z]+))?", text):
         assert program in PROGRAMS
