@@ -5,23 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.processes import ROOT, environment
-from tests.security.world import World, open_world
+from tests.security.world import World
 
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 BULLETS = ["- The otter lives in rivers.", "- The otter eats fish.", "- The otter uses stones as tools."]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A server that keeps exchanges, and an operator's key."""
-    with open_world(tmp_path_factory.mktemp("examples"), []) as made:
-        yield made
 
 
 def run(world: World, name: str, *arguments: str, key: str | None = None) -> tuple[int, list[str], str]:
