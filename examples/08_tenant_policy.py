@@ -1,7 +1,8 @@
 """A tenant whose policy no request can override, and a key for browsers that cannot write the System tier.
 
-It takes an operator's key. Make one in the server's working directory; this ends a server's open mode:
-    export METAALIGN_API_KEY=$(.venv/bin/metaalign-server keys create --scopes admin,inference,system)
+It takes an operator's key. Make one in the server's working directory; from then on every request needs a key:
+    export METAALIGN_API_KEY=$(.venv/bin/metaalign-server keys create \
+        --scopes admin,inference,system,profiles:read,profiles:write)
     .venv/bin/python examples/08_tenant_policy.py
 """
 
