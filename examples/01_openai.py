@@ -1,6 +1,6 @@
 """Preferences with the OpenAI client: as one sentence, and as an object with both tiers.
 
-Run it beside `make serve`:  .venv/bin/python examples/01_openai.py
+Run it while `make serve` is running:  .venv/bin/python examples/01_openai.py
 The client does not know the field `preferences`, so it goes into `extra_body`.
 """
 

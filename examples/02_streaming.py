@@ -1,6 +1,6 @@
 """Stream an answer and read its receipt, which comes with the first event.
 
-Run it beside `make serve`:  .venv/bin/python examples/02_streaming.py
+Run it while `make serve` is running:  .venv/bin/python examples/02_streaming.py
 """
 
 import os

@@ -1,6 +1,6 @@
 """Preferences with the Anthropic client, on /v1/messages.
 
-Run it beside `make serve`:  .venv/bin/python examples/03_anthropic.py
+Run it while `make serve` is running:  .venv/bin/python examples/03_anthropic.py
 This client adds `/v1` to the base URL itself. Its `system` argument becomes part of the System tier.
 """
 

@@ -1,6 +1,6 @@
 """One query, one answer over plain HTTP: /v1/align, its receipt headers, and what a typo gets you.
 
-Run it beside `make serve`:  .venv/bin/python examples/04_align.py
+Run it while `make serve` is running:  .venv/bin/python examples/04_align.py
 The same request with curl:
 
     curl -s http://127.0.0.1:8000/v1/align -H 'content-type: application/json' \

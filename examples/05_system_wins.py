@@ -1,6 +1,6 @@
 """Provider and user disagree: the provider (System tier) wins, and the receipt says what lost.
 
-Run it beside `make serve`:  .venv/bin/python examples/05_system_wins.py
+Run it while `make serve` is running:  .venv/bin/python examples/05_system_wins.py
 """
 
 import os

@@ -1,6 +1,6 @@
 """See what the model would be told, without asking it: /v1/preferences/render.
 
-Run it beside `make serve`:  .venv/bin/python examples/06_dry_run.py
+Run it while `make serve` is running:  .venv/bin/python examples/06_dry_run.py
 """
 
 import os

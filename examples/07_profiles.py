@@ -1,6 +1,6 @@
 """Preferences under a name: create a profile, add a version, label it, and use it in three ways.
 
-Run it beside `make serve`:  .venv/bin/python examples/07_profiles.py
+Run it while `make serve` is running:  .venv/bin/python examples/07_profiles.py
 Where the server has keys, this takes one with the scopes inference, system, profiles:read and profiles:write.
 """
 

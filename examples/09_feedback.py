@@ -1,6 +1,6 @@
 """Feedback that teaches: a user corrects one answer, and the next ones follow the correction.
 
-Run it beside `METAALIGN_FEEDBACK=true make serve`:  .venv/bin/python examples/09_feedback.py
+Run it while `METAALIGN_FEEDBACK=true make serve` is running:  .venv/bin/python examples/09_feedback.py
 """
 
 import os
