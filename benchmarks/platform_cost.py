@@ -1,8 +1,8 @@
 """`python -m benchmarks.platform_cost [--profiles N]`: what the platform costs in process.
 
-First the look-up of a profile among many: known ones come from memory; unknown ones take two reads of the store, each
-in a transaction of its own. Then the steps of one request whose key and profile are known, and whose key and tenant
-have limits of all kinds. The store is SQLite in a temporary folder.
+It first times the look-up of a profile among many: known ones come from memory; unknown ones take two reads of the
+store, each in its own transaction. Then it times the steps of one request whose key and profile are known, and whose
+key and tenant have limits of all kinds. The store is SQLite in a temporary folder.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from metaalign_server.store.tables import labels, now_ms, profiles, versions
 
 BATCH = 10_000
 TARGETS = {"known": (50.0, None), "unknown": (5_000.0, 5_000.0)}
-"""Median and 99th percentile that are promised, in microseconds."""
+"""Promised median and 99th percentile, in microseconds."""
 STEPS = (
-    "know the key",
-    "admit to eight limits",
+    "identify the key",
+    "check eight limits",
     "headers of the limits",
     "layers of the profile",
-    "salt",
-    "settle",
+    "cache salt of the tenant",
+    "settle the token counts",
 )
 
 
@@ -94,27 +94,27 @@ async def fill(database: Database, count: int) -> None:
             )  # fmt: skip
 
 
-async def _times(directory: Lookups, names: Sequence[str]) -> list[float]:
-    """Microseconds of each look-up."""
+async def _times(lookups: Lookups, names: Sequence[str]) -> list[float]:
+    """Microseconds that each look-up takes."""
     times = []
     for name in names:
         began = time.perf_counter()
-        await directory.find_profiles("default", [name], "ada")
+        await lookups.find_profiles("default", [name], "ada")
         times.append((time.perf_counter() - began) * 1e6)
     return times
 
 
-async def measure_profiles(count: int, lookups: int) -> dict[str, tuple[float, float]]:
+async def measure_profiles(count: int, count_asked: int) -> dict[str, tuple[float, float]]:
     """Print and return the median and 99th percentile of look-ups, in microseconds."""
     with tempfile.TemporaryDirectory(prefix="metaalign-") as folder:
         database = Database(f"sqlite:///{Path(folder) / 'store.db'}")
         began = time.perf_counter()
         await fill(database, count)
         print(f"{count} profiles stored in {time.perf_counter() - began:.1f} s\n")
-        directory = Lookups(database, Secret("of a benchmark"), StaticKeys(()), open_allowed=False, ttl=3600)
-        names = [f"profile-{i}" for i in random.sample(range(1, count + 1), min(lookups, count))]
-        times = {"unknown": await _times(directory, names)}
-        times["known"] = await _times(directory, names)
+        lookups = Lookups(database, Secret("of a benchmark"), StaticKeys(()), open_allowed=False, ttl=3600)
+        names = [f"profile-{i}" for i in random.sample(range(1, count + 1), min(count_asked, count))]
+        times = {"unknown": await _times(lookups, names)}
+        times["known"] = await _times(lookups, names)
         await database.close()
     print("| look-up | median µs | 99 % µs | promised |\n|---|---|---|---|")
     results = {}

@@ -1,16 +1,16 @@
 """`make bench` or `python -m benchmarks.serving`: stock vLLM against this server, alternating.
 
 Four variants send the same prompt (checked id by id) to the same model with the same engine flags and environment:
-A stock vLLM, the tiers as messages; B this server, the same messages; C this server, `preferences`; D this server with
-its whole platform: a key of a tenant with limits of all kinds, and the preferences as a stored profile. With
-`--before CHECKOUT` a fifth, P: the request of C to the server of another working tree, run by its own environment.
-Both servers run the whole time; an idle one costs nothing. Rounds go ABCD, BCDA, …; before each measurement come as
-many unmeasured requests as there are connections. Ratios and differences are taken within a round and their median
+A stock vLLM with the tiers as messages; B this server with the same messages; C this server with `preferences`; D this
+server with its whole platform: a key of a tenant, limits of all kinds on both, and the preferences as a stored profile.
+`--before CHECKOUT` adds P: the request of C to the server of another working tree, run by its own environment.
+All servers run the whole time; an idle one costs nothing. Rounds go ABCD, BCDA, …; each measurement starts with as
+many unmeasured requests as there are connections. Ratios and differences are taken within a round, and their median
 over rounds is reported, because absolute times on a shared machine are noise. Rounds still differ by far more than
 the platform costs, so D is also compared with C in turn: pairs of requests, one after the other on one connection.
 
-CPU time is that of processes found by id: the API process is the one that was started here and listens on the port, the
-engine is all of its descendants, the client is this process.
+CPU time is measured for processes found by id: the API process is the one that was started here and listens on the
+port, the engine is all of its descendants, and the client is this process.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ from metaalign_server.cli import prepare_environment
 
 OPERATOR = "bench-operator"
 PLATFORM_OF = {"D ours, platform": "C ours, preferences"}
-"""What a variant of the platform is compared with: the same request without it."""
+"""What the platform's variant is compared with: the same request without the platform."""
 BEFORE = "P before, preferences"
 LIMITS = {
     "requests_per_minute": 10**6,
@@ -68,13 +68,13 @@ LIMITS = {
     "tokens_per_day": 10**12,
 }
 DEFAULT_REQUESTS = {1: 64, 8: 128, 32: 256}
-"""Requests of one measurement by concurrency; eight per connection at any other."""
+"""Requests per measurement, by concurrency; any other concurrency gets eight per connection."""
 
 
 def make_variants(
     stock: ServerProcesses, ours: ServerProcesses, before: ServerProcesses | None, max_tokens: int
 ) -> tuple[list[Variant], str]:
-    """A, B, C, D, P if there is one, and a line about their prompt, which is checked to be the same, id by id."""
+    """A, B, C, D, P if there is one, and a line about their prompt, after checking that it is the same, id by id."""
     operator = {"Authorization": f"Bearer {OPERATOR}"}
     url = ours.server.url
     rendered = _post(f"{url}/v1/preferences/render", {"preferences": PREFERENCES}, operator)
@@ -199,8 +199,8 @@ def format_pairs(load: Load, pairs: Sequence[tuple[Sample, Sample]], names: tupl
         return float(np.median(values[:, 1] - values[:, 0]))
 
     def speed(values: Any) -> float:
-        # A connection sends its next request when the last one is answered: the mean, without the slowest per cent,
-        # which the machine makes.
+        # A connection sends its next request when the last one is answered, so throughput follows from the mean, taken
+        # without the slowest per cent, which are the machine's doing.
         kept = values[(values < np.percentile(values, 99)).all(axis=1)]
         return float(kept[:, 0].sum() / kept[:, 1].sum())
 
@@ -234,7 +234,7 @@ def _machine() -> dict[str, Any]:
 async def measure_all(
     variants: Sequence[Variant], options: argparse.Namespace, document: dict[str, Any]
 ) -> None:
-    """All rounds at all concurrencies; results are printed and put into `document` as they come."""
+    """Run all rounds at all concurrencies; results are printed and added to `document` as they come in."""
     numbers = itertools.count(1)
     for variant in variants:
         await measure(variant, Load(8, 32, None, options.max_tokens, stream=True), numbers)

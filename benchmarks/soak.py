@@ -1,11 +1,11 @@
 """`make soak` or `python -m benchmarks.soak [--minutes 15]`: does anything grow that should not?
 
-A real server with its store, two tenants and feedback on gets a mixture for minutes: streams, whole answers in every
-protocol, streams that are cut off, requests that are wrong, profile writes, feedback, erasure. Once a minute the load
-pauses; what is then still there (memory of server and engine, file descriptors, threads, tasks of the event loop,
-connections, running requests) is written down. The first pauses are warm-up; after it, nothing may grow.
+A real server with its store, two tenants and feedback on gets a mixture of requests for minutes: streams, whole
+answers in every protocol, streams that are cut off, mistakes, profile writes, feedback, erasure. Once a minute the
+load pauses, and what is left is recorded: memory of server and engine, file descriptors, threads, tasks of the event
+loop, connections, running requests. The first pauses are warm-up. After that, nothing may grow.
 
-Exit code 1 if something did. A picture and the numbers go to build/soak/.
+The exit code is 1 if something did. A picture and the numbers go to build/soak/.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from metaalign_server.cli import prepare_environment
 
 OPERATOR = "soak-operator"
 GROWTH = {"server_mib": 16.0, "engine_mib": 16.0, "files": 8, "threads": 2, "tasks": 4, "connections": 2}
-"""What the last pause may have more than the first one after the warm-up."""
+"""How much more the last pause may have than the first one after the warm-up."""
 AT_END = {"running": 0.0, "waiting": 0.0, "queue": 0.0, "in_flight": 1.0}  # the scrape itself is in flight
 
 
 @dataclass(frozen=True)
 class Pause:
-    """What is there when nothing is asked."""
+    """What is left when no requests are sent."""
 
     minute: float
     server_mib: float
@@ -56,7 +56,7 @@ class Pause:
 
 
 class Mixture:
-    """Sends requests of all kinds and counts how they end."""
+    """Sends requests of all kinds and counts their outcomes."""
 
     def __init__(self, client: httpx.AsyncClient, keys: list[str], seed: int) -> None:
         self.client = client
@@ -68,7 +68,7 @@ class Mixture:
         self.stopped = False
 
     async def worker(self) -> None:
-        """One connection's worth of work until stopped."""
+        """Send the requests of one connection until stopped."""
         actions = [
             (self.stream, 5),
             (self.whole, 5),
@@ -94,7 +94,9 @@ class Mixture:
         question = f"Tell me three things about the {self.random.choice(['otter', 'fox', 'owl', 'bear'])}."
         preferences: dict[str, Any] = {"user": {"attributes": {"tone": "pirate"}}}
         if self.random.random() < 0.5:
-            preferences["profile"] = f"p{self.random.randrange(50)}"  # not there yet at first: a 404
+            preferences["profile"] = (
+                f"p{self.random.randrange(50)}"  # a 404 at first, when it does not exist yet
+            )
         user = f"user-{self.random.randrange(20)}"
         return {
             "model": "metaalign-demo",
@@ -183,7 +185,7 @@ class Mixture:
 
 
 async def look(client: httpx.AsyncClient, processes: ServerProcesses, minute: float) -> Pause:
-    """Count what is there."""
+    """Count what is left."""
     text = (await client.get("/metrics", headers={"authorization": f"Bearer {OPERATOR}"})).text
 
     def metric(name: str) -> float:
@@ -206,7 +208,7 @@ async def look(client: httpx.AsyncClient, processes: ServerProcesses, minute: fl
 
 
 def _anonymous_mib(process: psutil.Process) -> float:
-    """Memory that the process has filled itself. What it maps from files counts or not as others map them too."""
+    """Memory that the process has filled itself, in contrast to files that it maps and shares with others."""
     found = re.search(r"^Anonymous: +(\d+) kB", Path(f"/proc/{process.pid}/smaps_rollup").read_text(), re.M)
     if found is None:
         raise RuntimeError("the kernel does not say how much memory a process has filled")
@@ -216,11 +218,11 @@ def _anonymous_mib(process: psutil.Process) -> float:
 async def soak(
     processes: ServerProcesses, minutes: float, connections: int, seed: int
 ) -> tuple[Mixture, list[Pause]]:
-    """Load and pauses until the time is over; prints a line a pause."""
+    """Alternate load and pauses until the time is over; prints a line per pause."""
     url = processes.server.url
     operator = {"authorization": f"Bearer {OPERATOR}"}
     pauses: list[Pause] = []
-    limits = httpx.Limits(max_keepalive_connections=0)  # a pause finds no connection that is only kept alive
+    limits = httpx.Limits(max_keepalive_connections=0)  # no keep-alive connection may last into a pause
     async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
         keys = []
         for name in ("one", "two"):
@@ -250,7 +252,7 @@ async def soak(
 
 
 def verdict(pauses: list[Pause], outcomes: Counter[str]) -> list[str]:
-    """What is not as it should be; empty if all is well."""
+    """What went wrong; empty if all is well."""
     warm = pauses[max(1, len(pauses) // 3)]
     last = pauses[-1]
     found = [
@@ -270,7 +272,7 @@ def verdict(pauses: list[Pause], outcomes: Counter[str]) -> list[str]:
 
 
 def draw(pauses: list[Pause], file: Path) -> None:
-    """A picture: each quantity over time."""
+    """Draw each quantity over time."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -312,8 +314,8 @@ def main() -> int:
             "METAALIGN_DATABASE_URL": options.database_url or f"sqlite:///{folder}/store.db",
         }
         command = ["-m", "metaalign_server.cli", "serve", "--model", MODEL, "--port", str(port)]
-        # Memory of the prefix cache is filled when a block is first used, and blocks without a whole prompt in them are
-        # used again before new ones: with few blocks all have been used before the warm-up is over.
+        # A block of the prefix cache takes memory when it is first used, and blocks that do not hold a whole prompt are
+        # reused before new ones are taken. With few blocks, all have been used before the warm-up is over.
         command += ["--num-gpu-blocks-override", "512"]
         server = stack.enter_context(
             running(command, f"http://127.0.0.1:{port}", options.out / "server.log", env=env)

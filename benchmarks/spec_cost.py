@@ -1,6 +1,6 @@
 """`python -m benchmarks.spec_cost [--model FOLDER]`: what resolving, rendering and tokenising cost, in microseconds.
 
-In process, without a server. Dialogues and, where it says "new", specifications differ from call to call.
+In process, without a server. Dialogues differ from call to call, and so do specifications where it says "new".
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = ["AIM", "format_spec_cost", "measure_spec_cost"]
 
 CACHED = "cached spec: resolve + render + tokenise the prompt"
 AIM = 100.0
-"""What `CACHED` should stay under, in microseconds."""
+"""Upper limit for `CACHED`, in microseconds."""
 
 _VARIANTS = 200
 
 
 def _median_us(call: Callable[[], object], calls: int) -> float:
-    """Median over single calls, after a tenth as many unmeasured ones."""
+    """Median over single calls, after a warm-up of a tenth as many."""
     for _ in range(calls // 10 + 1):
         call()
     clock, times = time.perf_counter_ns, []
@@ -50,7 +50,7 @@ def _dialogues(text: str) -> Iterator[list[dict[str, str]]]:
 
 
 def measure_spec_cost(checkpoint: Path, preferences: dict[str, Any], calls: int = 3000) -> dict[str, float]:
-    """Medians by step; the dialogue is one short question behind the tiers of `preferences`."""
+    """Medians by step; the dialogue is one short question after the tiers of `preferences`."""
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     assembler = PromptAssembler.from_tokenizer(tokenizer)
     aligner = Aligner(assembler)

@@ -1,9 +1,10 @@
 """`make bench-training` or `python -m benchmarks.training`: our SFT and DPO against a plain TRL script.
 
-Both train the demo's shape from the same weights on the same rows with the same batch size, steps and optimiser, each
-in a process of its own, in turn. The plain script gives TRL conversational rows, to render, tokenise and batch;
+Both train the demo's shape from the same weights on the same rows with the same batch size, steps and optimiser, in
+turn, each in its own process. The plain script gives TRL conversational rows to render, tokenise and batch;
 `plain, our environment` is the same script with the allocator and thread settings that `metaalign-train` starts with.
-Each row is seen once. Tokens are those of the rows, without padding; ratios are of one round, their median is reported.
+Each row is seen once. Tokens are those of the rows, without padding. Ratios are taken within a round; the report has
+their median.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ VARIANTS = ("ours", "plain", "plain, our environment")
 
 
 def _rows(count: int) -> list[dict[str, Any]]:
-    """Conversations with a rejected answer, so that SFT and DPO read the same ones."""
+    """Conversations with a rejected answer, so that SFT and DPO can use the same ones."""
     import random
 
     from metaalign_training.world.samples import make_sample
@@ -62,7 +63,7 @@ def _arguments(folder: Path, steps: int) -> dict[str, Any]:
 def _run_plain(
     stage: str, base: Path, rows: list[dict[str, Any]], steps: int, folder: Path
 ) -> dict[str, Any]:
-    """What TRL's documentation shows."""
+    """Train as TRL's documentation shows."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer  # the subject of the comparison

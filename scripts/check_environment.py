@@ -1,8 +1,8 @@
 """Compares the installed environment with the lock and `pyproject.toml`; run by `scripts/install.py` and `make lint`.
 
-`python scripts/check_environment.py [--device cpu|cuda]` prints a line for each difference and exits 1 if there is any.
-It says what `pip check` says, less the packages that are left out on purpose, plus three things that `pip check` does
-not see: pins, extras, and packages that must not be there.
+`python scripts/check_environment.py [--device cpu|cuda]` prints a line for each difference and exits with 1 if there
+are any. It reports what `pip check` reports, except for the packages that are left out on purpose, and three things
+that `pip check` does not see: pins, extras, and packages that must not be installed.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def read_requirements(path: Path) -> list[Requirement]:
 
 
 def declared_requirements(device: str) -> list[Requirement]:
-    """What pyproject.toml asks for, with all extras that belong to the device."""
+    """The requirements in pyproject.toml, with all extras for the device."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     names = ["server", "training", "dev", device]
@@ -38,7 +38,7 @@ def declared_requirements(device: str) -> list[Requirement]:
 
 
 def find_differences(device: str) -> Iterator[str]:
-    """One sentence for each thing that is not as the lock and pyproject.toml say."""
+    """One sentence for each difference from the lock and pyproject.toml."""
     installed = {canonicalize_name(d.metadata["Name"]): d for d in metadata.distributions()}
     excludes = LOCKS / f"{device}-excludes.txt"
     left_out = (

@@ -1,19 +1,19 @@
 """Creates this repository's Python environment: `python3 scripts/install.py [--device cpu|cuda]`.
 
-`make` runs it before everything else. It uses the standard library only and does five things:
+`make` runs it before everything else. It uses only the standard library and works in five steps:
 
-1. a virtual environment: `.venv` for the CPU engine, `.venv-cuda` for the CUDA engine;
-2. for the CPU, PyTorch by itself (its CPU build is on no general package index);
-3. the pins of `requirements/<device>.lock`, by uv where uv can be had, else by pip;
-4. this project, editable;
-5. a check that the environment is what the lock and `pyproject.toml` say, and a stamp.
+1. create a virtual environment: `.venv` for the CPU engine, `.venv-cuda` for the CUDA engine;
+2. for the CPU, install PyTorch on its own (general package indexes do not have its CPU build);
+3. install the pins of `requirements/<device>.lock`, with uv if it is available, otherwise with pip;
+4. install this project as editable;
+5. check that the environment matches the lock and `pyproject.toml`, and write a stamp.
 
-While the stamp fits, a run ends at once. Everything that pip and uv print goes to `install.log` in the environment.
+While the stamp is valid, a run ends at once. Everything that pip and uv print goes to `install.log` in the environment.
 """
 
 import sys
 
-if sys.version_info < (3, 11):  # before anything that an older Python cannot read
+if sys.version_info < (3, 11):  # before any syntax that an older Python cannot parse
     sys.exit(
         "install: error: Python 3.11 or newer is needed and %s is %d.%d; name another: make PYTHON=python3.12 ..."
         % (sys.executable, sys.version_info[0], sys.version_info[1])
@@ -36,10 +36,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-# What the wheels of both locks need: llguidance asks for the newest, and is built by Rust where the wheel does not fit.
+# The oldest glibc that all wheels of both locks run on: llguidance's. On an older one pip would build it, in Rust.
 GLIBC = (2, 31)
 
-# pip's settings and the variables that tell uv the same. uv reads none of pip's by itself.
+# pip's settings, and the variables that tell uv the same. uv does not read pip's configuration.
 UV_NAMES = {
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
@@ -54,7 +54,7 @@ UV_NAMES = {
 
 
 class InstallError(Exception):
-    """The environment cannot be made; the message is one line with the remedy."""
+    """The environment cannot be created; the message is one line that says what to do."""
 
 
 class Environment:
@@ -66,7 +66,7 @@ class Environment:
         self.log = folder / "install.log"
 
     def run(self, *command: str, env: dict[str, str] | None = None) -> bool:
-        """Run a command with its output in the log; whether it succeeded."""
+        """Run a command with its output in the log; returns whether it succeeded."""
         with self.log.open("a", encoding="utf-8") as log:
             log.write(f"\n$ {shlex.join(command)}\n")
             log.flush()
@@ -80,7 +80,7 @@ class Environment:
         return self.run(str(self.python), "-m", "pip", "--disable-pip-version-check", *arguments)
 
     def uv(self, *arguments: str) -> bool:
-        """Run `uv pip`, with pip's sources; false also where uv is not there."""
+        """Run `uv pip` with pip's sources; returns whether it succeeded, so false if there is no uv."""
         uv = self.folder / "bin" / "uv"
         command, rest = arguments[0], arguments[1:]
         return uv.is_file() and self.run(
@@ -94,7 +94,7 @@ class Environment:
         )
 
     def uv_sources(self) -> dict[str, str]:
-        """pip's configured sources (files and PIP_* variables) as uv's variables; what is set for uv stays."""
+        """pip's configured sources (files and PIP_* variables) as uv's variables, unless these are already set."""
         listing = subprocess.run(
             [str(self.python), "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
         )
@@ -113,7 +113,7 @@ class Environment:
 def parse_pip_config(listing: str) -> dict[str, str]:
     """What `pip config list` printed, as uv's environment variables.
 
-    A variable (`:env:`) beats a setting for `pip install`, and that beats a global one.
+    A variable (`:env:`) takes precedence over a setting for `pip install`, and that over a global one.
     """
     rank = {"global": 0, "install": 1, ":env:": 2}
     found: dict[str, tuple[int, str]] = {}
@@ -143,7 +143,7 @@ def pinned_version(lock: Path, name: str) -> str:
 
 
 def check_machine() -> None:
-    """Refuse what the locks do not cover."""
+    """Refuse machines that the locks do not cover."""
     system, machine = platform.system(), platform.machine()
     if (system, machine) != ("Linux", "x86_64"):
         raise InstallError(
@@ -165,7 +165,7 @@ def check_machine() -> None:
 
 
 def fingerprint(folder: Path, lock: Path) -> str:
-    """Hash of everything that decides what the environment contains, its own place included (scripts name it)."""
+    """Hash of everything that decides what the environment contains, including its own path (scripts contain it)."""
     digest = hashlib.sha256(f"{folder}\0{sys.version}\0".encode())
     for path in (lock, ROOT / "pyproject.toml", Path(__file__), ROOT / "scripts" / "check_environment.py"):
         digest.update(path.read_bytes() + b"\0")
@@ -173,7 +173,7 @@ def fingerprint(folder: Path, lock: Path) -> str:
 
 
 def create_environment(folder: Path) -> Environment:
-    """The virtual environment, made anew unless it is ours, in its place and of this Python."""
+    """The virtual environment; created again unless it is ours, has not been moved, and uses this Python."""
     environment = Environment(folder)
     origin = folder / "origin.txt"
     wanted = f"{folder}\n{sys.version}\n"
@@ -182,7 +182,7 @@ def create_environment(folder: Path) -> Environment:
     say(f"creating {folder.name} with Python {platform.python_version()}")
     if folder.exists():
         shutil.rmtree(folder)
-    # Of an activated environment the Python under it: the folder may be the one in use.
+    # In an activated environment, use the Python that it was made from: the folder may be the one in use.
     base = getattr(sys, "_base_executable", sys.executable)
     made = subprocess.run([base, "-m", "venv", str(folder)], capture_output=True, text=True, check=False)
     if made.returncode != 0:
@@ -193,16 +193,16 @@ def create_environment(folder: Path) -> Environment:
 
 
 def install_uv(environment: Environment, lock: Path) -> None:
-    """uv as pinned; it is a convenience, so failing to get it is no error."""
+    """Install the pinned uv. It only makes the rest faster, so it is fine if this fails."""
     version = pinned_version(lock, "uv")
     if not environment.has("uv", version) and not environment.pip("install", "--no-deps", f"uv=={version}"):
-        say("uv cannot be had, going on with pip (minutes instead of seconds)")
+        say("uv is not available, continuing with pip (minutes instead of seconds)")
 
 
 def install_torch(environment: Environment, lock: Path) -> None:
-    """PyTorch's CPU build: from the sources that pip is configured with, else from PyTorch's own index.
+    """Install PyTorch's CPU build from the sources that pip is configured with, or else from PyTorch's own index.
 
-    By itself and not through the lock, because an index that cannot be reached slows every package looked up in it.
+    It is not installed with the lock, because an unreachable index slows down every package that is looked up in it.
     """
     version = pinned_version(lock, "torch")
     if environment.has("torch", version):
@@ -222,13 +222,13 @@ def install_torch(environment: Environment, lock: Path) -> None:
 
 
 def install_lock(environment: Environment, lock: Path) -> None:
-    """Exactly the pins. `--no-deps` everywhere: the lock is complete, and what it leaves out is left out on purpose."""
+    """Install exactly the pins, with `--no-deps`: the lock is complete, and leaves packages out on purpose."""
     pins = sum(1 for line in lock.read_text(encoding="utf-8").splitlines() if "==" in line)
     say(f"installing the {pins} pins of {lock.relative_to(ROOT)}")
     if environment.uv("sync", "--compile-bytecode", str(lock)):
         return
     if (environment.folder / "bin" / "uv").is_file():
-        say(f"uv failed (details: {environment.log}), going on with pip (minutes instead of seconds)")
+        say(f"uv failed (details: {environment.log}), continuing with pip (minutes instead of seconds)")
     if not environment.pip("install", "--no-deps", "-r", str(lock)):
         raise InstallError(
             f"neither uv nor pip could install {lock.relative_to(ROOT)} (details: {environment.log})"
@@ -236,23 +236,23 @@ def install_lock(environment: Environment, lock: Path) -> None:
 
 
 def install_project(environment: Environment) -> None:
-    """This project, editable, built by the hatchling that the lock pins."""
+    """Install this project as editable, built with the pinned hatchling."""
     editable = ("install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
     if not environment.uv(*editable) and not environment.pip(*editable):
         raise InstallError(f"this project could not be installed (details: {environment.log})")
 
 
 def check_environment(environment: Environment, device: str) -> None:
-    """The environment is what the lock and pyproject.toml say, or an error that names every difference."""
+    """Fail, naming every difference, unless the environment matches the lock and pyproject.toml."""
     script = str(ROOT / "scripts" / "check_environment.py")
     if subprocess.run([str(environment.python), script, "--device", device], check=False).returncode != 0:
         raise InstallError(
-            "the environment is not what the lock and pyproject.toml say (see above): run `make lock`"
+            "the environment does not match the lock and pyproject.toml (see above): run `make lock`"
         )
 
 
 def install(device: str) -> None:
-    """Make the environment, or find it made."""
+    """Create the environment, unless it exists and is up to date."""
     folder = ROOT / (".venv" if device == "cpu" else f".venv-{device}")
     lock = LOCKS / f"{device}.lock"
     stamp = folder / "installed.txt"

@@ -1,7 +1,7 @@
-"""Writes `requirements/cpu.lock` and `requirements/cuda.lock` anew: `make lock`, or `make lock ARGS=--upgrade`.
+"""Rewrites `requirements/cpu.lock` and `requirements/cuda.lock`: `make lock`, or `make lock ARGS=--upgrade`.
 
-The present pins are kept wherever they still fit pyproject.toml; `--upgrade` (or `--upgrade-package NAME`, as for uv)
-lets them move. uv resolves for every platform at once; the lines for platforms that the locks do not cover are dropped.
+Existing pins are kept wherever they still fit pyproject.toml; `--upgrade` (or `--upgrade-package NAME`, as in uv)
+upgrades them. uv resolves for all platforms at once, and lines for platforms that the locks do not cover are dropped.
 """
 
 import argparse
@@ -47,8 +47,8 @@ HEADERS = {
 
 
 def reduce_markers(lines: list[str]) -> list[str]:
-    """The lines that apply to a platform and Python of ours, without markers that are true for all of them."""
-    from packaging.markers import Marker  # here: until main() has seen to it, it may not be installed
+    """The lines that apply to our platform and Pythons, without markers that are true for all of them."""
+    from packaging.markers import Marker  # imported late, because main() may have to install it first
 
     kept = []
     for line in lines:
@@ -68,7 +68,7 @@ def reduce_markers(lines: list[str]) -> list[str]:
 
 
 def compile_lock(environment: Environment, device: str, options: list[str]) -> list[str]:
-    """Resolve pyproject.toml for one device, the present lock's pins preferred; the lines of uv's answer."""
+    """Resolve pyproject.toml for one device, preferring the current pins; returns the lines of uv's output."""
     extras = ["server", "training", "dev", device]
     sources = environment.uv_sources()
     if device == "cuda":  # a folder that holds PyTorch's CPU build would win over the CUDA build
@@ -102,9 +102,7 @@ def compile_lock(environment: Environment, device: str, options: list[str]) -> l
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="Write the locks anew; other options go to `uv pip compile`."
-    )
+    parser = argparse.ArgumentParser(description="Rewrite the locks; other options go to `uv pip compile`.")
     parser.add_argument("--device", choices=("cpu", "cuda"), action="append", help="default: both")
     arguments, options = parser.parse_known_args()
     try:

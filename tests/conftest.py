@@ -17,7 +17,7 @@ from tests.databases import PATIENCE, Postgres, RedisServer, running_postgres, r
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL server: the one of TEST_DATABASE_URL, or one of our own."""
+    """A PostgreSQL server: the one that TEST_DATABASE_URL names, or one of our own."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield Postgres(url)
         return
@@ -70,7 +70,7 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a new, empty database, of both kinds in turn."""
+    """The URL of a new, empty database; the test runs once with each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'store.db'}"
     return str(request.getfixturevalue("postgres_url"))

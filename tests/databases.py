@@ -30,11 +30,11 @@ from tests.processes import free_port
 
 START_TIMEOUT = 30.0
 PATIENCE = 30.0
-"""Deadline in seconds of databases whose deadline is not what is tested: the machine may be busy."""
+"""Deadline in seconds for databases in tests that are not about the deadline: the machine may be busy."""
 
 
 class ServerMissing(RuntimeError):
-    """No server program can be found; the message says where it is looked for."""
+    """No server program was found; the message says where it was looked for."""
 
 
 @dataclass
@@ -43,8 +43,8 @@ class Daemon:
 
     Attributes:
         ready: Whether the server answers.
-        user: Whom it runs as; ourselves if None.
-        stop_signal: Ends it in order, at once.
+        user: The user to run it as; the current one if None.
+        stop_signal: Shuts it down cleanly and at once.
     """
 
     command: list[str]
@@ -55,7 +55,7 @@ class Daemon:
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def start(self) -> None:
-        """Start it, if it does not run, and wait until it answers."""
+        """Start it unless it is running, and wait until it answers."""
         if self._process is not None and self._process.poll() is None:
             return
         self._process = _spawn(self.command, self.log, self.user)
@@ -66,7 +66,7 @@ class Daemon:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Stop it in order."""
+        """Shut it down cleanly."""
         self.thaw()
         self._end(self.stop_signal)
 
@@ -78,12 +78,12 @@ class Daemon:
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Let it answer nothing more, with its connections open."""
+        """Make it stop answering, with its connections still open."""
         for process in self._processes():
             process.suspend()
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         for process in self._processes():
             with suppress(psutil.NoSuchProcess):
                 process.resume()
@@ -113,18 +113,18 @@ class Postgres:
     daemon: Daemon | None = None
 
     def create_database(self, template: str | None = None) -> str:
-        """The URL of a new database: empty, or a copy of the one that `template` is the URL of."""
+        """The URL of a new database: empty, or a copy of the one at the URL `template`."""
         name = f"test_{uuid.uuid4().hex[:16]}"
         source = make_url(template).database if template is not None else "template0"
         self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
         return make_url(self.url).set(database=name).render_as_string(hide_password=False)
 
     def drop_database(self, url: str) -> None:
-        """Remove a database, with whoever is still connected."""
+        """Remove a database, disconnecting whoever still uses it."""
         self._execute(f'DROP DATABASE IF EXISTS "{make_url(url).database}" WITH (FORCE)')
 
     def answers(self) -> bool:
-        """Whether it takes queries."""
+        """Whether it accepts queries."""
         try:
             self._execute("SELECT 1")
         except (DBAPIError, OSError):
@@ -142,7 +142,7 @@ class Postgres:
             finally:
                 await engine.dispose()
 
-        with ThreadPoolExecutor(1) as thread:  # the test may run in a loop of its own
+        with ThreadPoolExecutor(1) as thread:  # the test may run in its own event loop
             thread.submit(asyncio.run, run()).result()
 
 
@@ -156,7 +156,7 @@ class RedisServer:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """A PostgreSQL server until the block ends, without the promises to disks.
+    """A PostgreSQL server until the block ends, with durability turned off.
 
     Raises:
         ServerMissing: there is no PostgreSQL here.
@@ -177,7 +177,7 @@ def running_postgres() -> Iterator[Postgres]:
         for setting in ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off"):
             command += ["-c", setting]
         url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        # SIGINT: PostgreSQL does not wait for its clients to leave.
+        # SIGINT: PostgreSQL does not wait for its clients to disconnect.
         daemon = Daemon(command, log, Postgres(url).answers, user=user, stop_signal=signal.SIGINT)
         daemon.start()
         try:
@@ -219,7 +219,7 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 def _die_with_the_tests() -> None:
-    """Tests that are killed leave no servers behind."""
+    """Make sure that tests which are killed leave no servers behind."""
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGQUIT)
 
 
@@ -253,7 +253,7 @@ def _postgres_binaries() -> Path:
 
 
 def postgres_program(name: str) -> Path:
-    """A program of PostgreSQL's, such as `pg_dump`, of the version that `running_postgres` starts."""
+    """One of PostgreSQL's programs, such as `pg_dump`, in the version that `running_postgres` starts."""
     return _postgres_binaries() / name
 
 

@@ -21,7 +21,7 @@ START_TIMEOUT = 240.0
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A port that nobody is listening on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -103,7 +103,7 @@ def _wait_until_ready(server: Server, url: str) -> None:
 
 
 def engine_processes(group: int) -> list[str]:
-    """What still runs of a server that was started as the leader of its process group."""
+    """Names of the processes still running in the process group `group`, which a server was started to lead."""
     found = []
     for process in psutil.process_iter(["name", "status"]):
         with suppress(ProcessLookupError, psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""No text from outside is ever a control token: attacks by property tests, on several tokenizer families."""
+"""No text from outside ever becomes a control token: attacks by property tests, on several tokenizer families."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_messages(family: tuple[str, Any, PromptAssembler], texts: list[str], ro
 @FAST
 @given(parts=st.lists(TEXT, min_size=2, max_size=4), system=TEXT, user_info=TEXT)
 def test_tiers_and_parts(parts: list[str], system: str, user_info: str) -> None:
-    """Text split over parts, and joined again by the template; both tiers."""
+    """Text that is split over parts and joined again by the template, in both tiers."""
     messages: list[dict[str, Any]] = [
         {"role": "system", "content": system},
         {"role": "user_info", "content": user_info},

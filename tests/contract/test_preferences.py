@@ -1,4 +1,4 @@
-"""The field: what is accepted, what is refused, and where the error points."""
+"""The `preferences` field: what is accepted, what is refused, and which field the error names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GOOD: list[Any] = [
     {"user": {"attributes": {f"d{i}": "v" for i in range(LIMITS["attributes"])}}},
 ]
 
-BAD: list[tuple[Any, str, bool]] = [  # value, param, whether JSON Schema can say so too
+BAD: list[tuple[Any, str, bool]] = [  # value, param, whether JSON Schema can express it too
     (None, "preferences", True),
     (3, "preferences", True),
     (["x"], "preferences", True),

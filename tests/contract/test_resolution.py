@@ -75,7 +75,7 @@ def attributes(tier: str, locked: list[str] | None = None, **values: str) -> dic
                 ("tone", "user", "cheerful", "formal", "system:tenant"),
             ],
         ),
-        # a lock may come later; what was before it is overridden as usual
+        # a lock may come later; what came before it is overridden as usual
         (
             [
                 ("profile a", attributes("system", tone="casual")),
@@ -89,7 +89,7 @@ def attributes(tier: str, locked: list[str] | None = None, **values: str) -> dic
                 ("tone", "system", "pirate", "formal", "system:profile b"),
             ],
         ),
-        # equal values are no conflict
+        # equal values do not conflict
         (
             [
                 ("profile a", attributes("user", tone="formal")),
@@ -135,7 +135,7 @@ def test_texts_follow_in_layer_order_and_messages_come_last() -> None:
 
 
 def test_nothing_overrides_a_binding_layer() -> None:
-    """A tenant's policy stands, locked by name or not; what tries to change it is reported."""
+    """A tenant's policy holds, whether it locks names or not; attempts to change it are reported."""
     policy = parse_preferences(
         {"system": {"info": "Policy.", "priorities": ["law"], "attributes": {"tone": "formal"}}}
     )

@@ -1,4 +1,4 @@
-"""Same spec, same bytes, same hash: in every process."""
+"""The same spec gives the same bytes and the same hash in every process."""
 
 from __future__ import annotations
 

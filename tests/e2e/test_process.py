@@ -155,7 +155,7 @@ CHATML = (
 
 
 def make_foreign_checkpoint(folder: Path) -> None:
-    """A random model with a ChatML template that knows no User Info tier."""
+    """A random model with a ChatML template that has no User Info tier."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -174,7 +174,7 @@ def make_foreign_checkpoint(folder: Path) -> None:
 
 
 def test_a_foreign_checkpoint_gets_folded_preferences(tmp_path: Path) -> None:
-    """Another template: both tiers in one system message, injection still impossible, no preferences no change."""
+    """With another template, both tiers become one system message; injection is still impossible."""
     make_foreign_checkpoint(tmp_path / "chatml")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -199,7 +199,7 @@ def test_a_foreign_checkpoint_gets_folded_preferences(tmp_path: Path) -> None:
         ).json()
         assert "metaalign" not in plain
         assert sum(i >= 256 for i in plain["prompt_token_ids"]) == 3
-        server.process.kill()  # as the kernel does when memory is short: the engine must not stay behind
+        server.process.kill()  # as the kernel does when it runs out of memory: the engine must not be left behind
         server.process.wait(10)
         deadline = time.monotonic() + 10
         while engine_processes(server.process.pid) and time.monotonic() < deadline:

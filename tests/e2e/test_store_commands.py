@@ -1,4 +1,4 @@
-"""Keys, migrations, backups as an operator handles them: the commands, and what a start does with a store."""
+"""Keys, migrations and backups as an operator handles them: the commands, and what a server does at start."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_tenants_by_command(tmp_path: Path) -> None:
 
 
 def test_a_start_refuses_a_store_that_is_not_ready(postgres_url: str) -> None:
-    """PostgreSQL is migrated by command: nothing is changed by a start. Exit code 69."""
+    """PostgreSQL is migrated only by command: a start changes nothing and exits with 69."""
     env = environment({"METAALIGN_DATABASE_URL": postgres_url})
     start = [sys.executable, *SERVE, "--port", str(free_port())]
     done = subprocess.run(start, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
@@ -119,7 +119,7 @@ def test_a_start_refuses_a_store_that_is_not_ready(postgres_url: str) -> None:
 
 
 def test_first_key_backup_and_restore(tmp_path: Path) -> None:
-    """Reachable by others, without a key: an administrator's key is made and shown once. A backup brings it back."""
+    """A server that others can reach makes an administrator's key and shows it once; a backup restores it."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     store, copy = tmp_path / "store.db", tmp_path / "copy.db"
@@ -160,7 +160,7 @@ def test_backup_is_for_sqlite(postgres_url: str, tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_store(tmp_path: Path) -> None:
-    """One line that says what is wrong with it."""
+    """The server prints one line that says what is wrong with the store."""
     (tmp_path / "text.db").write_text("This is a letter, not a database. " * 100)
     for file, reason in (("text.db", "no SQLite database"), ("no/folder.db", "folder must exist")):
         code, _, said = command(f"sqlite:///{tmp_path}/{file}", "keys", "list")
@@ -179,7 +179,7 @@ def test_commands_say_when_the_store_is_away(words: list[str]) -> None:
 
 
 def test_a_postgresql_backup_comes_back(postgres_url: str, postgres: Postgres, tmp_path: Path) -> None:
-    """With PostgreSQL's own programs, as documented: schema, keys and all."""
+    """Backup and restore with PostgreSQL's own programs, as documented, including schema and keys."""
     assert command(postgres_url, "migrate")[0] == 0
     assert command(postgres_url, "keys", "create", "--name", "kept")[0] == 0
     dump = tmp_path / "store.dump"
@@ -201,5 +201,5 @@ def test_a_postgresql_backup_comes_back(postgres_url: str, postgres: Postgres, t
 
 
 def plain(url: str) -> str:
-    """The URL as PostgreSQL's programs read it."""
+    """The URL in the form that PostgreSQL's programs read."""
     return url.replace("postgresql+asyncpg://", "postgresql://")

@@ -1,6 +1,6 @@
-"""A real server to break: how it is started, asked, waited for, and looked into.
+"""A real server to break: starting it, asking it, waiting for it, and reading its log and metrics.
 
-How long something took is read from the server's log: on a busy machine the test itself may stand still for seconds.
+Durations are read from the server's log, because on a busy machine the test itself may pause for seconds.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def serving(folder: Path, *flags: str, name: str = "serve", **settings: Any) -> 
 
 @contextmanager
 def serving_two(folder: Path, **settings: Any) -> Iterator[tuple[Server, Server]]:
-    """Two servers like that, started at the same time."""
+    """Two such servers, started at the same time."""
     with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
         starts = [serving(folder, name=name, **settings) for name in ("first", "second")]
         first, second = pool.map(stack.enter_context, starts)
@@ -105,7 +105,7 @@ async def until(condition: Callable[[], object], seconds: float, what: str) -> f
 
 
 async def exit_code(server: Server, seconds: float = 30) -> int:
-    """How the server exits, and that nothing of it stays behind."""
+    """The server's exit code, after checking that none of its processes is left."""
     await until(lambda: server.process.poll() is not None, seconds, "the server exits")
     await until(lambda: not engine_processes(server.process.pid), 5, "nothing is left behind")
     return int(server.process.returncode)
@@ -147,7 +147,7 @@ def time_of(entry: dict[str, Any]) -> float:
 
 
 def said_at(server: Server, words: str) -> float:
-    """When the server logged `words` last."""
+    """When the server last logged `words`."""
     return max(time_of(entry) for entry in log(server) if words in entry["message"])
 
 
@@ -178,20 +178,20 @@ class Answer:
     complete: bool = False
 
     def data(self) -> list[Any]:
-        """What the `data:` lines hold."""
+        """The content of the `data:` lines."""
         lines = [line.removeprefix("data: ") for line in self.lines if line.startswith("data: ")]
         return [json.loads(line) for line in lines if line != "[DONE]"]
 
 
 async def read_stream(http: httpx.AsyncClient, path: str, body: dict[str, Any], answer: Answer) -> Answer:
-    """Read an answer as a stream until it ends, in order or not."""
+    """Read an answer as a stream until it ends, properly or not."""
     try:
         async with http.stream("POST", path, json=body | {"stream": True}) as response:
             answer.status = response.status_code
             async for line in response.aiter_lines():
                 if line:
                     answer.lines.append(line)
-                    await asyncio.sleep(0)  # reading what is buffered lets nobody else run
+                    await asyncio.sleep(0)  # reading buffered data would let nobody else run
         answer.complete = True
     except httpx.TransportError:
         pass

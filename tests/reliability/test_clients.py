@@ -1,4 +1,4 @@
-"""Clients that go away, and more of them than there is room for: places come back, nobody hangs, no tenant starves."""
+"""Clients that disconnect, and too many clients: slots are released, nobody hangs, no tenant starves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.reliability.serving import LONG, client, log, make_key, metric, servi
 pytestmark = pytest.mark.slow
 
 SEQUENCES, SLOTS, WAITING = 2, 3, 8
-"""`--max-num-seqs`, the slots that the queue makes of it, and METAALIGN_MAX_WAITING."""
+"""`--max-num-seqs`, the slots that the queue derives from it, and METAALIGN_MAX_WAITING."""
 RUNNING = "vllm:num_requests_running"
 CHAT = "/v1/chat/completions"
 SHORT = LONG | {"max_tokens": 8}
@@ -39,7 +39,7 @@ async def at_rest(http: httpx.AsyncClient) -> None:
     """Wait until the engine has nothing to do and nobody waits for it."""
 
     async def nothing_left() -> bool:
-        # Of requests in flight there is one: the one that asks.
+        # One request is in flight: the one that asks.
         expected = {"metaalign_requests_in_flight": 1, "metaalign_queue_waiting": 0, RUNNING: 0}
         return [await metric(http, name) for name in expected] == list(expected.values())
 
@@ -64,7 +64,7 @@ async def leave_mid_request(http: httpx.AsyncClient) -> None:
 async def test_a_client_that_leaves_gives_everything_back(
     server: Server, admin: httpx.AsyncClient, leave: Any
 ) -> None:
-    """Its work is stopped, its slot is free, and its key, which may ask one thing at a time, can ask again."""
+    """Its work stops, its slot is free, and its key, which may have one request at a time, can ask again."""
     key = await make_key(admin, limits={"concurrency": 1})
     async with client(server, key) as http:
         for _ in range(SLOTS + 1):
@@ -80,7 +80,7 @@ async def test_a_client_that_leaves_gives_everything_back(
 
 
 async def test_clients_that_leave_the_queue(server: Server, admin: httpx.AsyncClient) -> None:
-    """Who waits for a slot and goes away is forgotten; the others get their turn."""
+    """A client that disconnects while it waits for a slot leaves the queue; the others get their turn."""
     async with client(server) as http:
         working = [asyncio.create_task(http.post(CHAT, json=LONG)) for _ in range(SLOTS)]
 
@@ -102,7 +102,7 @@ async def test_clients_that_leave_the_queue(server: Server, admin: httpx.AsyncCl
 
 
 async def test_overload_is_refused_and_nothing_hangs(server: Server, admin: httpx.AsyncClient) -> None:
-    """Of many more requests than there is room for, some get a 503 at once, and all others are answered."""
+    """With many more requests than there is room for, some get a 503 at once, and all others are answered."""
     key = await make_key(admin)
     async with client(server, key) as http:
         body = LONG | {"max_tokens": 100}
@@ -120,7 +120,7 @@ async def test_overload_is_refused_and_nothing_hangs(server: Server, admin: http
 
 
 async def test_a_flood_does_not_starve_another_tenant(server: Server, admin: httpx.AsyncClient) -> None:
-    """While one tenant has as much in the queue as fits, another one's request gets the next free slot."""
+    """While one tenant fills the queue, another tenant's request gets the next free slot."""
     loud, quiet = await make_key(admin, "loud"), await make_key(admin, "quiet")
     async with client(server, loud) as flood, client(server, quiet) as other:
         loud_asks = [asyncio.create_task(flood.post(CHAT, json=LONG)) for _ in range(SLOTS + WAITING)]
@@ -132,7 +132,7 @@ async def test_a_flood_does_not_starve_another_tenant(server: Server, admin: htt
         for _ in range(3):
             assert (await asyncio.wait_for(other.post(CHAT, json=SHORT), 30)).status_code == 200
         statuses = [answer.status_code for answer in await asyncio.gather(*loud_asks)]
-    # The queue was full when the quiet tenant came: its places were taken from the loud one, by a 503.
+    # The queue was full when the quiet tenant came: it took its places from the loud one, which got a 503.
     assert statuses.count(200) >= SLOTS + WAITING - 3
     assert set(statuses) <= {200, 503}
     ended = [entry for entry in log(server) if entry.get("status") == 200 and entry.get("route") == CHAT]
@@ -142,6 +142,6 @@ async def test_a_flood_does_not_starve_another_tenant(server: Server, admin: htt
     assert time_of(quiet_ends[0]) < loud_ends[-1]
     for entry in quiet_ends:
         end = time_of(entry)
-        # A slot had to become free, and those beside it may have become free in the meantime.
+        # A slot had to become free, and others may have become free in the meantime.
         assert sum(end - entry["ms"] / 1000 < ended_at < end for ended_at in loud_ends) <= SLOTS
     await at_rest(admin)

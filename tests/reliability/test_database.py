@@ -70,13 +70,13 @@ async def ask(http: httpx.AsyncClient, profile: str, **extra: Any) -> httpx.Resp
 
 
 async def used(http: httpx.AsyncClient, profile: str) -> list[str]:
-    """The versions that an answer under `profile` is made with."""
+    """The versions that the server uses to answer under `profile`."""
     found: list[str] = (await ask(http, profile)).json()["metaalign"]["profiles"]
     return found
 
 
 async def when_not_busy(http: httpx.AsyncClient, url: str) -> Any:
-    """What is there; a 503 is asked again."""
+    """What GET returns; after a 503 it asks again."""
     answer = await http.get(url)
     for _ in range(10):
         if answer.status_code != 503:
@@ -90,7 +90,7 @@ async def when_not_busy(http: httpx.AsyncClient, url: str) -> Any:
 
 
 async def test_servers_that_start_at_the_same_time(postgres_url: str) -> None:
-    """On a store that no server has used: they agree on its secret, and one of them shows the first key."""
+    """On an unused store, they agree on its secret, and one of them shows the first key."""
     assert (await asyncio.to_thread(command, postgres_url, "migrate"))[0] == 0
     settings = Settings(_env_file=None, host="0.0.0.0", database_url=postgres_url)
 
@@ -116,7 +116,7 @@ async def test_concurrent_writers_of_two_servers(pair: Pair) -> None:
         for turn in range(100):
             text = f"{who} {turn}"
             made = await http.post(f"{url}/versions", json={"preferences": {"user": text}})
-            if made.status_code == 503:  # its lock was not to be had in time: the client may try again
+            if made.status_code == 503:  # it did not get its lock in time; the client may try again
                 await asyncio.sleep(float(made.headers["retry-after"]) / 2)
                 continue
             assert made.status_code == 201, made.text
@@ -175,7 +175,7 @@ async def test_a_moved_label_is_seen_by_the_other_server(pair: Pair) -> None:
 
 
 async def test_if_match_between_two_servers(pair: Pair) -> None:
-    """Of two changes to one state, made at the same time, one wins and the other is a 412."""
+    """Of two simultaneous changes to the same state, one wins and the other gets a 412."""
     name = await create(pair.first)
     url = f"/v1/profiles/{name}"
     for _ in range(5):
@@ -193,7 +193,7 @@ async def test_if_match_between_two_servers(pair: Pair) -> None:
     assert (await pair.first.get(url)).json()["latest"] == 6
 
 
-# The database is away
+# The database is down
 
 
 def break_it(postgres: Postgres, how: str) -> None:
@@ -211,7 +211,7 @@ def mend(postgres: Postgres, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["killed", "stopped", "frozen"])
 async def test_database_away(pair: Pair, breakable_postgres: Postgres, how: str) -> None:
-    """Known keys and profiles serve on, what must be written is 503 within 2 s, and it all comes back by itself."""
+    """Known keys and profiles keep working, writes get 503 within 2 s, and everything recovers by itself."""
     known, unseen = await create(pair.first), await create(pair.first)
     url = f"/v1/profiles/{known}"
     key = await make_key(pair.first)
@@ -256,7 +256,7 @@ async def test_database_away(pair: Pair, breakable_postgres: Postgres, how: str)
         await until(writes, 10, "writes work again")
         assert (await ask(http, unseen)).status_code == 200
 
-    # What was said while the database was away is there now, for the other server too.
+    # Exchanges from the time when the database was down are there now, for the other server too.
     async with client(pair.server, key) as http:
         for identifier in later:
 
@@ -268,7 +268,7 @@ async def test_database_away(pair: Pair, breakable_postgres: Postgres, how: str)
 
 
 async def serve_on(server: Server, http: httpx.AsyncClient, profile: str, seconds: float) -> list[str]:
-    """Ask for so many seconds; the ids of the answers."""
+    """Ask for this many seconds; returns the ids of the answers."""
     ids = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""The engine is killed, at work and idle, and hangs: clients are told, the server is not ready, and exits with 70."""
+"""The engine is killed while busy or idle, or hangs: clients learn of it, the server is not ready and exits with 70."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ STREAMS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": LONG | {"preferences": {"user": "I like otters."}},
     "/v1/completions": {key: LONG[key] for key in LONG if key != "messages"} | {"prompt": "The otter"},
     "/v1/responses": {"model": MODEL, "input": QUESTION, "max_output_tokens": 1900, "ignore_eos": True},
-    # This protocol knows no `ignore_eos`; so hot, the model takes a while to find an end.
+    # This protocol has no `ignore_eos`; at this temperature the model takes a while to stop.
     "/v1/messages": {"model": MODEL, "messages": LONG["messages"], "max_tokens": 1900, "temperature": 2},
 }
 
 
 def begun(answers: dict[str, Answer]) -> bool:
-    """Whether all are under way, or one is over."""
+    """Whether all have started, or one has ended."""
     found = answers.values()
     return all(len(a.lines) > 6 for a in found) or any(a.complete for a in found)
 
@@ -51,8 +51,8 @@ def begun(answers: dict[str, Answer]) -> bool:
 async def stopped_mid_answer(
     http: httpx.AsyncClient, engine: psutil.Process
 ) -> tuple[dict[str, Answer], list[asyncio.Task[Answer]], asyncio.Task[httpx.Response]]:
-    """An engine that stands still in the middle of a stream of each kind and of a plain answer."""
-    for _ in range(10):  # the shortest may be over before the engine stands: then once more
+    """An engine that is frozen in the middle of a stream of each kind and of a plain answer."""
+    for _ in range(10):  # the shortest may end before the engine is frozen; then try again
         answers = {path: Answer() for path in STREAMS}
         streams = [
             asyncio.create_task(read_stream(http, path, body, answers[path]))
@@ -72,7 +72,7 @@ async def stopped_mid_answer(
 
 
 async def not_ready(server: Server) -> None:
-    """Ask `/readyz` until it says 503 or nothing any more."""
+    """Ask `/readyz` until it says 503 or no longer answers."""
 
     async def asked() -> bool:
         try:
@@ -85,12 +85,12 @@ async def not_ready(server: Server) -> None:
 
 
 def last_ready(server: Server) -> float:
-    """When `/readyz` said 200 for the last time."""
+    """When `/readyz` last said 200."""
     return max(time_of(e) for e in log(server) if (e.get("route"), e.get("status")) == ("/readyz", 200))
 
 
 async def test_engine_killed_mid_answer(tmp_path: Path) -> None:
-    """Every protocol says that its answer broke off; what waited fails too; nothing passes for a success."""
+    """Every protocol reports that its answer broke off, waiting requests fail too, and nothing looks like a success."""
     with serving(tmp_path, "--max-num-seqs", "64") as server:
         engine = process_named(server, "EngineCore")
         async with client(server) as http:
@@ -139,7 +139,7 @@ async def test_engine_killed_while_idle(tmp_path: Path) -> None:
 
 
 async def test_engine_hangs(tmp_path: Path) -> None:
-    """Not ready after METAALIGN_STALL_SECONDS, and ready again if it goes on; given up after twice the time."""
+    """Not ready after METAALIGN_STALL_SECONDS, ready again if it recovers, and killed after twice that time."""
     with serving(tmp_path, stall_seconds=2) as server:
         engine = process_named(server, "EngineCore")
         async with client(server) as http:

@@ -1,4 +1,4 @@
-"""Redis and the collector of traces: used while they are there, missed by nobody when they are not."""
+"""Redis and the trace collector are used while they are up, and nobody misses them when they are down."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NAMES = (f"tenant-{number}" for number in count())
 
 
 class Collector:
-    """Takes what an OTLP exporter sends over HTTP."""
+    """Receives what an OTLP exporter sends over HTTP."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -119,7 +119,7 @@ def break_it(redis: RedisServer, how: str) -> None:
 async def test_redis_away(
     server: Server, admin: httpx.AsyncClient, breakable_redis: RedisServer, how: str
 ) -> None:
-    """Requests go on, at most half a second slower; limits hold, counted by this server alone; and it comes back."""
+    """Requests are at most half a second slower, limits apply per server, and Redis is used again when it is back."""
     async with client(server, await limited(admin)) as http:
         with_redis = [await ask(http) for _ in range(4)]
         assert [answer.status_code for answer in with_redis] == [200] * 4
@@ -134,7 +134,7 @@ async def test_redis_away(
                 answer = await ask(http)
                 assert answer.status_code == 200
                 assert await took(server, answer) < slowest + 0.6, turn
-                await asyncio.sleep(0.4)  # so that some of them find out whether Redis is back
+                await asyncio.sleep(0.4)  # so that some of them check whether Redis is back
             assert (await ask(http)).status_code == 429
         assert await metric(admin, "metaalign_limits_fallback_total") >= counted + 4
         assert (await admin.get("/readyz")).status_code == 200
@@ -155,7 +155,7 @@ async def test_redis_away(
 
 
 async def test_spans_arrive(server: Server, admin: httpx.AsyncClient, collector: Collector) -> None:
-    """With route, status and usage, in the client's trace, and without a word of what was said."""
+    """They have route, status and usage, belong to the client's trace, and contain no text of the exchange."""
     key = await make_key(admin)
     trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     body = {
@@ -195,7 +195,7 @@ async def test_spans_arrive(server: Server, admin: httpx.AsyncClient, collector:
 
 
 async def test_start_without_redis_and_collector(tmp_path: Path) -> None:
-    """Nobody listens where they should be: serving, limits and the end are as ever."""
+    """Nothing listens where they should be: serving, limits and shutdown work as usual."""
     settings = {
         "redis_url": f"redis://127.0.0.1:{free_port()}/0",
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",
@@ -217,5 +217,5 @@ async def test_start_without_redis_and_collector(tmp_path: Path) -> None:
                 assert await took(server, answer) < 1
         server.process.send_signal(signal.SIGTERM)
         assert await exit_code(server, 12) == 0
-        # Spans that nobody takes hold up the end for two seconds, not for as long as the exporter tries.
+        # Undeliverable spans delay shutdown by two seconds, not for as long as the exporter retries.
         assert said_at(server, "MPClient: complete") - said_at(server, "stopped") < 8

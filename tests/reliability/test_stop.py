@@ -1,4 +1,4 @@
-"""SIGTERM: what was accepted is finished, also what waits; a second signal ends it at once."""
+"""SIGTERM: accepted requests are finished, waiting ones too; a second signal stops the server at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 
 async def test_what_waits_at_sigterm_is_finished(tmp_path: Path) -> None:
-    """The whole process group gets the signal, as from Ctrl-C: the engine must not drop its work."""
+    """The whole process group gets the signal, as with Ctrl-C: the engine must not drop its work."""
     body = LONG | {"max_tokens": 400, "stream_options": {"include_usage": True}}
     with serving(tmp_path, "--max-num-seqs", "1") as server:
         async with client(server) as http, client(server) as other:

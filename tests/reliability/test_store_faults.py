@@ -27,7 +27,7 @@ async def answers(http: httpx.AsyncClient, profile: str) -> None:
 
 
 async def test_disk_full(tmp_path: Path) -> None:
-    """Writes are 507, reads and inference go on; after something is removed, writes work."""
+    """Writes get 507, reads and inference keep working; after something is removed, writes work again."""
     url = "/v1/profiles/big/versions"
     with serving(tmp_path, database_max_bytes=500_000, refresh_seconds=0) as server:
         async with client(server) as http:
@@ -57,7 +57,7 @@ async def test_disk_full(tmp_path: Path) -> None:
 
 
 async def test_killed_server_keeps_what_it_acknowledged(tmp_path: Path) -> None:
-    """SIGKILL while four clients write: every write that was answered with 2xx is there at the next start."""
+    """SIGKILL while four clients write: every write that was answered with 2xx exists after the next start."""
     path = tmp_path / "store.db"
     kept: list[tuple[str, int, str]] = []
 

@@ -1,4 +1,4 @@
-"""What is large, deep or hard to compile is refused or bounded in time, and nobody else waits for it."""
+"""Large, deep or hard-to-compile input is refused or bounded in time, and nobody else waits for it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ BOMBS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("bomb", sorted(BOMBS))
 def test_bombs(world: World, bomb: str) -> None:
-    """A request that costs more than it may is a 4xx; the answer comes soon, and others' answers meanwhile too."""
+    """A request that would cost too much gets a 4xx soon, and others are answered meanwhile."""
     with world.stays_responsive(2):
         answer = world.ask("acme", **BOMBS[bomb])
     assert answer.status_code in ((200,) if bomb in ("legacy expression", "user id") else (400,)), (
@@ -96,7 +96,7 @@ def test_bombs(world: World, bomb: str) -> None:
     ids=str,
 )
 def test_hard_constraints_within_the_bounds(world: World, constraint: dict[str, Any]) -> None:
-    """What is small enough to be taken is compiled in bounded time, beside others' requests."""
+    """Constraints small enough to be accepted compile in bounded time, while others' requests are served."""
     with world.stays_responsive(2):
         answer = world.ask("acme", max_tokens=50, **constraint)
     assert answer.status_code in (200, 400), answer.text
@@ -125,13 +125,13 @@ def test_a_schema_that_nothing_fulfils_is_refused(world: World, nothing: dict[st
 
 
 def test_a_schema_may_name_itself(world: World) -> None:
-    """As trees do."""
+    """Schemas that refer to themselves, as for trees, are accepted."""
     tree = {"type": "object", "properties": {"child": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}}
     assert world.ask("acme", max_tokens=20, **schema(tree)).status_code == 200
 
 
 def test_a_grammar_that_nothing_fulfils_fails_alone(world: World) -> None:
-    """The engine finds out while it answers: this request ends in an error, the engine does not."""
+    """The engine notices only while it answers: this request ends in an error, and the engine survives."""
     with world.stays_responsive(2):
         answer = world.ask("acme", max_tokens=20, structured_outputs={"grammar": "root ::= root"})
     assert answer.status_code == 500
@@ -214,7 +214,7 @@ YAML = {
 
 @pytest.mark.parametrize("bomb", sorted(YAML))
 def test_yaml(world: World, bomb: str) -> None:
-    """A document that nests deeply would end the process, and aliases would fill the memory."""
+    """A deeply nested document would kill the process, and aliases would fill the memory."""
     with world.stays_responsive(2):
         answer = world.client("acme").post(
             "/v1/profiles:import", content=YAML[bomb], headers={"content-type": "application/yaml"}
@@ -224,7 +224,7 @@ def test_yaml(world: World, bomb: str) -> None:
 
 
 def test_a_large_body(world: World) -> None:
-    """Refused by its announced length, and by its real one where none is announced; a false one is no way around."""
+    """Refused by its announced length, or by its real length if none is announced; a false length does not help."""
     big = dumps(CHAT | user("x" * 5 * MIB))
 
     def pieces() -> Iterator[bytes]:
@@ -245,7 +245,7 @@ def test_a_large_body(world: World) -> None:
 
 
 def test_media_are_not_fetched(world: World) -> None:
-    """No address in a request is ever connected to."""
+    """The server never connects to an address in a request."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         port = listener.getsockname()[1]
@@ -311,7 +311,7 @@ ODD_NUMBERS = ["NaN", "Infinity", "-Infinity", "1e400", "-1", "1" + "0" * 400, '
     ["temperature", "top_p", "n", "max_tokens", "seed", "top_k", "frequency_penalty", "repetition_penalty"],
 )
 def test_odd_numbers(world: World, field: str, number: str) -> None:
-    """No number ends the engine: an answer or a 400, and the next request works."""
+    """No number kills the engine: it is answered or gets a 400, and the next request works."""
     told = f'"model": "{MODEL}", "messages": [{{"role": "user", "content": "a"}}], "max_tokens": 2'
     content = f'{{{told}, "{field}": {number}}}'
     answer = world.client("acme").post("/v1/chat/completions", content=content, headers=JSON)
@@ -319,7 +319,7 @@ def test_odd_numbers(world: World, field: str, number: str) -> None:
 
 
 def test_repeated_keys(world: World) -> None:
-    """The last one counts, for the check as for the work."""
+    """The last one counts, in the check and in the work."""
     told = b'"messages":[{"role":"system","content":"a"},{"role":"user","content":"a"}]'
     body = b'{"model":"%s","max_tokens":1,"messages":[],%s}' % (MODEL.encode(), told)
     assert (
@@ -334,7 +334,7 @@ def test_repeated_keys(world: World) -> None:
 
 
 def test_slow_clients(world: World) -> None:
-    """Connections that say little, or read nothing, keep nobody else out."""
+    """Connections that send little, or read nothing, do not lock others out."""
     address = urlsplit(world.server.url)
     assert address.hostname is not None
     assert address.port is not None
@@ -358,7 +358,7 @@ def test_slow_clients(world: World) -> None:
 
 
 def test_slow_headers_end(world: World) -> None:
-    """A connection that says nothing, or never ends its header, is closed; one whose answer takes long is not."""
+    """A connection that sends nothing, or never ends its header, is closed; one that waits for a long answer is not."""
     address = (str(urlsplit(world.server.url).hostname), urlsplit(world.server.url).port or 0)
     key = world.keys["acme"]
     body = dumps(CHAT | {"max_tokens": 1})
@@ -396,7 +396,7 @@ def test_a_header_without_end(world: World) -> None:
 
 
 def test_cancelled_requests_give_back_their_place(world: World) -> None:
-    """A client that leaves more requests behind than the engine takes has not used it up."""
+    """A client that abandons more requests than the engine has slots for does not exhaust it."""
     body = CHAT | {"max_tokens": 1900, "ignore_eos": True}
     address = urlsplit(world.server.url)
     for number in range(90):

@@ -21,7 +21,7 @@ CANARY = "cinnamon6241canary"
 
 
 def exchange(url: str, request: bytes, seconds: float = 5) -> bytes:
-    """What comes back for bytes on a connection until it is closed or silent."""
+    """What the server sends back for these bytes, until it closes the connection or goes silent."""
     address = urlsplit(url)
     received = b""
     with socket.create_connection((str(address.hostname), address.port or 0)) as connection:
@@ -61,7 +61,7 @@ INJECTIONS = [
 )
 @pytest.mark.parametrize("value", INJECTIONS)
 def test_header_injection(world: World, header: str, value: bytes) -> None:
-    """Line breaks and odd bytes in header values: refused or ignored, never an answer's own header, never a 500."""
+    """Line breaks and odd bytes in header values are refused or ignored: no extra response header, no 500."""
     content = dumps(CHAT)
     request = (
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer %s\r\n"
@@ -117,7 +117,7 @@ def test_pipelining(world: World) -> None:
     ],
 )
 def test_ambiguous_framing(world: World, framing: bytes) -> None:
-    """A body whose end is in doubt does not become a second request."""
+    """A body with an ambiguous end does not become a second request."""
     smuggled = (
         b"GET /v1/models HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n"
         % world.keys["acme"].encode()
@@ -148,7 +148,7 @@ def test_junk(world: World) -> None:
 
 
 def test_the_host_header_says_nothing(world: World) -> None:
-    """Redirects and answers are the same whatever name the client gives; no header of a proxy is a caller."""
+    """Redirects and answers do not depend on the host name that the client sends, and proxy headers identify nobody."""
     for headers in (
         {"host": "evil.example"},
         {"x-forwarded-for": "127.0.0.1"},
@@ -163,7 +163,7 @@ def test_the_host_header_says_nothing(world: World) -> None:
     "media", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""]
 )
 def test_bodies_that_browsers_send_unasked(world: World, media: str) -> None:
-    """No route takes a body of a type that a page can send to another site without asking first."""
+    """No route accepts a body of a type that a page can send to another site without a preflight request."""
     headers = {"content-type": media} if media else {}
     for path, body in {
         "/v1/chat/completions": CHAT, "/v1/completions": {"prompt": "a"}, "/v1/responses": {"input": "a"},
@@ -185,7 +185,7 @@ def test_bodies_that_browsers_send_unasked(world: World, media: str) -> None:
 
 
 class _Collector(BaseHTTPRequestHandler):
-    """Takes what an OpenTelemetry exporter sends."""
+    """Receives what an OpenTelemetry exporter sends."""
 
     received = b""
 
@@ -217,7 +217,7 @@ def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_open_mode_is_for_this_machine(open_server: Server) -> None:
-    """Without keys a page of another site has a browser as its accomplice: by form, by script, by a rebound name."""
+    """Without keys, a page of another site could misuse a browser: by form, by script, by DNS rebinding."""
     port = urlsplit(open_server.url).port
     chat = {"content": dumps(CHAT), "timeout": 60}
     url = open_server.url + "/v1/chat/completions"
@@ -250,7 +250,7 @@ def test_open_mode_is_for_this_machine(open_server: Server) -> None:
 
 
 def test_nothing_private_in_traces(open_server: Server) -> None:
-    """Spans hold names, counts and hashes: no text, no header's value, no user's id."""
+    """Spans have names, counts and hashes, but no text, no header value and no user id."""
     body = CHAT | {
         "messages": [{"role": "user", "content": CANARY}],
         "preferences": {"system": CANARY, "user": {"attributes": {"mood": CANARY}}},
@@ -264,7 +264,7 @@ def test_nothing_private_in_traces(open_server: Server) -> None:
             timeout=60,
         )
     httpx.get(f"{open_server.url}/v1/{CANARY}?{CANARY}", timeout=60)
-    deadline = time.monotonic() + 20  # until the batch with these spans has come
+    deadline = time.monotonic() + 20  # until the batch with these spans has arrived
     while b"unmatched" not in _Collector.received and time.monotonic() < deadline:
         time.sleep(0.1)
     assert b"/v1/chat/completions" in _Collector.received

@@ -1,4 +1,4 @@
-"""One tenant sees, changes and slows down nothing of another's."""
+"""A tenant cannot see, change or slow down anything of another tenant's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def of_nothing(text: str, name: str) -> str:
 @pytest.mark.parametrize("reference", ["{}", "{}:1", "{}@stable"])
 @pytest.mark.parametrize("door", ["body", "header", "model"])
 def test_another_tenants_profile(world: World, name: str, door: str, reference: str) -> None:
-    """By each door: 404, word for word as for a name that nobody has."""
+    """In each of the three ways to use it: 404, word for word as for a name that does not exist."""
     answers = []
     for asked in (name, "nobodys"):
         text = reference.format(asked)
@@ -104,7 +104,7 @@ def test_another_tenants_exchange(world: World) -> None:
 
 
 def test_erasure_is_of_ones_own(world: World) -> None:
-    """Two tenants know a user by the same id; the rows of one stay when the other erases."""
+    """Two tenants have a user with the same id; erasing one tenant's rows leaves the other's."""
     for who in ("acme", "other"):
         answer = world.ask(who, user="shared-id").json()
         assert (
@@ -127,7 +127,7 @@ def cached(world: World, who: str, text: str, **changes: Any) -> int:
 
 @pytest.mark.parametrize("preferences", [None, {"user": "word " * 60}])
 def test_prefix_cache(world: World, preferences: Any) -> None:
-    """A cached prefix answers sooner: a tenant must not learn so what another has asked."""
+    """A cached prefix is answered sooner; a tenant must not learn from that what another has asked."""
     text = f"{preferences is None} " + "the quick brown fox " * 30
     assert cached(world, "acme", text, preferences=preferences) == 0
     assert cached(world, "acme", text, preferences=preferences) > 0
@@ -170,7 +170,7 @@ def test_a_clients_salt_is_refused(world: World, path: str) -> None:
 
 
 def test_the_same_request_id(world: World) -> None:
-    """A stream of one tenant outlives another tenant's that took its id and broke off."""
+    """One tenant's stream survives when another tenant uses the same request id and disconnects."""
     body = CHAT | {"max_tokens": 1900, "ignore_eos": True, "stream": True, "request_id": "chosen"}
     headers = {"x-request-id": "chosen"}
     events: list[str] = []
@@ -200,7 +200,7 @@ def test_the_same_request_id(world: World) -> None:
 
 
 def test_idempotency_keys_are_ones_own(world: World) -> None:
-    """The same key and body: each tenant's own write, no replay of the other's answer."""
+    """With the same idempotency key and body, each tenant gets its own write, not a replay of the other's."""
     body = {"name": "once", "preferences": {"user": "a"}}
     headers = {"idempotency-key": "the-same"}
     for who in ("acme", "other"):
@@ -212,7 +212,7 @@ def test_idempotency_keys_are_ones_own(world: World) -> None:
 
 
 def test_a_replay_needs_the_scopes_of_the_write(world: World) -> None:
-    """A weaker key of the same tenant does not get by replay what it may not do."""
+    """A weaker key of the same tenant cannot get by replay what it may not do."""
     body = {"name": "stronger", "preferences": {"system": "a"}}
     headers = {"idempotency-key": "strong"}
     assert world.client("acme").post("/v1/profiles", json=body, headers=headers).status_code == 201
@@ -227,7 +227,7 @@ def test_a_replay_needs_the_scopes_of_the_write(world: World) -> None:
 
 
 def test_a_flood_waits_behind_itself(world: World) -> None:
-    """While one tenant asks for more than the engine takes, another's request is answered."""
+    """While one tenant asks for more than the engine can run, another tenant's request is answered."""
     flood = CHAT | {"max_tokens": 60, "ignore_eos": True, "n": 8, "temperature": 1}
     with ThreadPoolExecutor(24) as threads:
         asked = [

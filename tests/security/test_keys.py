@@ -1,4 +1,4 @@
-"""Keys: one answer to whoever has none that is valid, and no use of one that has ended."""
+"""Keys: everybody without a valid key gets the same answer, and an expired or revoked key is useless."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.security.world import CHAT, World
 
 @pytest.fixture(scope="module")
 def bad_headers(world: World) -> dict[str, dict[str, str]]:
-    """Ways to have no valid key."""
+    """Ways of not having a valid key."""
     good = world.keys["acme"]
     word, environment, key_id, secret = good.split("_", 3)
     other_secret = world.keys["other"].split("_", 3)[3]
@@ -72,7 +72,7 @@ def test_key_guessing(world: World, bad_headers: dict[str, dict[str, str]]) -> N
 
 
 def test_key_timing_is_coarsely_equal(world: World, bad_headers: dict[str, dict[str, str]]) -> None:
-    """The median times of near misses lie together. What matters is that the code compares in constant time."""
+    """Near misses have similar median times. What matters is that the code compares in constant time."""
     medians = []
     with httpx.Client(base_url=world.server.url, timeout=60) as client:
         for name in ("unknown", "first letter", "last letter", "malformed"):
@@ -86,7 +86,7 @@ def test_key_timing_is_coarsely_equal(world: World, bad_headers: dict[str, dict[
 
 
 def test_a_revoked_key_ends_at_once(world: World) -> None:
-    """While it is in use from several threads: after the answer to the revocation nothing is served any more."""
+    """It is in use from several threads; once the revocation is answered, nothing more is served."""
     made = world.make_key("acme", "inference")
     headers = {"authorization": f"Bearer {made['key']}"}
     revoked = threading.Event()
@@ -131,7 +131,7 @@ def test_a_key_is_shown_once(world: World) -> None:
 
 
 def test_keys_are_not_in_the_store(world: World) -> None:
-    """Neither whole nor its secret part; and users' ids are there as keyed hashes only."""
+    """Neither the whole key nor its secret part is there, and user ids are there only as keyed hashes."""
     world.ask("acme", user="user-canary-4471")
     world.flushed()
     files = world.store_bytes()
@@ -158,7 +158,7 @@ def test_malformed_keys_are_not_made(world: World, body: dict[str, Any]) -> None
 
 
 def test_limits_hold_whatever_the_spelling(world: World) -> None:
-    """A limit of two requests a minute: not more by another header, protocol or spelling of the path."""
+    """A limit of two requests per minute cannot be raised by another header, protocol or spelling of the path."""
     key = world.make_key("acme", "inference", limits={"requests_per_minute": 2})["key"]
     statuses = []
     for path in ("/v1/chat/completions", "/v1/chat/completions%0A", "/v1/%63hat/completions", "/v1/messages"):

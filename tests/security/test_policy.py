@@ -1,4 +1,4 @@
-"""A tenant's locked policy stands, and a key without `profiles:read` sees no stored System text."""
+"""A tenant's locked policy holds, and a key without `profiles:read` sees no stored System text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INPUT: dict[str, dict[str, Any]] = {
     "preferences", [{"system": AGAINST}, {"user": AGAINST}, {"system": AGAINST, "user": AGAINST}]
 )
 def test_a_locked_policy_wins(world: World, path: str, preferences: dict[str, Any]) -> None:
-    """Request, user, and both, on each route: the receipt names what lost, and by what."""
+    """Against the request, the user and both, on each route; the receipt names what lost, and to what."""
     response = world.ask("guarded", path, preferences=preferences, **INPUT[path])
     assert response.status_code == 200, response.text
     lost = {
@@ -64,7 +64,7 @@ def test_a_profile_cannot_unlock(world: World, door: str) -> None:
 
 
 def test_system_messages_come_behind_the_policy(world: World) -> None:
-    """They are the last layer of the tier: text behind the policy's, no setting of it."""
+    """They are the last layer of the tier: text after the policy's, which changes none of its settings."""
     told = [{"role": "system", "content": "Answer in English prose."}, *HI]
     text = world.ask("guarded", messages=told, return_prompt_text=True).json()["prompt_text"]
     assert text.index(SECRET) < text.index("Answer in English prose.") < text.index("<|user|>")
@@ -95,7 +95,7 @@ def test_system_messages_come_behind_the_policy(world: World) -> None:
     ],
 )
 def test_nothing_cuts_the_policy_off(world: World, path: str, changes: dict[str, Any]) -> None:
-    """A prompt that is cut would lose its System tier first, and one cut inside it lets the model finish it."""
+    """A truncated prompt would lose its System tier first; cut inside it, the model could complete it."""
     for who in ("guarded", "guarded/inference"):
         for stream in (False, True):
             refused = world.ask(who, path, stream=stream, **INPUT[path] | changes)
@@ -143,7 +143,7 @@ STREAMS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/mess
     LEAKS + [(path, changes | {"stream": True}) for path, changes in LEAKS if path in STREAMS],
 )
 def test_stored_system_text_is_not_shown(world: World, path: str, changes: dict[str, Any]) -> None:
-    """Whatever an inference-only key asks for: neither the policy's words nor the prompt's ids come back."""
+    """Whatever an inference-only key asks for, it gets neither the policy's words nor the prompt's ids back."""
     asked = INPUT.get(path, {}) | changes
     if path == "/v1/messages/count_tokens":
         asked |= {"messages": HI}

@@ -1,4 +1,4 @@
-"""What users write stays in the answer: not in logs, metrics, traces, other answers, nor in the store after erasure."""
+"""What users write stays out of logs, metrics, traces and other answers, and after erasure out of the store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CANARY = "zanzibar7319canary"
 
 
 def say(where: str) -> str:
-    """A canary that tells where it was put."""
+    """A canary that shows where it was planted."""
     return f"{CANARY}-{where}"
 
 
@@ -138,7 +138,7 @@ def provoke(world: World) -> list[httpx.Response]:
 
 
 def test_nothing_private_in_logs_and_metrics(world: World) -> None:
-    """At log level debug: neither texts nor keys nor users' ids, whatever goes wrong."""
+    """Even at log level debug there are no texts, keys or user ids, whatever goes wrong."""
     answers = provoke(world)
     statuses = {answer.status_code for answer in answers}
     assert statuses >= {200, 201, 400, 401, 403, 404, 422}
@@ -162,7 +162,7 @@ def test_nothing_private_in_logs_and_metrics(world: World) -> None:
 
 
 def test_errors_do_not_repeat_secrets(world: World) -> None:
-    """A key that is refused is not in the answer, and an internal error says nothing but where to look."""
+    """A refused key is not repeated in the answer, and an internal error only says where to look."""
     refused = httpx.get(world.server.url + "/v1/models", headers={"x-api-key": say("key")}, timeout=60)
     assert CANARY not in refused.text
     failed = world.ask(
@@ -177,7 +177,7 @@ def test_errors_do_not_repeat_secrets(world: World) -> None:
 
 
 def test_store_false(world: World) -> None:
-    """Nothing of such an exchange is kept, on any route and however the answer comes."""
+    """Nothing of such an exchange is kept, on any route, streamed or not."""
     words = "unkept5521words"
     told = [{"role": "user", "content": words}]
     for stream in (False, True):
@@ -195,7 +195,7 @@ def test_store_false(world: World) -> None:
     world.flushed()
     files = world.store_bytes()
     assert words.encode() not in files
-    assert b"kept5521words" in files  # the look into the files sees what is there
+    assert b"kept5521words" in files  # reading the files does find what is there
     told_of = world.client("acme").post("/v1/feedback", json={"id": aligned.json()["id"], "rating": "up"})
     assert told_of.status_code == 404
     assert (
@@ -206,7 +206,7 @@ def test_store_false(world: World) -> None:
 
 @pytest.mark.parametrize("flushed", [True, False])
 def test_erasure_leaves_no_bytes(world: World, flushed: bool) -> None:
-    """Exchange, answers and feedback of a user: overwritten in the file, not only unlinked from its tables."""
+    """A user's exchanges, answers and feedback are overwritten in the file, not only removed from its tables."""
     words = f"erase{flushed}8842words"
     acme = world.client("acme")
     profile = {"name": f"learner-{flushed}".lower(), "preferences": {"user": "a"}, "learn": {"examples": 2}}
@@ -232,7 +232,7 @@ def test_erasure_leaves_no_bytes(world: World, flushed: bool) -> None:
 
 
 def test_a_deleted_profile_leaves_no_bytes(world: World) -> None:
-    """Unless it was written with an idempotency key: that answer is kept for a day."""
+    """Unless it was written with an idempotency key, whose answer is kept for a day."""
     words = "profile9917words"
     acme = world.client("acme")
     assert acme.post("/v1/profiles", json={"name": "leaving", "preferences": words}).status_code == 201
@@ -245,7 +245,7 @@ def test_a_deleted_profile_leaves_no_bytes(world: World) -> None:
 
 
 def test_exchanges_are_kept_only_as_said(world: World) -> None:
-    """What is kept of an exchange names its user by a keyed hash, which differs between tenants."""
+    """A stored exchange identifies its user by a keyed hash, which differs between tenants."""
     for who in ("acme", "other"):
         assert world.ask(who, user="one-and-the-same", messages=HI).status_code == 200
     deadline = time.monotonic() + 5

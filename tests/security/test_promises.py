@@ -1,4 +1,4 @@
-"""The page about security names the tests that prove it, and no others."""
+"""The page about security names exactly the tests that prove it."""
 
 from __future__ import annotations
 

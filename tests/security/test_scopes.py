@@ -1,4 +1,4 @@
-"""Every route asks for its scope; no other route, method or spelling of a path answers."""
+"""Every route requires its scope; no other route, method or spelling of a path answers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ ROUTES: dict[tuple[str, str], str] = {
     ("get", "/v1/admin/audit"): "admin",
     ("post", "/v1/admin/users/erase"): "admin",
 }
-"""What each route of the OpenAPI document asks for; a new route is added here on purpose."""
+"""The scope that each route of the OpenAPI document requires; a new route must be added here on purpose."""
 
 STOCK_ROUTES = """
 /invocations /ping /load /tokenize /detokenize /tokenizer_info /pooling /classify /score /v1/score /rerank
@@ -120,7 +120,7 @@ def test_a_route_asks_for_its_scope(
 def test_a_path_has_one_spelling(
     world: World, keys: dict[frozenset[str], str], path: str, spelling: str
 ) -> None:
-    """What the gate takes for another path, the router must not take for this one."""
+    """The gate and the router must agree on which path a request has."""
     target = spelling.format(path)
     for scope in ("profiles:read", "inference"):
         answer = httpx.post(
@@ -141,7 +141,7 @@ def test_encoded_letters_are_letters(world: World, keys: dict[frozenset[str], st
 
 @pytest.mark.parametrize("path", STOCK_ROUTES)
 def test_no_other_route(world: World, path: str) -> None:
-    """Nothing else that the engine's own server has: 404 with the operator's key, 401 without one."""
+    """Other routes of the engine's own server: 404 with the operator's key, 401 without one."""
     for method in ("get", "post"):
         assert ask(world, method, path, world.keys["operator"]).status_code in (404, 405)
         assert ask(world, method, path, None).status_code == 401
@@ -170,7 +170,7 @@ def test_other_methods(world: World, method: str) -> None:
     ],
 )  # fmt: skip
 def test_pages(world: World, query: str) -> None:
-    """Odd page parameters are a 400 or a page, and never another tenant's."""
+    """Odd page parameters get a 400 or a page, but never another tenant's data."""
     for path in ("/v1/profiles", "/v1/admin/tenants", "/v1/admin/keys", "/v1/admin/audit"):
         answer = world.client("operator").get(f"{path}?{query}")
         assert answer.status_code in (200, 400), (path, answer.text)
@@ -208,7 +208,7 @@ def test_labels(world: World, body: dict[str, Any]) -> None:
 
 
 def test_a_key_cannot_make_itself_stronger(world: World) -> None:
-    """Only `admin` makes keys; a tenant's own key sees no route to it, whatever it says of itself."""
+    """Only `admin` can make keys; a tenant's own key cannot, whatever it claims to be."""
     for who in ("acme", "acme/inference"):
         body = {"tenant": "acme", "scopes": ["admin"]}
         assert world.client(who).post("/v1/admin/keys", json=body).status_code == 403
@@ -218,7 +218,7 @@ def test_a_key_cannot_make_itself_stronger(world: World) -> None:
 
 
 def test_a_protected_label_is_the_operators(world: World) -> None:
-    """Also by import, archiving and deletion."""
+    """Nor can it be changed by import, archiving or deletion."""
     admin = {"authorization": f"Bearer {world.make_key('acme', *SCOPES)['key']}"}
     acme = world.client("acme")
     assert acme.post("/v1/profiles", json={"name": "held", "preferences": {"user": "a"}}).status_code == 201

@@ -90,7 +90,7 @@ def control_ids(token_ids: list[int]) -> int:
 
 
 def test_the_attack_is_one(world: World) -> None:
-    """The control strings are those of the served tokenizer, and NFKC makes some of the look-alikes."""
+    """The control strings are those of the served tokenizer, and NFKC turns some of the look-alikes into them."""
     assert {"<|system_info|>", "<|user_info|>", "<|user|>", "<|assistant|>", "<|end|>"} <= CONTROL.keys()
     assert {unicodedata.normalize("NFKC", text) for text in LOOK_ALIKES} == set(CONTROL)
     asked = world.ask("acme", return_token_ids=True).json()
@@ -99,7 +99,7 @@ def test_the_attack_is_one(world: World) -> None:
 
 @pytest.mark.parametrize("field", sorted(FIELDS))
 def test_role_smuggling(world: World, field: str) -> None:
-    """Hostile and harmless text of the same shape: as many control tokens, and the text is there as it was sent."""
+    """Hostile and harmless text of the same shape give equally many control tokens, and the text arrives as sent."""
     counts, texts = [], []
     hostile = SHORT if field in ("system.priorities", "system.attributes", "user.attributes") else HOSTILE
     for text in ("a", hostile):
@@ -109,14 +109,14 @@ def test_role_smuggling(world: World, field: str) -> None:
         counts.append(control_ids(answer["prompt_token_ids"]))
         texts.append(answer["prompt_text"])
     assert counts[0] == counts[1] >= 3
-    if field not in ("message name", "document", "user id"):  # our template shows them not at all
+    if field not in ("message name", "document", "user id"):  # our template does not show them at all
         assert "{{ 7 * 7 }}" in texts[1]
     assert "49" not in texts[1]
 
 
 @pytest.mark.parametrize("field", ["system.info", "user.info", "user message", "system message"])
 def test_other_routes_put_the_same_text_as_text(world: World, field: str) -> None:
-    """Protocols that show no ids count as many tokens as the chat route, whose ids were looked at."""
+    """Protocols that show no ids count as many tokens as the chat route, whose ids have been checked."""
     asked = FIELDS[field](HOSTILE)
     messages = asked.get("messages", HI)
     preferences = asked.get("preferences")
@@ -146,7 +146,7 @@ def test_other_routes_put_the_same_text_as_text(world: World, field: str) -> Non
 
 
 def test_raw_completions(world: World) -> None:
-    """Raw text of a key without the scope `system`: no control tokens, neither as text nor as ids."""
+    """Raw text from a key without the scope `system` gives no control tokens, neither as text nor as ids."""
     body = {"prompt": HOSTILE, "return_token_ids": True}
     answer = world.ask("acme/inference", "/v1/completions", **body).json()
     assert control_ids(answer["choices"][0]["prompt_token_ids"]) == 0
@@ -200,7 +200,7 @@ def test_client_templates_are_refused(world: World, path: str) -> None:
 
 
 def test_a_template_is_not_looked_for_in_text(world: World) -> None:
-    """Rendering takes no longer for template syntax: it is not run."""
+    """Template syntax does not make rendering slower, because it is not run."""
     bomb = "{% for a in range(10**12) %}{{ 'a' * 10**9 }}{% endfor %}"
     rendered = world.ask(
         "acme",
@@ -217,7 +217,7 @@ def test_a_template_is_not_looked_for_in_text(world: World) -> None:
 
 @pytest.mark.parametrize("role", ["system_info", "user_info", "tools", "end", "tool_call"])
 def test_role_names(world: World, role: str) -> None:
-    """A role that is named like a control token gives none; one with markup is refused."""
+    """A role named like a control token does not become one; a role with markup is refused."""
     harmless = world.ask("acme", messages=[{"role": "zz", "content": "a"}], return_token_ids=True)
     answer = world.ask("acme", messages=[{"role": role, "content": "a"}], return_token_ids=True)
     assert answer.status_code in (200, 400), answer.text

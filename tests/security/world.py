@@ -1,4 +1,4 @@
-"""What the attacks share: one real server with several tenants, their keys, and how it is asked."""
+"""What the attacks share: one real server with several tenants, their keys, and ways to ask it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TENANT_SCOPES = ("inference", "system", "profiles:read", "profiles:write")
 
 
 def dumps(value: Any) -> bytes:
-    """JSON with whatever is in the texts, lone surrogates too."""
+    """JSON of any texts, including lone surrogates."""
     return json.dumps(value).encode()
 
 
@@ -56,7 +56,7 @@ class World:
         return self.clients[who]
 
     def make_key(self, tenant: str, *scopes: str, **options: Any) -> dict[str, Any]:
-        """A new key, as the administration answers it."""
+        """A new key, as the admin route returns it."""
         body = {"tenant": tenant, "scopes": list(scopes), **options}
         response = self.client("operator").post("/v1/admin/keys", json=body)
         assert response.status_code == 201, response.text
@@ -71,11 +71,11 @@ class World:
         return self.client(who).post(path, content=dumps(body), headers=JSON)
 
     def flushed(self) -> None:
-        """Wait until what was kept of exchanges is in the store."""
+        """Wait until exchanges that are to be kept are in the store."""
         time.sleep(1.2)
 
     def store_bytes(self) -> bytes:
-        """Everything that is in the store's files, after the write-ahead log has been taken over and emptied."""
+        """Everything in the store's files, after the write-ahead log has been checkpointed and truncated."""
         with closing(sqlite3.connect(self.store, timeout=10)) as connection:
             for _ in range(50):
                 busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

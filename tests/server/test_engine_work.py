@@ -1,4 +1,4 @@
-"""The engine's side: shared prefixes are cached, a client that goes away stops the work, a long one holds up nobody."""
+"""The engine's side: shared prefixes are cached, a disconnect stops the work, a long text holds nobody up."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def running(http: httpx.Client) -> float:
 
 
 async def test_a_long_conversation_does_not_hold_up_others() -> None:
-    """A megabyte is tokenised beside the event loop, to the same ids."""
+    """A megabyte is tokenised without blocking the event loop, to the same ids."""
     tokenizer = AutoTokenizer.from_pretrained(ROOT / "checkpoints/metaalign-demo")
     aligner = Aligner(PromptAssembler.from_tokenizer(tokenizer, None))
     conversation = [{"role": "user", "content": "The otter lives in rivers and eats fish. " * 25_000}]

@@ -1,4 +1,4 @@
-"""What is kept for feedback: written without holding up anybody, learned from, exported, removed in time."""
+"""What is kept for feedback is written without holding anybody up, learned from, exported, and removed in time."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_what_waits_is_bounded_and_survives_an_outage(database: Database) 
 
 
 async def test_the_last_liked_ones_become_examples(database: Database) -> None:
-    """Of one profile, of one user or all; a later word replaces an earlier one; too long ones are passed over."""
+    """For one profile, of one user or of all; later feedback replaces earlier; too long examples are skipped."""
     async with database.write() as connection:
         head = await profiles.create(connection, OPERATOR, "support", validate({"user": "Hi."}, OPERATOR))
     liked = [exchange(str(number), profile_id=head.id) for number in range(5)]
@@ -162,7 +162,7 @@ async def test_an_export_of_many_pages_is_whole(database: Database) -> None:
 
 
 async def test_retention_and_erasure(database: Database) -> None:
-    """Both take the feedback along; neither touches another tenant's or another user's."""
+    """Both remove the feedback too, and neither touches another tenant's or another user's."""
     async with database.write() as connection:
         row = await tenants.create_tenant(connection, OPERATOR, "acme")
     await keep(

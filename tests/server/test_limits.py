@@ -1,4 +1,4 @@
-"""Limits: both limiters against the same expectations, and Redis going away."""
+"""Limits: both limiters against the same expectations, and Redis going down."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _serial = itertools.count()
 
 
 def bucket(kind: str, limit: int, window: int = 0) -> tuple[Bucket, ...]:
-    """One bucket that no other test counts in."""
+    """A bucket that no other test uses."""
     return (Bucket(f"key:{next(_serial)}", kind, limit, window),)
 
 
@@ -180,7 +180,7 @@ def test_what_is_asked_of_whom() -> None:
     assert [b.name for b in buckets_of(caller, inference=False)] == ["key:k:rpm", "tenant:t:rpm"]
 
 
-# Sliding windows, with a clock that is set
+# Sliding windows, with a clock that the test sets
 
 
 @pytest.fixture
@@ -305,7 +305,7 @@ async def test_places_that_could_not_be_freed_are_freed_when_redis_is_back(
     buckets = bucket("concurrency", 2)
     ended = await redis_limiter.admit(buckets)
     breakable_redis.daemon.freeze()
-    unanswered = await redis_limiter.admit(buckets)  # Redis will count it when it goes on
+    unanswered = await redis_limiter.admit(buckets)  # Redis will count it when it continues
     await redis_limiter.settle(ended, 5)
     await redis_limiter.settle(unanswered, 5)
     breakable_redis.daemon.thaw()

@@ -1,4 +1,4 @@
-"""The demo checkpoint, served, obeys: each answer is checked for what was asked, not for being different."""
+"""The served demo checkpoint obeys: each answer is checked for what was asked, not only for being different."""
 
 from __future__ import annotations
 

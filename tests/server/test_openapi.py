@@ -1,6 +1,6 @@
-"""The OpenAPI document is true: schemathesis asks a real server what the document promises, and what it forbids.
+"""The OpenAPI document is true: schemathesis sends a real server requests that it allows, and some that it forbids.
 
-No 5xx, no undocumented status, header or body, valid data accepted, invalid data refused. `make fuzz` looks for longer:
+No 5xx, no undocumented status, header or body; valid data are accepted, invalid data refused. `make fuzz` runs longer:
 
     python -m tests.server.test_openapi [options of `schemathesis run`]
 """
@@ -27,7 +27,7 @@ KEY = "openapi-test-key"
 
 @contextmanager
 def server_to_fuzz(folder: Path) -> Iterator[Server]:
-    """A server of its own: what is done to it leaves tenants, keys and limits that no other test wants.
+    """A separate server, because the requests leave tenants, keys and limits behind that would disturb other tests.
 
     No schema bounds how many tokens are asked for, so the model's context is short.
     """
@@ -73,7 +73,7 @@ def test_the_document_is_true(fuzzed: Server, tmp_path: Path) -> None:
 
 
 def main(options: Sequence[str]) -> int:
-    """Fuzz with options of the user's; the report goes to the terminal."""
+    """Fuzz with the user's options; the report goes to the terminal."""
     with tempfile.TemporaryDirectory() as name, server_to_fuzz(Path(name)) as server:
         result = fuzz(server, Path(name), options)
         sys.stdout.write(result.stdout)

@@ -1,4 +1,4 @@
-"""Stored preferences on the inference routes: doors, labels, policy, learned examples; limits as clients see them."""
+"""Stored preferences on the inference routes: references, labels, policy, learned examples; limits for clients."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Customer:
             assert made.status_code == 201, made.text
 
     def ask(self, **body: Any) -> dict[str, Any]:
-        """A short greedy answer by `/v1/chat/completions`, with the ids of its prompt."""
+        """A short greedy answer from `/v1/chat/completions`, with the ids of its prompt."""
         answer = self.http.post(
             "/v1/chat/completions",
             json={"messages": MESSAGES, "max_tokens": 4, "temperature": 0, "return_token_ids": True} | body,
@@ -168,7 +168,7 @@ def test_labels_versions_archive(customers: Any) -> None:
     assert served("support") == ["support:1"]
     assert customer.http.delete(url).status_code == 204
     assert served("support") == 404
-    customer.profile("support", PIRATE)  # numbers are not given again: a receipt always names one text
+    customer.profile("support", PIRATE)  # numbers are not reused: a receipt always names one text
     assert served("support") == ["support:3"]
 
 
@@ -188,7 +188,7 @@ def test_a_weighted_label_is_sticky_by_user(customers: Any) -> None:
 
 
 def test_a_policy_stands_on_every_route(customers: Any) -> None:
-    """Its text and its dimensions are there with and without `preferences`, raw completions included."""
+    """Its text and its dimensions apply with and without `preferences`, also to raw completions."""
     policy = {"info": "Answer for Acme.", "priorities": ["safety"], "attributes": {"tone": "formal"}}
     customer = customers(policy=policy)
     attempt = {"system": {"attributes": {"tone": "pirate"}, "priorities": ["fun"]}}
@@ -208,7 +208,7 @@ def test_a_policy_stands_on_every_route(customers: Any) -> None:
 
 
 def test_stored_system_text_is_used_but_not_shown(customers: Any, http: httpx.Client, twin: Twin) -> None:
-    """A key that may only ask gets answers under a stored System tier, and no way to read it."""
+    """A key with `inference` alone gets answers under a stored System tier, but cannot read it."""
     customer = customers()
     customer.profile("support", PIRATE)
     key = new_key(http, customer.name, ["inference"])
@@ -255,7 +255,7 @@ def test_feedback_becomes_examples_and_training_pairs(customers: Any, twin: Twin
 
     learned = rendered("ada")
     assert learned["metaalign"]["learned_examples"] == 2
-    assert "- Otters are grand." in learned["user_info"]  # the latest word counts
+    assert "- Otters are grand." in learned["user_info"]  # the latest feedback counts
     assert rendered("bob")["metaalign"]["learned_examples"] == 0
 
     store = f"sqlite:///{twin.server.log.parent / 'store.db'}"
@@ -276,7 +276,7 @@ def test_feedback_becomes_examples_and_training_pairs(customers: Any, twin: Twin
 
 @pytest.mark.parametrize("protocol", ["chat", "stream", "completions", "responses", "messages", "align"])
 def test_every_protocols_answer_can_be_rated(customers: Any, protocol: str) -> None:
-    """By the id that the client sees, streams too."""
+    """By the id that the client sees, also for streams."""
     customer = customers()
     body: dict[str, Any] = {"model": MODEL, "temperature": 0, "preferences": BULLETS}
     path, extra = {
@@ -318,7 +318,7 @@ def test_limits_as_openais_client_sees_them(customers: Any, twin: Twin) -> None:
 
 
 def test_tokens_are_counted(customers: Any) -> None:
-    """Prompt and answer count, also of a stream, until the budget of the day is used up."""
+    """Prompt and answer tokens count, also in a stream, until the day's budget is used up."""
     customer = customers(limits={"tokens_per_day": 900})
     body = {"messages": MESSAGES, "max_tokens": 30, "ignore_eos": True}
     assert customer.http.post("/v1/chat/completions", json=body).status_code == 200
@@ -337,7 +337,7 @@ def test_tokens_are_counted(customers: Any) -> None:
 
 @contextlib.contextmanager
 def admitted(url: str, key: str) -> Iterator[Callable[[], bytes]]:
-    """A request that has its place and waits for its own body; call what it gives to send that and read the answer."""
+    """A request that holds its place while it waits for its body; call the result to send that and get the answer."""
     host, _, port = url.removeprefix("http://").partition(":")
     body = json.dumps({"messages": MESSAGES, "max_tokens": 1}).encode()
     with (
@@ -361,7 +361,7 @@ def admitted(url: str, key: str) -> Iterator[Callable[[], bytes]]:
 
 @pytest.mark.parametrize("leave", [False, True], ids=["answered", "left"])
 def test_concurrency_is_counted_under_load(customers: Any, twin: Twin, leave: bool) -> None:
-    """What comes while all places are taken is refused; a place is free again when its request is over."""
+    """A request is refused while all places are taken; a place is free again when its request is over."""
     customer = customers(limits={"concurrency": 3})
 
     def ask(_: object) -> str:
@@ -376,14 +376,14 @@ def test_concurrency_is_counted_under_load(customers: Any, twin: Twin, leave: bo
         if not leave:
             assert all(finish().startswith(b"HTTP/1.1 200") for finish in held)
             assert ask(None) == "answered"
-    deadline = time.monotonic() + 10  # the server finds out by and by who has left
+    deadline = time.monotonic() + 10  # the server notices only after a while who has disconnected
     while (outcome := ask(None)) != "answered" and time.monotonic() < deadline:
         time.sleep(0.05)
     assert outcome == "answered"
 
 
 def test_writes_can_be_repeated_and_do_not_overwrite(customers: Any) -> None:
-    """Idempotency keys, ETags, and what is asked of `If-Match`."""
+    """Idempotency keys, ETags, and what `If-Match` accepts."""
     customer = customers()
     body = {"name": "support", "preferences": PIRATE}
     key = {"idempotency-key": "one"}
@@ -455,7 +455,7 @@ def test_pages_and_diff(customers: Any) -> None:
 
 
 def test_admin_routes(http: httpx.Client, customers: Any, twin: Twin) -> None:
-    """Keys by API as by command: made once, listed without their secret, rotated with a grace, revoked at once."""
+    """Keys over the API, as by command: shown once, listed without secret, rotated with grace, revoked at once."""
     customer = customers()
     listed = http.get("/v1/admin/keys", params={"tenant": customer.name}).json()["data"]
     assert len(listed) == 1

@@ -304,7 +304,7 @@ async def test_a_protected_label_is_the_administrators(database: Database) -> No
         await refused(call, 403, "label_protected")
     head = await move(database, [(2, 100)], caller=ADMIN)
     assert (head.labels["stable"].targets, head.labels["stable"].protected) == (((2, 100),), True)
-    await move(database, [(2, 100)], "canary")  # another label is nobody's
+    await move(database, [(2, 100)], "canary")  # nobody has another label
     await add(database, note="versions too")
     assert not (await move(database, [(2, 100)], caller=ADMIN, protected=False)).labels["stable"].protected
 
@@ -469,7 +469,7 @@ async def test_an_import_adds_what_is_missing(database: Database) -> None:
     exported = await export(database)
     await write(database, lambda c: profiles.update(c, WRITER, "support", archived=True))
     exported[0]["versions"].append({"number": 3, "preferences": {"user": "new"}, "note": "third"})
-    exported[0]["versions"].reverse()  # the order of a file says nothing
+    exported[0]["versions"].reverse()  # the order in a file does not matter
     exported[0]["labels"]["stable"] = {"versions": [{"version": 3}]}
     report = await write(database, lambda c: portability.import_profiles(c, WRITER, documents(exported)))
     assert report.extended == ["support"]

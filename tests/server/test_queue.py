@@ -1,4 +1,4 @@
-"""The fair queue: who comes next, who is refused, and that no slot is lost."""
+"""The fair queue: who is next, who is refused, and that no slot is lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metaalign_server.platform.refusal import Refusal
 
 
 async def entering(queue: FairQueue, tenant: str, sequences: int = 1) -> asyncio.Task[Ticket]:
-    """A request that has asked, and waits if it must."""
+    """A request that has asked for a slot, and waits if it has to."""
     task = asyncio.create_task(queue.enter(tenant, sequences))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -94,7 +94,7 @@ async def test_too_many_waiting_costs_the_one_with_the_longest_line() -> None:
 
 
 async def test_no_slot_is_lost_whoever_gives_up_and_when() -> None:
-    """Random clients that come, wait, give up and leave: afterwards all slots are free."""
+    """Clients come, wait, give up and leave at random; afterwards all slots are free."""
     chance = random.Random(5)
     queue = FairQueue(3, 20)
 

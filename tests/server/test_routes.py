@@ -35,7 +35,7 @@ def check_receipt(receipt: Any) -> None:
 
 @pytest.fixture(scope="module")
 def expected(http: httpx.Client) -> dict[str, Any]:
-    """What the dry run says, and the answer of the short route: every other route must agree."""
+    """The dry run, and the answer of `/v1/align`: every other route must agree with them."""
     rendered = http.post(
         "/v1/preferences/render", json={"messages": MESSAGES, "preferences": PREFERENCES}
     ).json()
@@ -139,7 +139,7 @@ def test_responses(client: openai.OpenAI, expected: dict[str, Any]) -> None:
     assert answer.output_text == expected["text"]
     assert answer.model_extra is not None
     assert answer.model_extra["metaalign"] == expected["receipt"]
-    assert answer.instructions is None  # what was injected does not show
+    assert answer.instructions is None  # what was injected is not visible
 
 
 def test_responses_stream(client: openai.OpenAI, expected: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What is served is what was evaluated: vLLM behind our server gives transformers' greedy answers."""
+"""What is served is what was evaluated: vLLM in our server gives the same greedy answers as transformers."""
 
 from __future__ import annotations
 

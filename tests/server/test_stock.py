@@ -1,4 +1,4 @@
-"""Parity: without `preferences` just what stock vLLM gives; one prompt for template, training, server."""
+"""Parity: without `preferences`, the same as stock vLLM; template, training and server make the same prompt."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def without_prints(answer: Any) -> Any:
         data.pop(name, None)
     usage = data.get("usage") or {}
     for name in ("prompt_tokens_details", "input_tokens_details"):
-        usage.pop(name, None)  # the second to ask finds a warm cache
+        usage.pop(name, None)  # the second request finds a warm cache
     for item in data.get("output", ()):
         item.pop("id", None)
     return data

@@ -1,4 +1,4 @@
-"""The store: schema, deadlines, room, and what it says when a database is away."""
+"""The store: schema, deadlines, size limits, and its errors when a database is down."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ async def test_a_long_transaction_has_its_own_deadline(database: Database) -> No
 
     with pytest.raises(StoreUnavailable, match=r"more than 0.1 s .* ask for less"):
         await slow(0.1)
-    assert await names(database) == []  # at once: the database is not to blame
+    assert await names(database) == []  # at once, because the database is fine
     await slow(3)
     assert await names(database) == ["slow"]
 
@@ -207,7 +207,7 @@ async def test_errors_do_not_repeat_parameters(database: Database) -> None:
     assert "private" not in str(caught.value)
 
 
-# Room
+# Size limits
 
 
 async def test_a_full_file_refuses_writes_and_is_still_read(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ async def test_a_full_file_refuses_writes_and_is_still_read(tmp_path: Path) -> N
         await put(database, "small")
 
 
-# Away
+# Down
 
 
 async def test_a_writer_that_holds_the_lock_of_the_file_stops_writers_but_no_readers(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ async def test_a_locked_row_stops_its_own_writers_only(postgres: Postgres) -> No
         async with other.write() as connection:
             await connection.execute(change)
             assert await seconds_until_refused(write) < 4
-            await put(database, "another row")  # at once: the server is not taken for away
+            await put(database, "another row")  # at once, because the server is not considered down
     postgres.drop_database(url)
 
 

@@ -164,7 +164,7 @@ async def test_rotation_does_not_prolong_a_key(database: Database) -> None:
 
 async def test_an_expired_key_is_no_key(database: Database) -> None:
     new, _ = await make_key(database, expires_at=now_ms() + 300)
-    asked = directory(database)  # its answers are good for a minute, but not beyond the key's end
+    asked = directory(database)  # its answers are valid for a minute, but not beyond the key's expiry
     assert await asked.caller(new.token.encode()) is not None
     assert asked.peek_caller(new.token.encode()) is not None
     await asyncio.sleep(0.35)
@@ -309,7 +309,7 @@ async def test_a_revoked_key_and_a_disabled_tenant_are_seen(database: Database, 
 async def test_a_key_revoked_while_it_is_looked_up(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was read before the change is not kept after it."""
+    """A value that was read before a change is not kept after it."""
     new, _ = await make_key(database)
     asked = directory(database)
     found, may_go_on, find_key = asyncio.Event(), asyncio.Event(), tenants.find_key
@@ -344,7 +344,7 @@ async def test_open_mode_ends_with_the_first_key(database: Database) -> None:
     assert await asked.caller(new.token.encode()) is not None
     await revoke(database, new.id)
     asked.forget()
-    assert await asked.caller(b"") is None  # a revoked key does not open the server again
+    assert await asked.caller(b"") is None  # revoking a key does not make the server open again
 
 
 async def test_keys_of_the_environment_stand_beside_those_of_the_store(database: Database) -> None:
@@ -483,7 +483,7 @@ async def test_what_is_asked_for_at_the_same_time_is_loaded_once() -> None:
     cache = StaleCache(load, 60, 10)
     asking = [asyncio.create_task(cache.get("a")) for _ in range(10)]
     await asyncio.sleep(0)
-    asking[0].cancel()  # who asked first leaves, the others get their answer
+    asking[0].cancel()  # the first to ask leaves, and the others get their answer
     await asyncio.sleep(0)
     gate.set()
     assert await asyncio.gather(*asking[1:]) == [1] * 9
@@ -537,7 +537,7 @@ async def test_inference_outlives_the_store(breakable_postgres: Postgres) -> Non
         await asked.find_profiles("default", [reference], None)
 
     daemon.freeze()
-    await asyncio.sleep(0.15)  # past the time of everything that is known
+    await asyncio.sleep(0.15)  # after everything in memory has expired
     stale = REGISTRY.get_sample_value("metaalign_store_stale_reads_total") or 0.0
     began = time.monotonic()
     caller = await asked.caller(new.token.encode())

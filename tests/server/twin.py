@@ -1,4 +1,4 @@
-"""One engine, two applications: ours and stock vLLM's, so that both can be asked the same thing.
+"""One engine, two applications: ours and stock vLLM's, so that tests can ask both the same thing.
 
 python -m tests.server.twin OUR_PORT STOCK_PORT DATABASE_URL
 """

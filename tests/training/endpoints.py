@@ -1,4 +1,4 @@
-"""A small OpenAI-compatible endpoint whose answers and failures a test decides; a real socket, real HTTP."""
+"""A small OpenAI-compatible endpoint whose answers and failures the test chooses; a real socket, real HTTP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Answer = Callable[[dict[str, Any]], str | int]
 
 
 class FakeTeacher:
-    """What was asked, and where.
+    """Where the endpoint is, and what it was asked.
 
     Attributes:
         url: Base URL, with /v1.
@@ -67,7 +67,7 @@ def fake_teacher(answer: Answer) -> Iterator[FakeTeacher]:
             """Say nothing."""
 
     class Server(ThreadingHTTPServer):
-        request_queue_size = 256  # the standard library's 5 refuses connections when many come at once
+        request_queue_size = 256  # the standard library's 5 refuses connections when many arrive at once
 
     lock = threading.Lock()
     server = Server(("127.0.0.1", 0), Handler)

@@ -90,7 +90,7 @@ def test_sft_batches(
 
 
 def test_dpo_batches(tokenizer: Any, assembler: PromptAssembler, tiny: Recipe, tmp_path: Path) -> None:
-    """Both completions behind the same prompt, loss on the completions alone."""
+    """Both completions after the same prompt, with loss on the completions only."""
     rng = random.Random(3)
     samples = [s for s in (make_sample(rng, "conflict", training=True) for _ in range(12)) if s.rejected][:8]
     pairs: list[dict[str, Any]] = [

@@ -63,7 +63,7 @@ def test_a_half_written_journal_loses_one_answer_at_most(tmp_path: Path) -> None
 
 
 def test_an_answer_may_hold_any_character(tmp_path: Path) -> None:
-    """Line separators of Unicode are no ends of lines in JSONL."""
+    """Unicode line separators do not end a line in JSONL."""
     journal, text = tmp_path / "j.jsonl", "one\u2028two\x85three\x1e"
     with fake_teacher(lambda _: text) as teacher:
         assert HttpEndpoint(config(teacher.url), journal).complete([ask("a")], "test") == [text]
@@ -93,7 +93,7 @@ def test_an_endpoint_that_dies_midway_keeps_what_it_answered(tmp_path: Path) -> 
         endpoint = HttpEndpoint(config(teacher.url, concurrency=2), journal)
         with pytest.raises(EndpointError, match="12 of 30 answers are kept; run the same command again"):
             endpoint.complete(requests, "test")
-    with pytest.raises(EndpointError, match="check that it is up"):  # now nobody listens there
+    with pytest.raises(EndpointError, match="check that it is up"):  # now nothing listens there
         HttpEndpoint(config(teacher.url), journal).complete(requests, "test")
     with fake_teacher(echo) as teacher:
         again = HttpEndpoint(config(teacher.url), journal)
@@ -140,7 +140,7 @@ CASE = ([{"role": "user", "content": "Hi"}], "good answer", "bad answer", "kindn
 
 
 def verdict(text: str) -> Any:
-    """A judge that prefers the answer with `text` in it, wherever it stands."""
+    """A judge that prefers the answer containing `text`, in either position."""
 
     def judge(body: dict[str, Any]) -> str:
         _, first, second = body["messages"][-1]["content"].split("[Answer ")

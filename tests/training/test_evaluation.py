@@ -197,7 +197,7 @@ SUITE = [
 
 
 def test_an_endpoint_is_evaluated_and_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Any OpenAI-compatible endpoint: tiers folded for it, a judge for what only a judge can tell, a win rate."""
+    """Any OpenAI-compatible endpoint: folded tiers, a judge for what only a judge can score, a win rate."""
     write_rows(tmp_path / "suite.jsonl", SUITE)
     changes = [
         "--set",

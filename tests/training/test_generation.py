@@ -1,4 +1,4 @@
-"""One protocol, several engines: offline vLLM answers as transformers does, and teaches without a server."""
+"""One protocol, several engines: offline vLLM gives the same answers as transformers, and teaches without a server."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_offline_vllm(tmp_path: Path) -> None:
 
 
 def test_log_likelihoods_are_those_of_single_rows() -> None:
-    """Padding in a batch changes nothing, and the right answer is the likeliest."""
+    """Padding in a batch changes nothing, and the right answer is the most likely one."""
     rows = list(evaluation_rows(0, 2))
     pairs = [(row["prompt"], text) for row in rows for text in (row["answer"], "Ahoy, this is nonsense!")]
     batched = TransformersGenerator(CHECKPOINT, batch_size=16).log_likelihoods(pairs)

@@ -117,7 +117,7 @@ def test_the_four_parts_and_their_swaps(tmp_path: Path, capsys: pytest.CaptureFi
         assert build(tmp_path, teacher.url) == 0
     report = json.loads(capsys.readouterr().out)
     implicit = report["annotation"]["counts"]["implicit"]
-    assert implicit >= 2  # of three questions on one criterion two have the same side first
+    assert implicit >= 2  # of three questions on one criterion, two have the same side first
     assert report["parts"] == {"helpful": 6 + implicit, "priority": 2, "opinion": 2, "consensus": 1}
     helpful = sorted(set(pairs_of(tmp_path, "helpful")))
     assert [pair for pair in helpful if not pair[0].startswith("Question: ")] == [
@@ -143,7 +143,7 @@ def test_the_four_parts_and_their_swaps(tmp_path: Path, capsys: pytest.CaptureFi
     assert rejected.startswith("Give in")
     conversations = read_conversations(tmp_path / "work" / "build-data" / "sft.jsonl")
     assert len(conversations) == 11 + implicit
-    assert not any("How to answer" in str(row) for row in conversations)  # the guide is for the teacher alone
+    assert not any("How to answer" in str(row) for row in conversations)  # the guide is only for the teacher
 
 
 def test_the_report_counts_tokens_coverage_and_agreement(
@@ -190,7 +190,7 @@ def test_a_build_whose_teacher_dies_goes_on(tmp_path: Path, capsys: pytest.Captu
     assert build(tmp_path, url) == 1
     capsys.readouterr()
     with fake_teacher(teach) as teacher:
-        # The address is no part of what decides the data, so a teacher that moved is the same teacher.
+        # The address does not affect the data, so a teacher that has moved is the same teacher.
         assert build(tmp_path, teacher.url) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["annotation"]["usage"]["teacher"] | {"cost": 0} == {

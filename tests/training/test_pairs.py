@@ -1,4 +1,4 @@
-"""Pairs from a model's own answers: verified or rated, with swap, and a judge that is asked for many at once."""
+"""Pairs from a model's own answers: verified or rated, with swap, and a judge that gets many questions at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def question(number: int) -> tuple[int, Row]:
 
 
 class Scripted:
-    """Says what the wish asks for in its first answer, and the opposite in its second."""
+    """Gives what the wish asks for in its first answer, and the opposite in its second."""
 
     def __init__(self) -> None:
         self.asked: list[Sequence[Message]] = []

@@ -1,4 +1,4 @@
-"""Published data through loaders and adapters; and from files to report, our own server as the teacher."""
+"""Published data through loaders and adapters, and from files to report with our own server as the teacher."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bool]:
 
 
 def test_every_persona(data: tuple[Path, bool]) -> None:
-    """All files: the persona's answer is right for it and wrong for the opposite one; the question shows neither."""
+    """In all files the persona's answer is right for it and wrong for its opposite; the question reveals neither."""
     folder, real = data
     items = read_suite("persona", folder / "persona")
     files = list((folder / "persona").glob("*.jsonl"))
@@ -75,7 +75,7 @@ def test_every_pair(data: tuple[Path, bool]) -> None:
 
 @pytest.mark.slow
 def test_from_files_to_report_with_our_own_server_as_teacher(data: tuple[Path, bool], tmp_path: Path) -> None:
-    """The teacher is the demo checkpoint on our server: it knows nothing of this, but every part must work."""
+    """The teacher is the demo checkpoint on our server: it knows nothing about this, but every part must work."""
     folder, _ = data
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -118,7 +118,7 @@ def test_from_files_to_report_with_our_own_server_as_teacher(data: tuple[Path, b
     assert usage["annotator"]["completion_tokens"] > 0
     assert (
         report["annotation"]["counts"].get("unreadable verdicts", 0) == 0
-    )  # the server holds it to the schema
+    )  # the server makes it keep to the schema
     assert len(read_conversations(work / "build-data" / "sft.jsonl")) >= 20
     assert len(read_pairs(work / "pairs" / "pairs.jsonl")) >= 20
     assert list(read_rows(work / "build-data" / "eval.jsonl"))

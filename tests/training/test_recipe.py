@@ -1,4 +1,4 @@
-"""Recipes: what is packaged loads, changes apply, and every mistake is one line with the field."""
+"""Recipes: the packaged ones load, changes apply, and every mistake is one line that names the field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of rows: what is wrong is named by file and line, and nothing is half-written."""
+"""Files of rows: errors name file and line, and no file is left half-written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stages as a user runs them: whole, alone, again, after a kill, on a full disk, on a wrong checkpoint."""
+"""The stages as a user runs them: all, one alone, again, after a kill, on a full disk, on a wrong checkpoint."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_stage_without_the_one_before_says_which(
 
 
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
-    """SIGKILL in the middle of training: data is kept, training continues at its checkpoint, the result is whole."""
+    """SIGKILL in the middle of training: data are kept, training resumes at its checkpoint, the result is complete."""
     changes = ["--set", "sft.steps=300", "--set", "sft.save_every=10", "--set", "dpo=null"]
     command = [*COMMAND, "run", "tiny", "--work", str(tmp_path), *changes]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -266,7 +266,7 @@ def test_an_unknown_accelerate_configuration_lists_the_known(
 
 
 def test_the_committed_checkpoint() -> None:
-    """It verifies, is small, and answers unseen samples as its own evaluation says."""
+    """It passes verification, is small, and answers unseen samples as well as its own evaluation says."""
     manifest = verify_checkpoint(CHECKPOINT)
     assert manifest is not None
     assert sum(path.stat().st_size for path in CHECKPOINT.iterdir()) < 20 * 1024 * 1024

@@ -28,7 +28,7 @@ def test_every_split_has_a_part() -> None:
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("training", [True, False])
 def test_the_world_satisfies_its_own_verifiers(split: str, training: bool) -> None:
-    """Composing and judging are separate code; what one writes the other must accept, and not the rejected one."""
+    """Composing and judging are separate code: one must accept what the other writes, and not its rejected answer."""
     rng = random.Random(5)
     accepted = rejected = 0
     for _ in range(150):
