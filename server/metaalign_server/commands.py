@@ -155,6 +155,7 @@ async def _keys(options: argparse.Namespace, database: Database, settings: Setti
     secret = await load_secret(database, settings)
     environment = settings.key_environment
     async with database.write() as connection:
+        closes = not settings.keys and not await tenants.any_key(connection)
         if options.action == "revoke":
             key = await tenants.revoke_key(connection, COMMAND_LINE, options.id)
             print(f"{key.id} revoked; running servers refuse it within {settings.refresh_seconds:g} s")
@@ -184,6 +185,10 @@ async def _keys(options: argparse.Namespace, database: Database, settings: Setti
             )
     print(new.token)
     sys.stderr.write(f"key {new.id}: shown this once, keep it safe\n")
+    if closes:
+        sys.stderr.write(
+            "It is the first key: from now on every request to a server of this store needs one.\n"
+        )
     return 0
 
 

@@ -92,8 +92,10 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="largest request body")
     max_choices: int = Field(64, ge=1, description="largest `n`")
     drain_seconds: float = Field(30.0, ge=0, description="how long SIGTERM waits for requests in flight")
-    log_format: Literal["json", "text"] = "json"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] = Field("json", description="`json` or `text`, one line an event")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="`debug`, `info`, `warning` or `error`"
+    )
     spec_cache_entries: int = Field(1024, ge=1, description="rendered Meta-Prompts to keep")
 
     _split_fields = field_validator("allow_fields", "allow_xargs", mode="before")(_comma_separated)

@@ -51,6 +51,7 @@ def test_keys_by_command(database_url: str) -> None:
     assert re.fullmatch(r"ma_live_[a-z2-7]{24}_[\w-]{43}\n", token)
     key_id = token.split("_")[2]
     assert key_id in said
+    assert "from now on every request" in said
     listed = json.loads(command(database_url, "keys", "list", "--json")[1])
     assert (listed["id"], listed["state"], listed["scopes"]) == (key_id, "live", "inference,system")
     assert token.strip() not in command(database_url, "keys", "list")[1]
@@ -61,6 +62,7 @@ def test_keys_by_command(database_url: str) -> None:
     }
     assert states == {key_id: "expired", other: "live"}
     assert command(database_url, "keys", "revoke", other)[0] == 0
+    assert "from now on" not in command(database_url, "keys", "create", "--name", "second")[2]
     for words, part in [
         (["keys", "revoke", "nothing"], "nothing"),
         (["keys", "create", "--scopes", "root"], "root"),
