@@ -295,6 +295,9 @@ def test_media_are_not_fetched(world: World) -> None:
         ("/v1/chat/completions", {"kv_transfer_params": {"remote_host": "127.0.0.1"}}),
         ("/v1/chat/completions", {"ec_transfer_params": {"remote_host": "127.0.0.1"}}),
         ("/v1/chat/completions", {"vllm_xargs": {"kv_transfer_params": "a"}}),
+        ("/v1/chat/completions", {"vllm_xargs": {"any_extension": [1, 2]}}),
+        ("/v1/completions", {"prompt": "hi", "vllm_xargs": {"any_extension": 1}}),
+        ("/v1/responses", {"input": "hi", "vllm_xargs": {"any_extension": 1}}),
         ("/v1/chat/completions", {"priority": -10}),
     ],
 )
