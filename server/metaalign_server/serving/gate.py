@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from metaalign import MetaAlignError
 from metaalign_server.callers import OPEN_CALLER, Caller, token_of
 from metaalign_server.platform.limits import Admission, buckets_of
+from metaalign_server.platform.refusal import Refusal
 from metaalign_server.platform.startup import Platform
 from metaalign_server.routes.errors import error_response, metaalign_error_response
 from metaalign_server.serving.telemetry import Spans
@@ -78,7 +79,8 @@ class _Passage:
             self._left -= len(message.get("body", b""))
             if self._left < 0:
                 self._cut_off = True
-                raise ValueError("body too large")  # whatever the application answers to this, 413 is sent
+                # Whatever the application answers to this, 413 is sent: FastAPI makes a 400 of any error while it reads.
+                raise self._gate.body_too_large()
         return message
 
     async def send(self, message: Message) -> None:
@@ -86,7 +88,8 @@ class _Passage:
             if self.status:
                 return
             self._cut_off = False
-            await self._gate.too_large(self._scope["path"])(self._scope, self._receive, self.send)
+            too_large = metaalign_error_response(self._scope["path"], self._gate.body_too_large())
+            await too_large(self._scope, self._receive, self.send)
             self._cut_off = True
             return
         if message["type"] == "http.response.start":
@@ -169,9 +172,9 @@ class Gate:
         """Whether new work is accepted."""
         return self._service.ready
 
-    def too_large(self, path: str) -> ASGIApp:
-        """The answer to a body that is too large."""
-        return error_response(path, "body_too_large", f"body: larger than {self.max_body} bytes; send less")
+    def body_too_large(self) -> Refusal:
+        """What is said of a body that is too large."""
+        return Refusal("body_too_large", f"body: larger than {self.max_body} bytes; send less")
 
     async def _refusal(
         self, scope: Scope, headers: dict[bytes, bytes], state: dict[str, Any], passage: _Passage
@@ -224,7 +227,7 @@ class Gate:
             )
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.max_body:
-            return self.too_large(scope["path"])
+            raise self.body_too_large()
         return None
 
     async def _admit(self, path: str, caller: Caller, passage: _Passage) -> ASGIApp | None:
