@@ -64,7 +64,7 @@ def _inline_schema() -> dict[str, Any]:
 PreferencesInput = Annotated[
     Any,
     WithJsonSchema(_inline_schema()),
-    Field(description="Preferences of the provider (`system`) and user (`user`); a bare string is `system`."),
+    Field(description="Preferences of provider (`system`) and user (`user`); a bare string is `system`."),
 ]
 
 

@@ -38,7 +38,7 @@ INFERENCE_PATHS = frozenset(
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _PORT = re.compile(rb":\d*$")
 _REQUEST_ID = re.compile(rb"[\w-]{1,64}")
-# Priority and placement are the operator's matter: vLLM would take them from any client.
+# Only the operator decides priority and placement; vLLM would accept them from any client.
 _ENGINE_HEADERS = frozenset({b"x-vllm-priority", b"x-data-parallel-rank"})
 
 REQUESTS = Counter("metaalign_requests_total", "Answered HTTP requests.", ["route", "status"])
@@ -49,7 +49,7 @@ APPLIED = Counter(
 
 
 class Availability(Protocol):
-    """What the middleware needs of the service."""
+    """What the middleware needs from the service."""
 
     settings: Settings
 
@@ -58,7 +58,7 @@ class Availability(Protocol):
 
 
 class _Passage:
-    """One request on its way through: counts what comes in, adds headers to what goes out, settles at the end."""
+    """One request in transit: counts incoming bytes, adds headers to the response, settles at the end."""
 
     def __init__(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
         self._gate = gate
@@ -78,7 +78,7 @@ class _Passage:
             self._left -= len(message.get("body", b""))
             if self._left < 0:
                 self._cut_off = True
-                raise ValueError("body too large")  # whatever the application answers to this, 413 is sent
+                raise ValueError("body too large")  # whatever the application responds to this, 413 is sent
         return message
 
     async def send(self, message: Message) -> None:
@@ -92,14 +92,14 @@ class _Passage:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self.headers]
-            if not self._gate.ready:  # a connection that is kept could be cut between two requests
+            if not self._gate.ready:  # a kept-alive connection could be cut between two requests
                 message["headers"].append((b"connection", b"close"))
         elif not message.get("more_body", False):
-            await self.settle()  # before the client knows that it is over and asks again
+            await self.settle()  # before the client sees the end and sends another request
         await self._send(message)
 
     async def settle(self) -> None:
-        """Give back the place in the engine, and count the tokens. Once."""
+        """Release the slot in the engine and count the tokens, once."""
         if self._settled:
             return
         self._settled = True
@@ -117,9 +117,9 @@ class Gate:
 
     Args:
         app: The application.
-        service: Says whether new work is accepted, and the size bound.
-        platform: Finds the caller, and counts what is used.
-        spans: Where traces go, if anywhere.
+        service: Tells whether new work is accepted, and the size limit.
+        platform: Finds the caller and counts usage.
+        spans: Creates trace spans, if tracing is enabled.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Gate:
         headers = dict(scope["headers"])
         sent = headers.get(b"x-request-id", b"")
         request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex.encode()
-        # vLLM names the engine's request after x-request-id; a forged or repeated id must not reach it.
+        # vLLM uses x-request-id as the engine's request id; a forged or repeated id must not reach it.
         scope["headers"] = [
             (name, value)
             for name, value in scope["headers"]
@@ -166,11 +166,11 @@ class Gate:
 
     @property
     def ready(self) -> bool:
-        """Whether new work is accepted."""
+        """Whether the server accepts new work."""
         return self._service.ready
 
     def too_large(self, path: str) -> ASGIApp:
-        """The answer to a body that is too large."""
+        """Return the response to a body that is too large."""
         return error_response(path, "body_too_large", f"body: larger than {self.max_body} bytes; send less")
 
     async def _refusal(
@@ -196,7 +196,7 @@ class Gate:
                     "cross_site",
                     "a page of another site may not use a server that asks for no key",
                 )
-            # A router reads `/v1/align\n` as `/v1/align`; the checks here would not know it.
+            # A router treats `/v1/align\n` as `/v1/align`; the checks here would not recognise it.
             if not path.isprintable():
                 return error_response(path, "route_not_found", "no such route")
             return self._unavailable(scope, headers) or await self._admit(path, caller, passage)
@@ -204,7 +204,7 @@ class Gate:
             return metaalign_error_response(path, error)
 
     def _from_elsewhere(self, headers: dict[bytes, bytes]) -> bool:
-        """Whether a browser sends this for a page that did not come from here, by its address or by a made-up name."""
+        """Return whether a browser sends this for a page of another origin, or under a host name that is not ours."""
         host, origin = headers.get(b"host", b""), headers.get(b"origin")
         if origin is not None and origin.partition(b"://")[2] != host:
             return True
@@ -240,7 +240,7 @@ class Gate:
         return None
 
     def _record(self, scope: Scope, state: dict[str, Any], status: int, started: float) -> dict[str, object]:
-        """Count and log the request; returns what was logged."""
+        """Count and log the request; return the logged fields."""
         path = scope["path"] if scope["path"] in INFERENCE_PATHS else "unmatched"  # if refused before routing
         route = str(getattr(scope.get("route"), "path", path))
         REQUESTS.labels(route, str(status)).inc()
