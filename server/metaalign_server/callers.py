@@ -1,4 +1,4 @@
-"""Who makes a request: scopes, tenants, callers, and the keys that are configured by environment."""
+"""Who makes a request: scopes, tenants, callers, and the keys configured in the environment."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ __all__ = [
 
 SCOPES = ("inference", "system", "profiles:read", "profiles:write", "admin")
 """
-`inference`: ask the model. `system`: write the System tier. `profiles:read`, `profiles:write`: the tenant's profiles.
-`admin`: the operator; tenants, keys, audit and erasure of all tenants, and protected labels.
+`inference`: use the model. `system`: write the System tier. `profiles:read`, `profiles:write`: the tenant's profiles.
+`admin`: the operator's scope, for tenants, keys, audit and erasure across all tenants, and for protected labels.
 """
 
 
-_MOST = 2**53 - 1  # what JSON and Redis count exactly
+_MOST = 2**53 - 1  # the largest integer that both JSON and Redis represent exactly
 
 
 class Limits(BaseModel):
-    """How much a key or a tenant may use; None is no limit. Tokens are those of prompts and answers together."""
+    """Usage limits of a key or a tenant; None means no limit. Tokens are those of prompts and answers together."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     requests_per_minute: int | None = Field(None, ge=1, le=_MOST)
     tokens_per_minute: int | None = Field(None, ge=1, le=_MOST)
-    concurrency: int | None = Field(None, ge=1, le=_MOST, description="requests to the model at one time")
-    tokens_per_day: int | None = Field(None, ge=1, le=_MOST, description="the budget of 24 hours")
+    concurrency: int | None = Field(None, ge=1, le=_MOST, description="concurrent requests to the model")
+    tokens_per_day: int | None = Field(None, ge=1, le=_MOST, description="token budget for 24 hours")
 
     def or_default(self, default: Limits) -> Limits:
-        """These limits, and where there is none, the default's."""
+        """Return these limits, with those that are not set taken from `default`."""
         return default.model_copy(update=self.model_dump(exclude_none=True))
 
 
@@ -84,18 +84,18 @@ class Caller:
 
     @property
     def may_read_profiles(self) -> bool:
-        """Whether this caller may see the tenant's stored System material."""
+        """Whether this caller may see the tenant's stored System preferences."""
         return "profiles:read" in self.scopes
 
 
 OPEN_CALLER = Caller(frozenset(SCOPES))
-"""The caller of a server without keys: development on loopback."""
+"""The caller on a server without keys (development on loopback)."""
 
 
 def token_of(headers: Mapping[bytes, bytes]) -> bytes:
-    """The key that a request sends, empty if none.
+    """Return the key that a request sends, or an empty value.
 
-    Both `Authorization: Bearer` (OpenAI's clients) and `x-api-key` (Anthropic's) are read.
+    The key is in `Authorization: Bearer` (OpenAI's clients) or in `x-api-key` (Anthropic's).
     """
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
     return token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
@@ -114,7 +114,7 @@ def parse_api_keys(text: str) -> tuple[ApiKey, ...]:
     """Parse `key,key:inference,key:inference+system`; a key without scopes has all of them.
 
     Raises:
-        ValueError: a scope is unknown or a key is empty. The key itself is not repeated.
+        ValueError: a scope is unknown or a key is empty; the message does not repeat the key.
     """
     keys: list[ApiKey] = []
     for number, entry in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
@@ -131,7 +131,7 @@ def parse_api_keys(text: str) -> tuple[ApiKey, ...]:
 
 
 class StaticKeys:
-    """The keys that are configured by environment; all belong to the default tenant."""
+    """The keys configured in the environment; all belong to the default tenant."""
 
     def __init__(self, keys: Sequence[ApiKey]) -> None:
         self._keys = tuple(keys)
@@ -140,10 +140,10 @@ class StaticKeys:
         return bool(self._keys)
 
     def find(self, token: bytes) -> ApiKey | None:
-        """The key that `token` is."""
+        """Return the key that matches `token`, or None."""
         digest = hashlib.sha256(token).digest()
         found: ApiKey | None = None
-        for known in self._keys:  # no early exit: the time must not tell which key was close
+        for known in self._keys:  # no early exit: timing must not reveal which key was close
             if hmac.compare_digest(known.digest, digest):
                 found = known
         return found

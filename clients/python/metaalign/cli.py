@@ -24,16 +24,16 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="metaalign", description="Ask a MetaAlign server, or look at a Meta-Prompt."
+        prog="metaalign", description="Query a MetaAlign server, or inspect a Meta-Prompt."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    ask = commands.add_parser("ask", help="ask a running server one query")
+    ask = commands.add_parser("ask", help="send one query to a running server")
     ask.add_argument("query")
     ask.add_argument(
-        "--url", default=os.environ.get("METAALIGN_BASE_URL", DEFAULT_URL), help="METAALIGN_BASE_URL"
+        "--url", default=os.environ.get("METAALIGN_BASE_URL", DEFAULT_URL), help="default: METAALIGN_BASE_URL"
     )
-    ask.add_argument("--json", action="store_true", help="print the whole answer with its receipt")
-    dry = commands.add_parser("render", help="show the two tiers that preferences become; needs no server")
+    ask.add_argument("--json", action="store_true", help="print the whole answer, including its receipt")
+    dry = commands.add_parser("render", help="show preferences as the two tiers; needs no server")
     for command in (ask, dry):
         command.add_argument("--system", help="text for System Info")
         command.add_argument("--user", help="text for User Info")
@@ -80,7 +80,7 @@ def _render(preferences: Any) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0 answered, 1 refused with one line on standard error."""
+    """Entry point; return the exit code: 0 answered, 1 refused with one line on standard error."""
     options = _parser().parse_args(argv)
     try:
         preferences = _preferences(options)

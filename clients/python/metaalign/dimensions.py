@@ -1,9 +1,9 @@
-"""The known preference dimensions, their values, and the fixed sentence that each value becomes.
+"""The known preference dimensions, their values, and the fixed sentence that each value is rendered as.
 
-The sentences are part of the contract: the model is trained on exactly these words, so changing one is a
-change of the template version. A *closed* dimension takes only the listed values; an *open* one takes any
-text of bounded length, and the listed values merely have better words. A dimension that is not listed here
-is allowed and rendered as `Name: value.`
+The sentences are part of the contract: the model is trained on exactly these words, so changing one requires a new
+template version. A *closed* dimension accepts only the listed values; an *open* one accepts any text of bounded length,
+and the listed values merely have better wording. A dimension that is not listed here is allowed and rendered as
+`Name: value.`
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Dimension:
 
     Attributes:
         name: The key in `attributes`.
-        summary: What it steers, for documentation.
-        values: Documented value -> the sentence that is rendered.
+        summary: What it controls, for documentation.
+        values: Documented value -> rendered sentence.
         pattern: Sentence for any other value, with `{}` where the value goes; None makes the dimension closed.
     """
 
@@ -91,7 +91,7 @@ DIMENSIONS: dict[str, Dimension] = {
 
 
 def sentence(dimension: str, value: str) -> str:
-    """The fixed wording of one attribute, one sentence without a line break of our own."""
+    """Return the fixed wording of one attribute: one sentence, to which we add no line break."""
     known = DIMENSIONS.get(dimension)
     if known is None:
         label = dimension.replace("_", " ").capitalize()

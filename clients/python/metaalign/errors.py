@@ -1,4 +1,4 @@
-"""The errors of the whole product: one table, and one class for each kind that a caller handles by itself.
+"""All errors of the product: one table, and one class for each kind that a caller handles separately.
 
     MetaAlignError
     ├── InvalidPreferences      invalid_preferences
@@ -9,14 +9,14 @@
     ├── ConflictingProfiles     conflicting_profiles
     ├── InvalidTemplate         invalid_template
     ├── InvalidCheckpoint       invalid_checkpoint
-    ├── Refusal                 every other code that the server answers (metaalign_server.platform.refusal)
+    ├── Refusal                 every other code that the server returns (metaalign_server.platform.refusal)
     ├── StoreUnavailable, StoreFull, ValueNotStorable, WrongSchema      (metaalign_server.store)
     └── TrainingError and its subclasses                                (metaalign_training.errors)
 
 Each carries a stable `code`, one sentence that says what is wrong and what would be right, and the offending field in
-`param` (`preferences.user.attributes`). `ERRORS` says of every code which HTTP status it has, what `param` names, when
-it happens and what to do. The server's answers, `docs/errors.md` (`scripts/errors_page.py`) and the OpenAPI
-document all come from it.
+`param` (`preferences.user.attributes`). `ERRORS` defines for every code its HTTP status, what `param` names, when it
+occurs and what to do. The server's responses, `docs/errors.md` (`scripts/errors_page.py`) and the OpenAPI document are
+all derived from it.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class ErrorKind:
 
     Attributes:
         code: Its stable name.
-        status: The HTTP status that it is answered with; None if it only ever ends a command.
-        param: What `param` names; empty if it is null.
-        when: When it happens.
+        status: Its HTTP status; None if it only ever ends a command.
+        param: What `param` names; empty if `param` is null.
+        when: When it occurs.
         remedy: What to do about it.
     """
 
@@ -362,11 +362,11 @@ _TABLE = (
 )
 
 ERRORS: dict[str, ErrorKind] = {kind.code: kind for kind in _TABLE}
-"""Code -> what it means. Codes are stable; new ones may be added."""
+"""Code -> meaning. Codes are stable; new ones may be added."""
 
 
 class MetaAlignError(Exception):
-    """Base of all errors that a caller can act on."""
+    """Base class of all errors that a caller can act on."""
 
     code = "metaalign_error"
 
@@ -377,24 +377,24 @@ class MetaAlignError(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status that the server answers it with; 500 for what should end a command only."""
+        """The HTTP status of the server's response; 500 for an error that should only end a command."""
         return ERRORS[self.code].status or 500
 
 
 class InvalidPreferences(MetaAlignError):
-    """The `preferences` field is malformed, unknown in part, or over a bound."""
+    """The `preferences` field is malformed, has unknown parts, or exceeds a bound."""
 
     code = "invalid_preferences"
 
 
 class InvalidPrompt(MetaAlignError):
-    """The conversation cannot be turned into a prompt."""
+    """The conversation cannot become a prompt."""
 
     code = "invalid_prompt"
 
 
 class RefusedField(MetaAlignError):
-    """A field that would let a client reach past the contract (templates, salts, media, raw ids)."""
+    """A field that would let a client bypass the contract (templates, salts, media, raw ids)."""
 
     code = "refused_field"
 
@@ -418,7 +418,7 @@ class ConflictingProfiles(MetaAlignError):
 
 
 class InvalidTemplate(MetaAlignError):
-    """A chat template does not compile, is too large, or lacks what is needed."""
+    """A chat template does not compile, is too large, or lacks a required part."""
 
     code = "invalid_template"
 

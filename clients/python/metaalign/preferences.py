@@ -49,7 +49,7 @@ PROFILE_REFERENCE = r"^[a-z0-9][a-z0-9_-]{0,62}([@:][A-Za-z0-9_.-]{1,63})?$"
 
 
 def _no_surrogates(value: str) -> str:
-    # A lone surrogate (JSON "\ud800") is no Unicode text: it has no UTF-8 bytes and no tokens.
+    # A lone surrogate (JSON "\ud800") is not Unicode text: it has no UTF-8 encoding and no tokens.
     if any("\ud800" <= c <= "\udfff" for c in value):
         raise ValueError("must be valid Unicode without lone surrogates")
     return value
@@ -99,7 +99,7 @@ class _TierPreferences(_Model):
 
 
 class SystemPreferences(_TierPreferences):
-    """What the provider says: the System tier."""
+    """The provider's preferences: the System tier."""
 
     priorities: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=r"^[^\r\n]{1,64}$")], ...],
@@ -121,7 +121,7 @@ class SystemPreferences(_TierPreferences):
 
 
 class UserPreferences(_TierPreferences):
-    """What the user says of themselves: the User tier."""
+    """The user's own preferences: the User tier."""
 
     examples: Annotated[tuple[Example, ...], Field(max_length=LIMITS["examples"])] = ()
 
@@ -153,7 +153,7 @@ class Preferences(_Model):
                 ]
             }
         ),
-        Field(max_length=LIMITS["profiles"], description="stored profiles, later wins"),
+        Field(max_length=LIMITS["profiles"], description="stored profiles; later ones win"),
     ] = ()
     system: (
         Annotated[
@@ -198,9 +198,9 @@ def _texts(preferences: Preferences) -> list[str]:
 
 
 def describe_validation_error(error: ValidationError, root: str) -> tuple[str, str]:
-    """The first problem as `(message, param)`; `param` is a path such as `preferences.user.atributes`.
+    """Return the first problem as `(message, param)`; `param` is a path such as `preferences.user.atributes`.
 
-    The offending value is never repeated: it may be private text.
+    The message never repeats the offending value, which may be private text.
     """
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     path = root
@@ -216,10 +216,10 @@ def describe_validation_error(error: ValidationError, root: str) -> tuple[str, s
 
 
 def parse_preferences(value: object) -> Preferences:
-    """Validate plain data (a JSON value) into `Preferences`.
+    """Validate plain data (a JSON value) and return `Preferences`.
 
     Raises:
-        InvalidPreferences: with `param` pointing inside the field.
+        InvalidPreferences: the data is invalid; `param` is a path inside the field.
     """
     if isinstance(value, Preferences):
         return value

@@ -1,4 +1,4 @@
-"""The receipt: what was applied to an answer, in the body, in headers and in the fingerprint."""
+"""The receipt: what was applied to an answer. It is in the body, in headers and in the fingerprint."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["OverriddenEntry", "Receipt", "TemplateReference", "TierTokens"]
 
 
 class _Model(BaseModel):
-    # Readers tolerate what they do not know: a newer server may say more, and it stays readable in `model_extra`.
+    # Readers tolerate unknown fields: a newer server may add some, and they stay readable in `model_extra`.
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class TemplateReference(_Model):
-    """Which template turned the tiers into text; `sha256` is of its source, hexadecimal."""
+    """The template that rendered the tiers; `sha256` is the hash of its source, in hexadecimal."""
 
     name: str
     version: str
@@ -21,7 +21,7 @@ class TemplateReference(_Model):
 
 
 class OverriddenEntry(_Model):
-    """A value that lost: it was not rendered."""
+    """A value that was overridden and not rendered."""
 
     dimension: str
     tier: str
@@ -31,16 +31,16 @@ class OverriddenEntry(_Model):
 
 
 class TierTokens(_Model):
-    """Prompt tokens that each tier's text takes, without control tokens."""
+    """Prompt tokens of each tier's text, without control tokens."""
 
     system_info: int
     user_info: int
 
 
 class Receipt(_Model):
-    """What the server applied. `applied` is true when at least one tier says something.
+    """What the server applied. `applied` is true if at least one tier is not empty.
 
-    `learned_examples` counts liked exchanges that a profile's feedback added to the User tier.
+    `learned_examples` counts liked exchanges that feedback on a profile added to the User tier.
     """
 
     applied: bool
@@ -52,7 +52,7 @@ class Receipt(_Model):
     tokens: TierTokens
 
     def headers(self) -> dict[str, str]:
-        """The `x-metaalign-*` response headers; all values are ASCII of our own making."""
+        """Return the `x-metaalign-*` response headers; all values are ASCII that we generate."""
         headers = {
             "x-metaalign-applied": "true" if self.applied else "false",
             "x-metaalign-spec-hash": self.spec_hash,
@@ -64,5 +64,5 @@ class Receipt(_Model):
         return headers
 
     def fingerprint(self, engine: str | None) -> str:
-        """`system_fingerprint` with a short hash behind the engine's own, the part that survives most clients."""
+        """Return the engine's `system_fingerprint` plus a short hash; most clients pass this field through."""
         return f"{engine or 'metaalign'}-ma{self.spec_hash[:12]}"

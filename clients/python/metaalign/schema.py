@@ -14,7 +14,7 @@ __all__ = ["preferences_schema", "schema_text"]
 
 
 def preferences_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of `preferences`, with every bound and every documented dimension."""
+    """Return the JSON Schema (draft 2020-12) of `preferences`, with every bound and every documented dimension."""
     schema = Preferences.model_json_schema()
     dimensions = {
         d.name: {"description": d.summary, "values": d.values, "other_values": d.pattern is not None}
@@ -32,12 +32,12 @@ def preferences_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The committed file's exact content."""
+    """Return the exact content of the committed file."""
     return json.dumps(preferences_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def main(argv: list[str]) -> None:
-    """Write the schema to the file that is named."""
+    """Write the schema to the file that `argv` names."""
     Path(argv[1]).write_text(schema_text(), encoding="utf-8")
 
 

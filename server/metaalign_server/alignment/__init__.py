@@ -1,7 +1,7 @@
-"""From a request's preferences to the Meta-Prompt that is served. No vLLM, no HTTP.
+"""Turns a request's preferences into the Meta-Prompt that is served. No vLLM, no HTTP.
 
-context   what is known of one request, from its route down to the engine
+context   the state of one request, from its route down to the engine
 layers    what the store adds to it: policy, profiles, learned examples
 aligner   layers -> Meta-Prompt and receipt, cached
-service   what routes may ask of the server
+service   the server's interface for the routes
 """

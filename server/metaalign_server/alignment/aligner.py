@@ -1,4 +1,4 @@
-"""From a request's `preferences` to the Meta-Prompt that is served: resolution, rendering, receipt, with a cache."""
+"""Turns a request's `preferences` into the Meta-Prompt: resolution, rendering and receipt, with a cache."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _CACHEABLE_CHARACTERS = 64_000
 
 @dataclass(frozen=True, slots=True)
 class AppliedSpec:
-    """A Meta-Prompt ready to be put before a dialogue.
+    """A Meta-Prompt, ready to be placed before a dialogue.
 
     Attributes:
         meta_prompt: The two tier texts and their hash.
-        messages: They as leading messages of the checkpoint's template.
-        prefix_text: They as rendered text, if the template can be cut behind them, else "".
-        prefix_ids: The ids of that text.
-        receipt: What to tell the client.
-        receipt_json: The same as compact JSON bytes.
+        messages: The tiers as leading messages of the checkpoint's template.
+        prefix_text: The tiers as rendered text, if the template can be cut after them, else "".
+        prefix_ids: The token ids of that text.
+        receipt: The receipt for the client.
+        receipt_json: The receipt as compact JSON bytes.
     """
 
     meta_prompt: MetaPrompt
@@ -39,12 +39,12 @@ class AppliedSpec:
 
 
 class Aligner:
-    """Applies preferences for one checkpoint; keeps the most recently used results.
+    """Applies preferences for one checkpoint, with an LRU cache of the results.
 
     Args:
         assembler: Renders and tokenises for the checkpoint.
-        entries: How many results to keep.
-        most_characters: A longer conversation cannot fit the model; None if that is not known.
+        entries: Maximum number of cached results.
+        most_characters: A longer conversation cannot fit the model; None if the bound is unknown.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Aligner:
         user_info_messages: Sequence[str] = (),
         stored: StoredLayers = NOTHING_STORED,
     ) -> AppliedSpec:
-        """Resolve and render; a spec that was seen lately costs one look-up."""
+        """Resolve and render; a recently used spec costs one cache lookup."""
         field = preferences.model_dump_json() if preferences is not None else ""
         system, user_info = tuple(system_messages), tuple(user_info_messages)
         key = (field, system, user_info, stored.key)
@@ -84,7 +84,7 @@ class Aligner:
         return spec
 
     def forget(self) -> None:
-        """Keep nothing: what was rendered may hold texts that are to be erased."""
+        """Clear the cache, because rendered results may contain erased texts."""
         with self._lock:
             self._cache.clear()
             self._forgotten += 1

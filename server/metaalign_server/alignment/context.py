@@ -1,4 +1,4 @@
-"""What the parts of the server know of one request: written by its route, read deep inside vLLM's handlers."""
+"""The state of one request: written by its route, read deep inside vLLM's handlers."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ __all__ = ["Recording", "RequestContext", "Usage", "current_request"]
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens that a request took."""
+    """Tokens that a request uses."""
 
     prompt: int = 0
     output: int = 0
 
     @property
     def total(self) -> int:
-        """Prompt and answer together."""
+        """Tokens of the prompt and the answer together."""
         return self.prompt + self.output
 
 
 @dataclass(slots=True)
 class Recording:
-    """What is kept of an exchange while it goes on, if it is to be kept at all.
+    """Collects an exchange while it runs, if it is to be stored.
 
     Attributes:
-        keep: Called with the answer's id, as the client sees it, when the answer is complete.
+        keep: Called when the answer is complete, with its id as the client sees it.
     """
 
     keep: Callable[[str, Recording], None]
@@ -44,7 +44,8 @@ class Recording:
 class RequestContext:
     """One request.
 
-    `applied` is written by the renderer, `usage` and `recording` around generation; the route and the gate read them.
+    The renderer writes `applied`, the wrapper around generation fills `usage` and `recording`; the route and the gate
+    read them.
     """
 
     preferences: Preferences | None = None
@@ -58,12 +59,12 @@ class RequestContext:
 
     @property
     def aligned(self) -> bool:
-        """Whether preferences, the request's or stored ones, go before the dialogue."""
+        """Whether preferences, from the request or the store, are placed before the dialogue."""
         return self.preferences is not None or bool(self.stored.layers)
 
     @property
     def reported(self) -> AppliedSpec | None:
-        """What was applied, if the client is to be told: not of a request without preferences."""
+        """The applied spec to report to the client; None for a request without preferences."""
         return self.applied if self.aligned else None
 
 

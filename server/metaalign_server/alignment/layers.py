@@ -1,4 +1,4 @@
-"""Which profiles a request names, and what the store adds to it: policy, profiles, and what they have learned."""
+"""The profiles that a request names, and what the store adds to it: policy, profiles and learned examples."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class ProfileChoice:
     """The profiles that a request names.
 
     Attributes:
-        references: Such as `support:3`; the later the stronger.
-        door: Which part of the request names them, for errors.
+        references: For example `support:3`; later ones take precedence.
+        door: The part of the request that names them, for error messages.
     """
 
     references: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class ProfileChoice:
 
 
 def choose_profiles(preferences: Preferences | None, header: str | None, model: str | None) -> ProfileChoice:
-    """The profiles that a request names by one of the three doors: its body, the header, the model's suffix.
+    """Return the profiles that a request names through one of three doors: its body, the header, the model suffix.
 
     Raises:
         InvalidPreferences: a name is malformed.
@@ -68,11 +68,11 @@ class StoredLayers:
 
     Attributes:
         layers: In order of precedence, all before the request's own.
-        profiles: What the receipt names, such as `support:3`.
+        profiles: Names for the receipt, for example `support:3`.
         learned_examples: How many examples come from feedback.
-        learns_for: The profile that feedback on the answer is for, if any.
-        key: Equal for equal layers.
-        confidential: Whether System material is among them.
+        learns_for: The profile that feedback on the answer goes to, if any.
+        key: Cache key; equal for equal layers.
+        confidential: Whether any layer has a System part.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -89,17 +89,17 @@ NOTHING_STORED = StoredLayers()
 async def stored_layers(
     platform: Platform, caller: Caller, choice: ProfileChoice, user: str | None
 ) -> StoredLayers:
-    """The stored layers of a request.
+    """Return the stored layers of a request.
 
     Args:
-        platform: Where they are kept.
-        caller: Whose policy and profiles.
+        platform: Provides the layers.
+        caller: The caller whose tenant's policy and profiles apply.
         choice: The profiles that the request names.
-        user: The user's id, if the request names one: weighted labels and learned examples go by it.
+        user: The user's id, if the request names one; weighted labels and learned examples depend on it.
 
     Raises:
-        ProfileNotFound: one does not exist for this tenant.
-        StoreUnavailable: one was never seen, and the store is away.
+        ProfileNotFound: a profile does not exist for this tenant.
+        StoreUnavailable: a value is not cached and the store is unavailable.
     """
     policy = caller.tenant.policy
     if not choice.references and policy is None:
@@ -120,7 +120,7 @@ async def stored_layers(
         if profile.learn_examples and platform.settings.feedback and (whose or profile.learn_scope != "user"):
             examples = await platform.learned.get((profile.profile_id, whose, profile.learn_examples))
             if examples:
-                # Bounds hold for one layer; these were checked one by one when they were read.
+                # Bounds apply to one layer; the examples were checked one by one when they were read.
                 part = UserPreferences.model_construct(attributes={}, examples=examples)
                 layers.append(Layer(f"feedback on {profile.reference}", user=part))
                 keys.append(examples)
@@ -136,6 +136,6 @@ async def stored_layers(
 
 
 def _learns_for(found: Sequence[StoredProfile]) -> int | None:
-    """The strongest profile that learns, or else the strongest."""
+    """Return the profile of highest precedence that learns, or else the one of highest precedence."""
     learning = [profile for profile in found if profile.learn_examples] or list(found)
     return learning[-1].profile_id if learning else None

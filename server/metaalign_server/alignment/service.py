@@ -1,4 +1,4 @@
-"""What routes may ask of the server: is it ready, what does it serve, what is known of a request."""
+"""The server's interface for the routes: readiness, the served model, the context of a request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Engine", "Service"]
 
 
 class Engine(Protocol):
-    """What is asked of the engine apart from answers."""
+    """What the server needs from the engine besides answers."""
 
     @property
     def version(self) -> str:
@@ -30,38 +30,38 @@ class Engine(Protocol):
 
     @property
     def model_names(self) -> list[str]:
-        """Names of the served model."""
+        """The names of the served model."""
         ...
 
     @property
     def reasons(self) -> bool:
-        """Whether it knows where the model's reasoning ends."""
+        """Whether the engine knows where the model's reasoning ends."""
         ...
 
     @property
     def dead(self) -> bool:
-        """Whether it has failed for good."""
+        """Whether the engine has failed permanently."""
         ...
 
     @property
     def registry(self) -> CollectorRegistry:
-        """The Prometheus registry to scrape, its own metrics and ours."""
+        """The Prometheus registry to scrape, with the engine's metrics and ours."""
         ...
 
     async def ping(self) -> None:
-        """Return when it has answered a question between two of its steps."""
+        """Return once the engine has answered a call between two of its steps."""
         ...
 
 
 @dataclass(slots=True)
 class Service:
-    """Found at `app.state.metaalign`.
+    """The server's state, at `app.state.metaalign`.
 
     Attributes:
-        platform: The store and what is built on it; none under `vllm serve`.
-        queue: Who may use the engine next.
-        draining: No new work is taken.
-        stalled: The engine does not answer; see `serving/watchdog.py`.
+        platform: The store and what is built on it; None under `vllm serve`.
+        queue: The fair queue for the engine's slots.
+        draining: Whether the server has stopped accepting new work.
+        stalled: Whether the engine is unresponsive; see `serving/watchdog.py`.
     """
 
     settings: Settings
@@ -74,11 +74,11 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether new work is accepted."""
+        """Whether the server accepts new work."""
         return not self.draining and not self.stalled and not self.engine.dead
 
     def forget(self) -> None:
-        """See changes of the store at once, and keep no text that may have been erased."""
+        """Make store changes take effect immediately, and drop cached texts that may have been erased."""
         self.aligner.forget()
         if self.platform is not None:
             self.platform.forget()
@@ -86,13 +86,13 @@ class Service:
     async def open_request(
         self, field: object, caller: Caller, *, header: str | None, suffix: str, user: str | None
     ) -> RequestContext:
-        """What is known of a request before it reaches the engine.
+        """Create the context of a request, before it reaches the engine.
 
         Args:
             field: `preferences` as the client sent it.
-            caller: Who asks.
-            header: `X-MetaAlign-Profile`.
-            suffix: The profile that the model's name carries behind `@`, or "".
+            caller: The caller.
+            header: Value of `X-MetaAlign-Profile`.
+            suffix: The profile after `@` in the model name, or "".
             user: The user's id, if the request names one.
 
         Raises:
@@ -113,7 +113,7 @@ class Service:
         return context
 
     def record(self, context: RequestContext, user: str | None) -> None:
-        """Keep the exchange when it is complete, so that feedback can be given on it; if the operator keeps any."""
+        """Store the exchange for feedback once it is complete, if the operator has enabled feedback."""
         platform, tenant = self.platform, context.caller.tenant
         if platform is None or not platform.settings.feedback:
             return

@@ -1,12 +1,12 @@
-"""The one package that imports vLLM.
+"""The only package that imports vLLM.
 
-    process        the engine's start and stop
+    process        start and stop of the engine
     installation   our hooks, and the proof that they work
     handlers       vLLM's own handlers, called from the routes
-    requests, refusals, constraints, request_schema   what a request may be
+    requests, refusals, constraints, request_schema   what a request may contain
     rendering      the one hook in vLLM's rendering: tiers before the dialogue
-    generation     the one wrapper of `engine.generate`
-    streaming, dialects   answers, as each protocol writes them
+    generation     the one wrapper around `engine.generate`
+    streaming, dialects   answers in the format of each protocol
 
-Nothing is imported here, so that settings can be checked and the environment prepared before vLLM loads.
+It imports nothing itself, so that settings can be checked and the environment prepared before vLLM loads.
 """

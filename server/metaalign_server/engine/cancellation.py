@@ -1,4 +1,4 @@
-"""Cancellation of a handler whose client went away (vLLM's decorator, typed)."""
+"""Cancels a handler when its client disconnects (vLLM's decorator, typed)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation as _with_ca
 __all__ = ["with_cancellation"]
 
 CLIENT_GONE = 499
-"""What is counted and logged for a client that did not wait for its answer (nginx's number)."""
+"""Status in metrics and logs for a client that disconnects before its answer (as in nginx)."""
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
 

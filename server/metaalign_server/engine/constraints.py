@@ -1,8 +1,8 @@
-"""Bounds on what a request hands to the engine: numbers, and what it compiles (schemas, expressions, grammars, tools).
+"""Bounds on what a request passes to the engine: numbers, and what it compiles (schemas, regexes, grammars, tools).
 
-A grammar is compiled by the engine for each new constraint, and no request can be cancelled then. Measured with
-xgrammar 0.2 on one core: 2000 optional properties take 21 s, a regular expression of 4000 characters 79 s, a list of
-100 000 values more memory than the model. Under the bounds here the worst that was found takes a few seconds.
+The engine compiles a grammar for each new constraint, and cannot cancel any request meanwhile. Measured with xgrammar
+0.2 on one core: 2000 optional properties take 21 s, a regular expression of 4000 characters takes 79 s, and a list of
+100 000 values takes more memory than the model. Within the bounds below, the worst case found takes a few seconds.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _GRAMMAR = 16_384
 
 
 def refuse_heavy_constraints(request: BaseModel) -> None:
-    """Refuse a request whose answer is bound to more than can be compiled in a few seconds.
+    """Refuse a request whose output constraint cannot be compiled within a few seconds.
 
     Raises:
-        RefusedField: names the field and the bound.
+        RefusedField: the message names the field and the bound.
     """
     for name in _FIELDS:
         value = getattr(request, name, None)
@@ -41,10 +41,10 @@ def refuse_heavy_constraints(request: BaseModel) -> None:
 
 
 def refuse_huge_numbers(request: BaseModel) -> None:
-    """Refuse whole numbers that the engine's messages cannot carry.
+    """Refuse integers that the engine's messages cannot represent.
 
     Raises:
-        RefusedField: names the field.
+        RefusedField: the message names the field.
     """
     for name in request.model_fields_set - _TEXTS:
         stack = [getattr(request, name)]
@@ -97,7 +97,7 @@ def _check(name: str, tree: Any) -> None:
             elif key == "grammar" and len(value) > _GRAMMAR:
                 raise refuse(f"a grammar of more than {_GRAMMAR} characters")
             elif key == "$ref" and not value.startswith("#"):
-                # xgrammar ignores it, and quotes it on standard error.
+                # xgrammar ignores it, and prints it on standard error.
                 raise refuse("a reference to another document")
             elif key == "$ref" and schema is not None:
                 schema.references.add(value)
@@ -117,13 +117,13 @@ def _check(name: str, tree: Any) -> None:
 
 @dataclass(frozen=True)
 class _Schema:
-    """A JSON Schema and the references in it."""
+    """A JSON Schema and its references."""
 
     root: Mapping[str, Any]
     references: set[str] = field(default_factory=set)
 
     def circles(self) -> set[str]:
-        """The references that lead to nothing but themselves: the engine would fail in the middle of an answer."""
+        """Return the references that lead only to themselves; they make the engine fail in the middle of an answer."""
         open_ = self.references
         while True:
             left = {reference for reference in open_ if not self._leads_on(self._target(reference), open_)}
@@ -132,7 +132,7 @@ class _Schema:
             open_ = left
 
     def _leads_on(self, value: Any, open_: set[str]) -> bool:
-        """Whether `value` says anything, while `open_` are references of which that is not known."""
+        """Return whether `value` leads to a type, treating the references in `open_` as unresolved."""
         if not isinstance(value, Mapping):
             return True
         if isinstance(reference := value.get("$ref"), str):
@@ -155,4 +155,4 @@ def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return text  # the engine says what is wrong with it
+        return text  # the engine reports what is wrong with it

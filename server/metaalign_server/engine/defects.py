@@ -13,21 +13,21 @@ __all__ = ["HookFailed", "our_code"]
 
 
 class HookFailed(RuntimeError):
-    """A defect of ours: a 500. The message says nothing, the cause is logged."""
+    """A defect of ours, answered with 500. The message is generic; the cause is logged."""
 
 
 @contextmanager
 def our_code() -> Iterator[None]:
-    """Within the block only what is meant as a refusal leaves as it is.
+    """Let intended refusals out of the block unchanged, and turn any other error into HookFailed.
 
-    vLLM's handlers answer a ValueError or TypeError as the client's mistake, with its text.
+    vLLM's handlers report a ValueError or TypeError as the client's mistake, including its text.
 
     Raises:
-        HookFailed: anything else was raised.
+        HookFailed: the block raised anything but a refusal.
     """
     try:
         yield
-    except (MetaAlignError, VLLMError, RecursionError):  # the last: nested too deeply, also a refusal
+    except (MetaAlignError, VLLMError, RecursionError):  # RecursionError: nested too deeply, also a refusal
         raise
     except Exception as error:
         raise HookFailed("a hook of the server failed") from error

@@ -1,6 +1,6 @@
-"""The protocols that the inference routes speak, one value each: the shape of errors, and where the receipt goes.
+"""The protocols of the inference routes, one value each: the shape of errors, and where the receipt goes.
 
-This module needs no vLLM: the gate and the platform's routes answer errors in a dialect too.
+This module does not need vLLM, because the gate and the platform's routes return errors in a dialect too.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class ErrorShape:
     """How a protocol writes an error document.
 
     Attributes:
-        types: HTTP status -> the protocol's name for the kind of error.
-        client, server: The names for every other status below 500, and from there on.
-        wrap: Puts the error's fields into the document.
-        own_types: Whether the engine's own name for a kind is kept.
+        types: HTTP status -> the protocol's error type.
+        client, server: The types for any other status below 500, and from 500 on.
+        wrap: Wraps the error's fields in the document.
+        own_types: Whether the engine's own error type is kept.
     """
 
     types: dict[int, str]
@@ -43,7 +43,7 @@ class ErrorShape:
     def document(
         self, status: int, message: str, code: str | int | None, param: str | None, type_: str | None = None
     ) -> dict[str, Any]:
-        """The error document; `type_` is an engine's own name for the kind."""
+        """Return the error document; `type_` is the engine's own error type."""
         kind = self.types.get(status, self.client if status < 500 else self.server)
         if type_ is not None and self.own_types:
             kind = type_
@@ -108,15 +108,15 @@ class Dialect:
     """One protocol.
 
     Attributes:
-        path: Where it is spoken; routes below it too.
+        path: The route that speaks it; so do all routes below it.
         errors: How it writes an error document.
-        error_event: The event of a stream that breaks off, given the event before it.
-        anchor: JSON text of an event behind which the receipt is put.
-        every: Whether every event that has the anchor carries the receipt, or only the first.
+        error_event: Builds the error event of a stream that breaks off, given the event before it.
+        anchor: JSON text in an event after which the receipt is inserted.
+        every: Whether every event with the anchor carries the receipt, or only the first one.
         fingerprinted: Whether whole answers and first events have a `system_fingerprint`.
-        drops_nulls: Whether answers leave out fields that are null.
-        raw_errors: Whether the engine's own error event may be passed on in the middle of a stream.
-        formatted: Whether the engine's handler formats its events itself, keep-alive comments included.
+        drops_nulls: Whether answers omit null fields.
+        raw_errors: Whether the engine's own error event may be forwarded in the middle of a stream.
+        formatted: Whether the engine's handler formats its events itself, including keep-alive comments.
     """
 
     path: str
@@ -157,12 +157,12 @@ ANTHROPIC = Dialect(
     _anthropic_event,
     anchor='"message":{',
     drops_nulls=True,
-    raw_errors=False,  # vLLM's text there is about its own parsing of the engine's error
+    raw_errors=False,  # vLLM's text there describes its own failure to parse the engine's error
     formatted=True,
 )
 _DIALECTS = (OPENAI_CHAT, OPENAI_COMPLETIONS, OPENAI_RESPONSES, ANTHROPIC)
 
 
 def dialect_of(path: str) -> Dialect:
-    """The dialect that `path` speaks; routes of our own speak OpenAI's."""
+    """Return the dialect of `path`; our own routes use OpenAI's."""
     return next((dialect for dialect in _DIALECTS if path.startswith(dialect.path)), OPENAI_CHAT)

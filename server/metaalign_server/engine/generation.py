@@ -1,6 +1,7 @@
-"""The one wrapper around the engine's `generate`: every prompt of ours goes through it, on its way in and out.
+"""The only wrapper around the engine's `generate`; every prompt of ours passes through it.
 
-In: the tenant's cache salt. Out: tokens are counted, then the answer is recorded if it is to be kept.
+On the way in it adds the tenant's cache salt. On the way out it counts tokens, then records the answer if it is to be
+stored.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ __all__ = ["wrap_generate"]
 
 
 def wrap_generate(engine: Any) -> None:
-    """Go around what is generated for our routes; other users of the engine are left alone."""
+    """Wrap generation for our routes; other users of the engine are not affected."""
     stock = engine.generate
 
     def generate(prompt: Any, sampling_params: Any, request_id: str, **options: Any) -> Any:
@@ -46,7 +47,7 @@ async def _generate(
                 meter(output, context.usage, counted, deltas)
                 if context.recording is not None:
                     record(output, context.recording, deltas)
-            except Exception as error:  # not `our_code`: this runs for every token
+            except Exception as error:  # not `our_code`, because this runs for every token
                 raise HookFailed("a hook of the server failed") from error
             yield output
     if context.recording is not None:
@@ -54,10 +55,10 @@ async def _generate(
 
 
 def salt(prompt: Any, context: RequestContext) -> Any:
-    """The prompt with its tenant's salt, so that no other tenant's prompts share its prefix-cache blocks."""
+    """Return the prompt with its tenant's salt, so that tenants do not share prefix-cache blocks."""
     if context.cache_salt is None or not isinstance(prompt, dict):
         return prompt
-    # A client's own salt, where an operator allows it, divides the tenant's blocks further.
+    # A client's own salt, if the operator allows it, partitions the tenant's blocks further.
     return {**prompt, "cache_salt": context.cache_salt + prompt.get("cache_salt", "")}
 
 
@@ -65,10 +66,10 @@ def meter(output: Any, usage: Usage, counted: dict[int, int], deltas: bool) -> N
     """Count the tokens that one output adds.
 
     Args:
-        output: What the engine gave.
-        usage: Counts on.
+        output: The engine's output.
+        usage: The running total.
         counted: Tokens of each choice so far.
-        deltas: Whether outputs hold what is new, or all so far.
+        deltas: Whether an output contains only new tokens, or all tokens so far.
     """
     for completion in output.outputs:
         tokens = len(completion.token_ids)
@@ -77,14 +78,14 @@ def meter(output: Any, usage: Usage, counted: dict[int, int], deltas: bool) -> N
 
 
 def record(output: Any, recording: Recording, deltas: bool) -> None:
-    """Keep the text of the first choice."""
+    """Record the text of the first choice."""
     for completion in output.outputs:
         if completion.index == 0:
             recording.answer = recording.answer + completion.text if deltas else completion.text
 
 
 def answer_id(engine_id: str) -> str:
-    """The id that a client sees of an answer, from the engine's name for its request."""
+    """Return the answer id that the client sees, from the engine's request id."""
     if engine_id.startswith("cmpl-"):
         return engine_id.removesuffix("-0")
     return engine_id.removesuffix("_0") if engine_id.startswith("resp_") else engine_id

@@ -1,4 +1,4 @@
-"""vLLM's own handlers behind five plain calls, and what the server asks of the engine besides answers."""
+"""vLLM's own handlers behind five plain calls, and what the server needs from the engine besides answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 ENGINE_ERRORS: tuple[type[Exception], ...] = (VLLMError,)
-"""What vLLM raises as its own, wherever it is raised: its validators run while a body is read."""
+"""vLLM's own errors, wherever they are raised; its validators run while a body is parsed."""
 
 HANDLER_ERRORS: tuple[type[Exception], ...] = (
     VLLMError,
@@ -35,16 +35,16 @@ HANDLER_ERRORS: tuple[type[Exception], ...] = (
     NotImplementedError,
     jinja2.TemplateError,
 )
-"""What vLLM's handlers raise for a request that they refuse. Raised anywhere else these are defects of ours."""
+"""What vLLM's handlers raise for a request that they refuse. Raised anywhere else, these are defects of ours."""
 
 
 class EngineRefusal(Exception):
-    """vLLM refuses a request, or fails at it; ready to be shaped for any dialect.
+    """vLLM refuses a request, or fails on it; can be formatted in any dialect.
 
     Attributes:
         status: HTTP status.
-        type: vLLM's name for the kind.
-        param: The field that it names, if it names one.
+        type: vLLM's error type.
+        param: The field that the error names, if any.
     """
 
     def __init__(self, status: int, type_: str | None, message: str, param: str | None) -> None:
@@ -56,17 +56,17 @@ class EngineRefusal(Exception):
 
     @classmethod
     def of(cls, error: Exception) -> EngineRefusal:
-        """An exception that came out of vLLM, mapped as vLLM maps it."""
+        """Map an exception from vLLM as vLLM maps it."""
         return cls.told(create_error_response(error).error)
 
     @classmethod
     def told(cls, error: ErrorInfo) -> EngineRefusal:
-        """What a handler returned instead of an answer."""
+        """Wrap the error that a handler returned instead of an answer."""
         return cls(int(error.code), error.type, error.message, error.param)
 
 
 def validation_parameter(error: object) -> str | None:
-    """The parameter that a vLLM validation error names, if it is one."""
+    """Return the parameter that `error` names, if it is a vLLM validation error."""
     return error.parameter if isinstance(error, VLLMValidationError) else None
 
 
@@ -81,13 +81,13 @@ async def _ask(handler: Callable[[Any, Request], Awaitable[Any]], request: Any, 
 
 
 class VllmEngine:
-    """What routes use of vLLM's application state.
+    """The part of vLLM's application state that routes use.
 
     The five calls return what vLLM's handlers return: an answer or a stream of events. They raise EngineRefusal for
-    what vLLM refuses, and nothing else is the client's fault.
+    what vLLM refuses; no other error is the client's fault.
 
     Args:
-        state: As `init_app_state` leaves it.
+        state: The state that `init_app_state` filled.
         allowances: What the operator allows.
     """
 
@@ -118,7 +118,7 @@ class VllmEngine:
         return await _ask(self._state.anthropic_serving_messages.count_tokens, request, raw_request)
 
     async def list_models(self) -> Any:
-        """The served models, LoRA adapters included."""
+        """Return the served models, including LoRA adapters."""
         return await self._state.openai_serving_models.show_available_models()
 
     @property
@@ -129,10 +129,10 @@ class VllmEngine:
 
     @property
     def keep_alive_seconds(self) -> float:
-        """Between comments in a silent stream, 0 for none (`--sse-keep-alive-interval`)."""
+        """Seconds between comments in a silent stream, 0 for none (`--sse-keep-alive-interval`)."""
         return float(getattr(self._state.args, "sse_keep_alive_interval", 0) or 0)
 
-    # What `alignment.service.Engine` asks
+    # The protocol `alignment.service.Engine`
 
     @property
     def version(self) -> str:
@@ -141,25 +141,25 @@ class VllmEngine:
 
     @property
     def model_names(self) -> list[str]:
-        """Names of the served model."""
+        """The names of the served model."""
         return [path.name for path in self._state.openai_serving_models.base_model_paths]
 
     @property
     def reasons(self) -> bool:
-        """Whether it knows where the model's reasoning ends."""
+        """Whether the engine knows where the model's reasoning ends."""
         return self._state.engine_client.vllm_config.reasoning_config is not None
 
     @property
     def dead(self) -> bool:
-        """Whether it has failed for good."""
+        """Whether the engine has failed permanently."""
         return bool(self._state.engine_client.errored)
 
     @property
     def registry(self) -> CollectorRegistry:
-        """vLLM's registry, which our metrics share; aggregated over processes when vLLM runs several."""
+        """vLLM's registry, which also holds our metrics; aggregated if vLLM runs several processes."""
         registry: CollectorRegistry = get_prometheus_registry()
         return registry
 
     async def ping(self) -> None:
-        """Return when the engine has answered a question between two of its steps."""
+        """Return once the engine has answered a call between two of its steps."""
         await self._state.engine_client.is_sleeping()

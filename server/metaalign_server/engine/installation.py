@@ -1,9 +1,9 @@
-"""Puts our hooks into a running vLLM, and proves that they work before the first request is served.
+"""Installs our hooks in a running vLLM, and proves that they work before the first request is served.
 
-The hooks replace methods of vLLM's objects. In a vLLM that calls other methods they would be assigned and never called:
-preferences would be dropped without a word, and user text could forge control tokens. So `install` checks vLLM's
-version and the signatures of what it replaces, and at the end has vLLM's own handlers render canary prompts, whose ids
-must be ours. It refuses to start otherwise.
+The hooks replace methods of vLLM's objects. A vLLM that calls other methods would never call them: preferences would be
+silently dropped, and user text could forge control tokens. `install` therefore checks vLLM's version and the signatures
+of the replaced methods, and finally has vLLM's own handlers render canary prompts, whose token ids must equal ours.
+Otherwise the server refuses to start.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from metaalign_server.settings import ConfigurationError, Settings
 __all__ = ["SUPPORTED_VLLM", "IncompatibleEngine", "check_vllm", "install"]
 
 SUPPORTED_VLLM = "0.32."
-"""The release whose methods the hooks replace. To be moved together with the pin in pyproject.toml."""
+"""The release whose methods the hooks replace. Change it together with the pin in pyproject.toml."""
 
 _REPLACED: tuple[tuple[str, type, tuple[str, ...]], ...] = (
     ("render_messages_async", HfRenderer, ("self", "messages", "params")),
@@ -46,14 +46,14 @@ _REPLACED: tuple[tuple[str, type, tuple[str, ...]], ...] = (
 
 
 class IncompatibleEngine(ConfigurationError):
-    """This vLLM is not one that our hooks work in; the message is one line with the remedy."""
+    """Our hooks do not work in this vLLM; the message is one line with the remedy."""
 
 
 def check_vllm() -> None:
-    """Check vLLM's version and the signatures of what the hooks replace.
+    """Check vLLM's version and the signatures of the methods that the hooks replace.
 
     Raises:
-        IncompatibleEngine: it is another vLLM than the hooks were written for.
+        IncompatibleEngine: the hooks were not written for this vLLM.
     """
     if not VLLM_VERSION.startswith(SUPPORTED_VLLM):
         raise _incompatible(f"vLLM {VLLM_VERSION} is installed")
@@ -72,12 +72,12 @@ def _incompatible(what: str) -> IncompatibleEngine:
 
 
 async def install(state: Any, settings: Settings, platform: Platform | None = None) -> Service:
-    """Hook into vLLM's initialised application state and put the service beside it.
+    """Install the hooks in vLLM's initialised application state and add the service to it.
 
     Args:
-        state: As `init_app_state` leaves it; gets `metaalign`, the service.
-        settings: Of the server.
-        platform: The store and what is built on it; none under `vllm serve`.
+        state: The state that `init_app_state` filled; receives the service as `metaalign`.
+        settings: The server's settings.
+        platform: The store and what is built on it; None under `vllm serve`.
 
     Raises:
         IncompatibleEngine: the hooks do not work in this vLLM.
@@ -94,7 +94,7 @@ async def install(state: Any, settings: Settings, platform: Platform | None = No
         settings=settings,
         aligner=aligner,
         engine=VllmEngine(state, Allowances.of(settings)),
-        # A quarter more than run at one time: the engine never waits for us to send the next.
+        # 25% more slots than sequences run at one time, so that the engine never waits for us to send the next one.
         queue=FairQueue(sequences + max(1, sequences // 4), settings.max_waiting),
         platform=platform,
     )
@@ -103,15 +103,15 @@ async def install(state: Any, settings: Settings, platform: Platform | None = No
 
 
 async def _check_canary(state: Any, aligner: Aligner) -> None:
-    """Render canary prompts through vLLM's own handlers and compare them with ours.
+    """Render canary prompts through vLLM's own handlers and compare the ids with ours.
 
     Raises:
-        IncompatibleEngine: an id differs, or a handler does not use what was hooked.
+        IncompatibleEngine: an id differs, or a handler bypasses the hooks.
     """
     preferences = Preferences.model_validate(
         {"system": "A canary.", "user": {"attributes": {"tone": "formal"}}}
     )
-    # A user who writes the checkpoint's own control strings: they stay text in our ids only.
+    # The user writes the checkpoint's own control strings; only our ids keep them as text.
     canary = " ".join(["a question", *list(aligner.assembler.control)[:8]])
     dialogue = [{"role": "user", "content": canary}]
     try:
@@ -119,7 +119,7 @@ async def _check_canary(state: Any, aligner: Aligner) -> None:
             aligner, RequestContext(preferences=preferences), dialogue, add_generation_prompt=True
         )
     except InvalidPrompt:
-        return  # a template without a system message: requests with preferences are refused one by one
+        return  # the template takes no system message: each request with preferences is refused
     name = state.openai_serving_models.base_model_paths[0].name
     chat = ChatRequest(model=name, messages=dialogue, max_completion_tokens=1)
     completion = CompletionsRequest(model=name, prompt=canary, max_tokens=1)
@@ -131,7 +131,7 @@ async def _check_canary(state: Any, aligner: Aligner) -> None:
         token = current_request.set(RequestContext(preferences=preferences))
         try:
             found = _prompt_ids(await render(request))
-        except Exception as error:  # whatever it is: a handler that cannot render this cannot be trusted
+        except Exception as error:  # any error: a handler that cannot render this cannot be trusted
             raise _incompatible(f"vLLM's {what} handler fails on preferences") from error
         finally:
             current_request.reset(token)
@@ -151,7 +151,7 @@ async def _check_canary(state: Any, aligner: Aligner) -> None:
 
 
 def _prompt_ids(rendered: Any) -> list[int] | None:
-    """The ids of the one prompt that a handler rendered: `(conversation, [input])` or `[input]`."""
+    """Return the ids of the one prompt in a handler's result: `(conversation, [input])` or `[input]`."""
     inputs = rendered[1] if isinstance(rendered, tuple) else rendered
     try:
         return list(inputs[0]["prompt_token_ids"])

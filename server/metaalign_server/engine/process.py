@@ -1,4 +1,4 @@
-"""vLLM's engine and application state: arguments, start, memory, stop. The first import of vLLM takes seconds."""
+"""vLLM's engine and application state: arguments, start, memory, stop. Importing vLLM takes seconds."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ _TRIM_SECONDS = 30.0
 
 
 def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
-    """vLLM's arguments: our defaults, then the operator's flags, which win.
+    """Build vLLM's arguments: our defaults, then the operator's flags, which take precedence.
 
     Raises:
-        SystemExit: vLLM's parser refuses a flag.
+        SystemExit: vLLM's parser rejects a flag.
     """
     defaults = ["--model", settings.model, "--served-model-name", settings.model_name]
     defaults += ["--host", settings.host, "--port", str(settings.port), "--enable-prompt-tokens-details"]
     if current_platform.is_cpu():
-        # Compiling costs more start-up than it gains; blocks of 32 let short Meta-Prompts hit the prefix cache.
+        # Compiling costs more startup time than it saves; blocks of 32 let short Meta-Prompts hit the prefix cache.
         defaults += ["--enforce-eager", "--block-size", "32", "--max-num-seqs", "64"]
     folder = Path(settings.model)
     if folder.is_dir() and read_manifest(folder) is not None:
-        # Our template writes tool calls as this parser reads them; a small model would fill JSON with blanks.
+        # Our template writes tool calls in this parser's format; a small model would fill JSON with whitespace.
         defaults += ["--tool-call-parser", "hermes", "--enable-auto-tool-choice"]
         defaults += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
-        # vLLM would round a float32 checkpoint to 16 bits: other answers than the evaluated ones where two are close.
+        # vLLM would round a float32 checkpoint to 16 bits: near ties would give other answers than the evaluated ones.
         if _weights_dtype(folder) == "float32":
             defaults += ["--dtype", "float32"]
     parser = make_arg_parser(FlexibleArgumentParser(prog="metaalign-server serve"))
@@ -67,29 +67,29 @@ def _weights_dtype(folder: Path) -> str | None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None  # the check against the manifest says what is wrong
+        return None  # the check against the manifest reports what is wrong
     dtype: str | None = config.get("dtype") or config.get("torch_dtype")
     return dtype
 
 
 def _belong_to_parent() -> None:
-    """In the engine's process: end with the server, and not before, whoever else gets its signals."""
-    # Ctrl-C and some supervisors signal the whole group; the engine would drop what the server waits for.
+    """In the engine's process: exit with the server and not before, even if the process group is signalled."""
+    # Ctrl-C and some supervisors signal the whole group; the engine would drop requests that the server still serves.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _give_memory_back() -> None:
-    """In the engine's process: return the heap's free memory to the system, every half minute.
+    """In the engine's process: return the heap's free memory to the system every half minute.
 
-    Tensors of varying sizes fragment glibc's heap. Measured on CPU: it grows by 0.9 KB a request without end, all of
-    it free memory. Fixed malloc thresholds prevent that too, but make the engine 1.6 times slower.
+    Tensors of varying sizes fragment glibc's heap. Measured on CPU, it grows without bound by 0.9 KB per request, all
+    of it free memory. Fixed malloc thresholds prevent that too, but make the engine 1.6 times slower.
     """
     try:
         trim = ctypes.CDLL("libc.so.6").malloc_trim
     except (OSError, AttributeError):
-        return  # another C library, another heap
+        return  # a different C library has a different heap
 
     def run() -> None:
         while True:
@@ -101,9 +101,9 @@ def _give_memory_back() -> None:
 
 @asynccontextmanager
 async def running_engine(args: Namespace) -> AsyncIterator[AsyncLLM]:
-    """vLLM's engine, started and, on leaving, stopped.
+    """Start vLLM's engine, and stop it on exit.
 
-    On CPU the engine's process is forked from this one, which has imported everything: that halves the start.
+    On CPU, the engine's process is forked from this one, which has imported everything; that halves the startup time.
     """
     for plugin, manager in (
         (args.tool_parser_plugin, ToolParserManager.import_tool_parser),
@@ -116,9 +116,9 @@ async def running_engine(args: Namespace) -> AsyncIterator[AsyncLLM]:
     engine_args = AsyncEngineArgs.from_cli_args(args)
     config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     if current_platform.is_cpu():
-        # vLLM sets its default while it makes the config, so this comes after it.
+        # vLLM sets its default while it creates the config, so override it afterwards.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-        # A forked engine holds its own end of vLLM's death pipe, so it would outlive a server that is killed.
+        # A forked engine holds its own end of vLLM's death pipe, so it would outlive a killed server.
         os.register_at_fork(after_in_child=_belong_to_parent)
         os.register_at_fork(after_in_child=_give_memory_back)
         resource_tracker.ensure_running()  # the engine would start its own, which unblocks the signals again
@@ -131,12 +131,12 @@ async def running_engine(args: Namespace) -> AsyncIterator[AsyncLLM]:
     )
     try:
         await engine.reset_mm_cache()
-        vllm.envs.enable_envs_cache()  # vLLM reads its settings hundreds of times per request otherwise
+        vllm.envs.enable_envs_cache()  # otherwise vLLM reads its settings hundreds of times per request
         yield engine
     finally:
         engine.shutdown(timeout=config.shutdown_timeout)
 
 
 async def fill_state(engine: AsyncLLM, state: Any, args: Namespace) -> None:
-    """Put vLLM's handlers into an application's state."""
+    """Add vLLM's handlers to an application's state."""
     await init_app_state(engine, state, args, await engine.get_supported_tasks())

@@ -1,4 +1,4 @@
-"""What a request may not ask for: fields that reach past the preferences, and values that no engine should get."""
+"""What a request may not contain: fields that bypass the preferences, and values that the engine must not get."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Allowances:
     """What the operator allows.
 
     Attributes:
-        fields: Of those that are refused by default.
-        xargs: Names in `vllm_xargs`, which reach the engine's extensions.
-        max_choices: The most choices of a request.
+        fields: Allowed fields among those that are refused by default.
+        xargs: Allowed names in `vllm_xargs`, which reach the engine's extensions.
+        max_choices: Maximum number of choices per request.
     """
 
     fields: frozenset[str] = frozenset()
@@ -38,7 +38,7 @@ class Allowances:
 
     @classmethod
     def of(cls, settings: Settings) -> Allowances:
-        """As the settings say."""
+        """Return the allowances from the settings."""
         return cls(frozenset(settings.allow_fields), frozenset(settings.allow_xargs), settings.max_choices)
 
 
@@ -52,13 +52,13 @@ REFUSED_FIELDS = {
     "kv_transfer_params": "cache transfer is between servers",
     "ec_transfer_params": "cache transfer is between servers",
 }
-"""Fields that reach past the contract, and why."""
+"""Fields that bypass the contract, and why."""
 
 REPETITION_PENALTIES = (0.01, 100.0)
-"""Beyond them the logits overflow: what is sampled then no grammar allows, and the engine gives the request up."""
+"""Beyond these the logits overflow: the sampled token violates any grammar, and the engine aborts the request."""
 
 MAX_SEQUENCES = 1024
-"""Sequences of one request: what vLLM allows as prompts, whatever `n` is."""
+"""Maximum number of sequences per request: vLLM's limit on prompts, whatever `n` is."""
 
 _MISTAKEN_FIELDS = ("preference", "metaalign", "profile", "system_info", "user_info")
 
@@ -67,7 +67,7 @@ def refuse_fields(request: BaseModel, allowances: Allowances) -> None:
     """Refuse what would otherwise be trusted or silently ignored.
 
     Raises:
-        RefusedField: names the field and how an operator can allow it.
+        RefusedField: the message names the field and how an operator can allow it.
     """
     for name, reason in REFUSED_FIELDS.items():
         if getattr(request, name, None) is not None and name not in allowances.fields:
@@ -108,7 +108,8 @@ def refuse_fields(request: BaseModel, allowances: Allowances) -> None:
                 )
 
 
-# `echo` of a chat request asks for the prompt's log probabilities, and 0 of them are still those of the prompt itself.
+# In a chat request, `echo` asks for the prompt's log probabilities. A count of 0 still returns those of the prompt's
+# own tokens.
 _DISCLOSING_FIELDS = (
     "return_token_ids",
     "return_prompt_text",
@@ -119,10 +120,10 @@ _DISCLOSING_FIELDS = (
 
 
 def refuse_prompt_disclosure(request: BaseModel) -> None:
-    """Refuse what would show a stored System tier to a key that may not read profiles.
+    """Refuse what would reveal a stored System tier to a key that may not read profiles.
 
     Raises:
-        Refusal: 403; names the field.
+        Refusal: 403; the message names the field.
     """
     for name in _DISCLOSING_FIELDS:
         value = getattr(request, name, None)
@@ -135,10 +136,10 @@ def refuse_prompt_disclosure(request: BaseModel) -> None:
 
 
 def refuse_truncation(request: BaseModel) -> None:
-    """Refuse what would cut tokens off a prompt that starts with tiers: the System tier would be the first to go.
+    """Refuse truncation of a prompt that starts with tiers: it would cut off the System tier first.
 
     Raises:
-        RefusedField: names the field.
+        RefusedField: the message names the field.
     """
     for name in ("truncate_prompt_tokens", "truncation"):
         if getattr(request, name, None) not in (None, "disabled"):

@@ -1,7 +1,7 @@
-"""The hook in vLLM's rendering: every prompt of every protocol is assembled here, tiers first.
+"""The hook in vLLM's rendering: it assembles every prompt of every protocol, tiers first.
 
-vLLM's handlers all render through one `OnlineRenderer`. It gets a copy of the engine's renderer whose
-`render_messages_async` is ours; the engine's own renderer is left alone. What the route knows comes through
+All of vLLM's handlers render through one `OnlineRenderer`. It gets a copy of the engine's renderer with our
+`render_messages_async`; the engine's own renderer stays unchanged. The route passes its context through
 `current_request`, because the handlers rebuild requests on the way (Anthropic's drops unknown fields).
 """
 
@@ -29,15 +29,15 @@ T = TypeVar("T")
 
 _SYSTEM_ROLES = ("system", "developer")
 _INLINE_CHARACTERS = 16_384
-"""Tokenising more than this takes milliseconds, a megabyte half a second: the event loop does not wait for it."""
+"""Tokenising longer texts takes milliseconds, half a second for a megabyte, so it runs outside the event loop."""
 _OUR_TEMPLATE_VARIABLES = ("chat_template", "return_dict", "tokenize")
 
 
 def build_assembler(online_renderer: OnlineRenderer) -> PromptAssembler:
-    """The assembler for the served checkpoint.
+    """Build the assembler for the served checkpoint.
 
     Raises:
-        InvalidTemplate: the checkpoint cannot be served with preferences; one line says why.
+        InvalidTemplate: the checkpoint cannot be served with preferences; the message is one line with the reason.
     """
     renderer = online_renderer.renderer
     if online_renderer.use_harmony or not isinstance(renderer, HfRenderer):
@@ -65,7 +65,7 @@ def install_renderer(online_renderer: OnlineRenderer, aligner: Aligner) -> None:
 
 
 def _content_text(content: object) -> str:
-    """Text of a message: parts are joined by a line break, as our template does."""
+    """Return the text of a message; parts are joined with line breaks, as in our template."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -76,10 +76,10 @@ def _content_text(content: object) -> str:
 async def render_responsively(
     aligner: Aligner, context: RequestContext, conversation: Sequence[Mapping[str, Any]], **options: Any
 ) -> Prompt:
-    """Do `render_conversation`, in a thread if it takes long.
+    """Run `render_conversation`, in a thread if the conversation is long.
 
     Raises:
-        VLLMValidationError: the conversation is longer than the model can read; or see `render_conversation`.
+        VLLMValidationError: the conversation exceeds the model's context; or see `render_conversation`.
     """
     characters = _measure(aligner, conversation, options)
     with our_code():
@@ -95,7 +95,7 @@ async def _beside(characters: int, work: Callable[[], T]) -> T:
 def render_conversation(
     aligner: Aligner, context: RequestContext, conversation: Sequence[Mapping[str, Any]], **options: Any
 ) -> Prompt:
-    """Put the tiers before the dialogue and tokenise both.
+    """Place the tiers before the dialogue and tokenise both.
 
     Args:
         aligner: Applies preferences for the served checkpoint.
@@ -104,7 +104,7 @@ def render_conversation(
         **options: Options of `PromptAssembler.assemble`.
 
     Raises:
-        SystemTierForbidden: a system message from a key without the scope `system`.
+        SystemTierForbidden: the key lacks the scope `system`, but a system message is present.
         InvalidPrompt: the template refuses the conversation.
     """
     assembler = aligner.assembler
@@ -143,7 +143,7 @@ class _Hook:
         self._stock_completion = online_renderer.preprocess_completion
 
     async def render_messages(self, messages: list[Any], params: Any) -> tuple[list[Any], Any]:
-        """Stands in for `HfRenderer.render_messages_async`: returns the conversation and a prompt of ids."""
+        """Replace `HfRenderer.render_messages_async`: return the conversation and a prompt of token ids."""
         context = current_request.get() or RequestContext()
         options = params.get_apply_chat_template_kwargs()
         _measure(self._aligner, messages, options)
@@ -173,9 +173,9 @@ class _Hook:
     async def preprocess_completion(
         self, request: Any, prompt_input: Any, prompt_embeds: Any, *, skip_mm_cache: bool = False
     ) -> Any:
-        """Stands in for `OnlineRenderer.preprocess_completion`.
+        """Replace `OnlineRenderer.preprocess_completion`.
 
-        With preferences a text prompt is the User Query; without, it is raw text as the protocol says. A key
+        With preferences, a text prompt is the User Query; without, it is raw text, as the protocol specifies. A key
         without the scope `system` cannot write control tokens into raw text.
         """
         context = current_request.get() or RequestContext()
@@ -208,10 +208,10 @@ class _Hook:
 
 
 def _measure(aligner: Aligner, *outside: Any) -> int:
-    """The characters of a request; what cannot fit is refused before it is tokenised.
+    """Count the characters of a request; refuse it before tokenisation if it cannot fit.
 
     Raises:
-        VLLMValidationError: as vLLM's own check, which our prompts of ids do not pass through.
+        VLLMValidationError: same as vLLM's own check, which our prompts of token ids bypass.
     """
     most = aligner.most_characters
     found = _characters(outside, most)
@@ -225,7 +225,7 @@ def _measure(aligner: Aligner, *outside: Any) -> int:
 
 
 def _characters(outside: Any, most: int | None) -> int:
-    """How many characters all texts in a tree hold, counted until there are more than `most`; anything else is one."""
+    """Count the characters of all texts in a tree, stopping above `most`; any other value counts as one."""
     found, stack = 0, [outside]
     while stack:
         value = stack.pop()

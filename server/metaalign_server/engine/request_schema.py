@@ -1,4 +1,4 @@
-"""What the JSON Schemas of vLLM's request models do not say: bounds, refused fields, items that are not read."""
+"""What the JSON Schemas of vLLM's request models omit: bounds, refused fields, items that are not read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from metaalign_server.engine.requests import ChatRequest, CompletionsRequest, Re
 __all__ = ["INT64", "describe_refusals"]
 
 INT64: dict[str, Any] = {"minimum": -(2**63), "maximum": 2**63 - 1}
-"""For JSON Schema: pydantic writes these bounds as floats, which are not exact."""
+"""Exact bounds for JSON Schema; pydantic writes them as floats, which are not exact."""
 
 _BOUNDS: dict[str, dict[str, Any]] = {
     "allowed_token_ids": {"minItems": 1},
@@ -38,7 +38,7 @@ _BOUNDS: dict[str, dict[str, Any]] = {
     "top_p": {"exclusiveMinimum": 0, "maximum": 1},
     "truncate_prompt_tokens": {"minimum": -1, "maximum": 2**63 - 1},
 }
-"""What vLLM's validators say of fields and its JSON Schema does not."""
+"""Bounds that vLLM's validators enforce but its JSON Schema omits."""
 
 _KEYWORDS_OF = {
     "integer": {"minimum", "maximum", "exclusiveMinimum"},
@@ -51,7 +51,7 @@ _KEYWORDS_OF = {
 
 _READ_ITEMS = frozenset(
     {
-        None,  # a reference: what has a role beside it is read as a message
+        None,  # a reference; with a role it is read as a message
         "custom_tool_call",
         "custom_tool_call_output",
         "function_call",
@@ -60,7 +60,7 @@ _READ_ITEMS = frozenset(
         "reasoning",
     }
 )
-"""Kinds of input items of `/v1/responses` that are more than parsed."""
+"""Types of input items of `/v1/responses` that are used, not only parsed."""
 
 
 _PUT_IN = {
@@ -68,18 +68,18 @@ _PUT_IN = {
     "ResponseOutputText": {"annotations", "logprobs"},
     "ResponseReasoningItem": {"id"},
 }
-"""What vLLM puts into input items where it is missing."""
+"""Fields that vLLM fills in when an input item lacks them."""
 
 _NOT_READ = frozenset({"annotations", "logprobs"})
-"""Of these fields not even the type is looked at."""
+"""Fields whose type is not even checked."""
 
 
 def describe_refusals(schemas: dict[str, Any], name: str, allowances: Allowances, *, reasons: bool) -> None:
-    """Add to the JSON Schema of a request model what is refused beside its types.
+    """Add to the JSON Schema of a request model what the server refuses beyond type errors.
 
     Args:
-        schemas: Schemas by name, those of our request models among them; changed in place.
-        name: Of the request model.
+        schemas: Schemas by name, including our request models; changed in place.
+        name: Name of the request model.
         allowances: What the operator allows.
         reasons: Whether the engine knows where the model's reasoning ends.
     """
@@ -93,11 +93,11 @@ def describe_refusals(schemas: dict[str, Any], name: str, allowances: Allowances
     if name == ChatRequest.__name__:
         bounds_of["tools"] = {"minItems": 1}
     elif name == CompletionsRequest.__name__:
-        bounds_of["max_tokens"] = {"minimum": 0}  # the prompt alone can be asked for
+        bounds_of["max_tokens"] = {"minimum": 0}  # a request may ask for the prompt alone
         if "prompt_embeds" in refused:
             _describe_prompt(schemas[name])
     elif name == ResponsesApiRequest.__name__:
-        del bounds_of["top_logprobs"]  # not looked at unless `include` asks for them
+        del bounds_of["top_logprobs"]  # not checked unless `include` asks for them
         refused["prompt"] = "there are no stored prompts; see `preferences.profile`"
         items = next(kind["items"] for kind in properties["input"]["anyOf"] if "items" in kind)
         items["anyOf"] = [item for item in items["anyOf"] if _kind_of(schemas, item) in _READ_ITEMS]
@@ -122,7 +122,7 @@ def describe_refusals(schemas: dict[str, Any], name: str, allowances: Allowances
 
 
 def _describe_prompt(schema: dict[str, Any]) -> None:
-    """Nothing can stand for the prompt of a completion, and none may be empty."""
+    """Make the prompt of a completion required and non-empty."""
     schema.setdefault("required", []).append("prompt")
     prompt = schema["properties"]["prompt"]
     prompt["anyOf"].remove({"type": "null"})

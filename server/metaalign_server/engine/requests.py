@@ -1,4 +1,4 @@
-"""vLLM's request models with the field `preferences`, their answers, and what is read off a request."""
+"""vLLM's request models with the field `preferences`, the models of their answers, and accessors for requests."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ __all__ = [
 
 
 def _inline_schema() -> dict[str, Any]:
-    """Schema of the field without references, since it is embedded in foreign models."""
+    """Return the schema of the field without references, because it is embedded in foreign models."""
     schema = Preferences.model_json_schema()
     definitions = schema.pop("$defs", {})
 
@@ -60,7 +60,7 @@ def _inline_schema() -> dict[str, Any]:
     return {"anyOf": [{"type": "string"}, inline(schema), {"type": "null"}]}
 
 
-# Validated by `parse_preferences` in the route, so that every protocol gives the same error.
+# `parse_preferences` validates it in the route, so that every protocol returns the same error.
 PreferencesInput = Annotated[
     Any,
     WithJsonSchema(_inline_schema()),
@@ -70,12 +70,12 @@ PreferencesInput = Annotated[
 
 StoreInput = Annotated[
     bool | None,
-    Field(description="false: nothing of this exchange is kept, also where the operator keeps exchanges."),
+    Field(description="false: do not store this exchange, even if the operator stores exchanges."),
 ]
 
 
 class _Lenient(BaseModel):
-    """vLLM's validators look into values whose type is not known yet; what they stumble over is malformed."""
+    """vLLM's validators access values before checking their types; an error there means a malformed request."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -103,7 +103,7 @@ class CompletionsRequest(_Lenient, CompletionRequest):
 
 
 def _refuse_iterables(given: Any) -> None:
-    """vLLM declares these parts as iterables, which an object is too, and then reads no text at all."""
+    """Refuse objects where vLLM declares iterables: an object passes the check, and then vLLM reads no text at all."""
     parts: list[tuple[str, Any]] = [("input", given)]
     for item in given if isinstance(given, list) else ():
         if isinstance(item, dict):
@@ -128,7 +128,7 @@ class ResponsesApiRequest(_Lenient, ResponsesRequest):
 
     @model_validator(mode="after")
     def _readable_items(self) -> ResponsesApiRequest:
-        """vLLM 0.32 reads these two items without looking what they hold, and fails."""
+        """Check two item types that vLLM 0.32 reads without validation, and fails on."""
         for item in self.input if isinstance(self.input, list) else ():
             if isinstance(item, ResponseOutputMessage):
                 if not item.content or not isinstance(item.content[0], ResponseOutputText):
@@ -158,7 +158,7 @@ InferenceRequest = (
 )
 
 
-# Answers, for the documentation: vLLM's handlers make them, and the receipt is added as text.
+# Models of answers, for documentation only: vLLM's handlers build the answers, and the receipt is added as text.
 ReceiptOutput = Annotated[Receipt | None, Field(description="What was applied; absent without preferences.")]
 
 
@@ -195,18 +195,18 @@ class CountTokensAnswer(AnthropicCountTokensResponse):
     metaalign: ReceiptOutput = None
 
 
-# What is read off a request
+# Accessors for requests
 
 
 def rename_request(request: BaseModel) -> None:
-    """Take the engine's name for the request, which is in the answer's id, out of the client's hands."""
+    """Replace the engine's request id, which is part of the answer's id, so that the client cannot choose it."""
     field = type(request).model_fields.get("request_id")
     if field is not None:
         request.request_id = field.get_default(call_default_factory=True)  # type: ignore[attr-defined]
 
 
 def user_of(request: BaseModel) -> str | None:
-    """The user's id: `user` (OpenAI), `metadata.user_id` (Anthropic)."""
+    """Return the user's id: `user` (OpenAI) or `metadata.user_id` (Anthropic)."""
     user = getattr(request, "user", None)
     if user is None and isinstance(metadata := getattr(request, "metadata", None), dict):
         user = metadata.get("user_id")
@@ -214,14 +214,14 @@ def user_of(request: BaseModel) -> str | None:
 
 
 def sequences_of(request: BaseModel) -> int:
-    """How many sequences a request generates at one time."""
+    """Return how many sequences a request generates concurrently."""
     prompt = getattr(request, "prompt", None)
     prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
     return prompts * (getattr(request, "n", None) or 1)
 
 
 def may_be_kept(request: BaseModel) -> bool:
-    """Whether the exchange can become training data: one text answer to one prompt, and the client does not object.
+    """Return whether the exchange can be training data: one text answer to one prompt, and the client does not opt out.
 
     The Responses API defaults to `store: true`, so only an explicit false counts everywhere.
     """

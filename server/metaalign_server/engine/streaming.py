@@ -1,4 +1,4 @@
-"""Server-sent events: the receipt on the first event, failures as the protocol says them, no false `[DONE]`."""
+"""Server-sent events: the receipt in the first event, failures in the form of the protocol, no false `[DONE]`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def as_server_sent_events(
     events: AsyncIterator[Any], dialect: Dialect, keep_alive: float
 ) -> AsyncIterator[str]:
-    """What a vLLM handler streams, as formatted events with a comment after every `keep_alive` seconds of silence."""
+    """Format a vLLM handler's stream, with a comment after every `keep_alive` seconds of silence."""
     if dialect.formatted:
         return events
     formatted = _formatted(events)
@@ -38,7 +38,7 @@ async def _formatted(events: AsyncIterator[Any]) -> AsyncGenerator[str, None]:
 
 
 def _error_of(event: str) -> dict[str, Any] | None:
-    """The error document that `event` carries, or None."""
+    """Return the error document in `event`, or None."""
     if not (event.startswith('data: {"error"') or event.startswith("event: error")):
         return None
     data = json.loads(event[event.index("data: ") + 6 :])
@@ -56,12 +56,12 @@ async def open_stream(
 
     Args:
         events: Formatted events.
-        applied: The spec whose receipt is put on the first event, if any.
-        dialect: Says where it goes, and how a failure is told.
+        applied: The spec whose receipt goes into the first event, if any.
+        dialect: Defines where the receipt goes and how a failure is reported.
         fingerprint: The engine's `system_fingerprint` and the one to send instead.
 
     Raises:
-        EngineRefusal: there is no first event, or it is an error; it can still be answered with an HTTP status.
+        EngineRefusal: there is no first event, or it is an error; an HTTP status can still be sent.
     """
     try:
         first = await anext(events, None)
@@ -98,13 +98,13 @@ async def _stream(
     failed = False
     event: str | None = first
     while event is not None:
-        # Not always the first event: that may be a keep-alive comment.
+        # Not always the first event, which may be a keep-alive comment.
         if unmarked and dialect.anchor in event:
             event = event.replace(dialect.anchor, mark, 1)
             unmarked = dialect.every
         elif applied is not None and fingerprint is not None and stock in event:
             event = event.replace(stock, ours, 1)
-        if not failed:  # an answer that broke off has no end
+        if not failed:  # an answer that broke off gets no end event
             failed = _error_of(event) is not None
             if failed and not dialect.raw_errors:
                 event = dialect.error_event(event)
@@ -112,7 +112,7 @@ async def _stream(
         last = event
         try:
             event = await anext(events, None)
-        except Exception as error:  # the status is sent: only an event can still say that it failed
+        except Exception as error:  # the status is already sent; only an event can report the failure
             logger.error("stream failed", exc_info=error)
             if not failed:
                 yield dialect.error_event(last).encode()

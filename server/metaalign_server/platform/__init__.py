@@ -1,1 +1,1 @@
-"""The rules over the store: keys, tenants, profiles, feedback, audit, and the limits of use. No HTTP, no vLLM."""
+"""The rules on top of the store: keys, tenants, profiles, feedback, audit and usage limits. No HTTP, no vLLM."""

@@ -1,4 +1,4 @@
-"""The audit log: who changed what and when, with hashes of what was there before and after; never the content."""
+"""The audit log: who changed what and when, with hashes of the state before and after; never the content."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["fingerprint", "list_entries", "record"]
 
 
 def fingerprint(tree: Any) -> str:
-    """SHA-256 of a JSON value in canonical form; of a text itself, so that a version's is its own `sha256`."""
+    """Return the SHA-256 of a JSON value in canonical form; a string is hashed as is, to match a version's `sha256`."""
     text = (
         tree
         if isinstance(tree, str)
@@ -36,15 +36,15 @@ async def record(
     before: Any = None,
     after: Any = None,
 ) -> None:
-    """Write one entry in the transaction of the change itself.
+    """Write one entry in the same transaction as the change.
 
     Args:
         connection: The transaction of the change.
-        caller: Who makes it.
-        action: Such as `profile.version.create`.
-        what: The name of what is changed.
-        tenant_id: Whose it is; the caller's tenant by default.
-        before, after: JSON values of which only hashes are kept.
+        caller: Who makes the change.
+        action: For example `profile.version.create`.
+        what: Name of the changed object.
+        tenant_id: The object's tenant; the caller's tenant by default.
+        before, after: JSON values; only their hashes are stored.
     """
     await connection.execute(
         sa.insert(audit).values(
@@ -62,7 +62,7 @@ async def record(
 async def list_entries(
     database: Database, *, tenant_id: str | None, before_id: int | None, limit: int
 ) -> list[dict[str, Any]]:
-    """Entries, the newest first."""
+    """Return entries, newest first."""
     query = sa.select(audit).order_by(audit.c.id.desc()).limit(limit)
     if tenant_id is not None:
         query = query.where(audit.c.tenant_id == tenant_id)

@@ -1,7 +1,7 @@
-"""Exchanges that are kept so that feedback can be given on them, and what is made of the feedback.
+"""Exchanges stored for feedback, and the examples and training pairs derived from the feedback.
 
-Nothing is kept unless the operator turned feedback on and the request did not say `store: false`. Users' ids are kept
-as keyed hashes only.
+Nothing is stored unless the operator enables feedback and the request does not set `store: false`. Users' ids are
+stored only as keyed hashes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One answer and what it answers: the tiers and the dialogue as messages."""
+    """One answer and its prompt: the tiers and the dialogue as messages."""
 
     id: str
     tenant_id: str
@@ -62,7 +62,7 @@ class Exchange:
 class Opinion:
     """Feedback on an exchange: a rating, or the better and the worse of two answers.
 
-    Where only one of the two is given, the answer itself is the other.
+    If only one of the two is given, the exchange's own answer is the other.
     """
 
     rating: int | None = None
@@ -71,11 +71,11 @@ class Opinion:
 
 
 class Recorder:
-    """Writes exchanges to the store without making a request wait for it.
+    """Writes exchanges to the store in the background, so that no request waits for it.
 
     Args:
         database: The store.
-        size: How many may wait to be written; beyond it the oldest are given up and counted.
+        size: Capacity of the queue; when it is full, the oldest exchange is dropped and counted.
     """
 
     def __init__(self, database: Database, size: int = 1000) -> None:
@@ -85,14 +85,14 @@ class Recorder:
         self._writing = asyncio.Lock()
 
     def add(self, exchange: Exchange) -> None:
-        """Keep an exchange soon."""
+        """Queue an exchange to be written."""
         if len(self._waiting) >= self._size:
             self._waiting.popleft()
             DROPPED.inc()
         self._waiting.append(exchange)
 
     def forget_user(self, tenant_id: str, user_ref: str) -> int:
-        """Give up what waits of one user; returns how many."""
+        """Drop the queued exchanges of a user; return how many."""
         kept = [e for e in self._waiting if (e.tenant_id, e.user_ref) != (tenant_id, user_ref)]
         removed = len(self._waiting) - len(kept)
         self._waiting = deque(kept)
@@ -100,22 +100,22 @@ class Recorder:
 
     @asynccontextmanager
     async def resting(self) -> AsyncIterator[None]:
-        """Nothing is written meanwhile: what is erased now does not come back."""
+        """Pause writing during the block, so that erased exchanges are not written again."""
         async with self._writing:
             yield
 
     async def flush(self) -> None:
-        """Write what waits.
+        """Write all queued exchanges.
 
         Raises:
-            StoreUnavailable, StoreFull: what waits is kept.
+            StoreUnavailable, StoreFull: unwritten exchanges stay queued.
         """
         async with self._writing:
             while self._waiting:
                 batch = list(self._waiting)[:100]
                 try:
                     await self._write(batch)
-                except (IntegrityError, ValueNotStorable):  # one of them: it must not hold up the others
+                except (IntegrityError, ValueNotStorable):  # one of them fails; it must not block the others
                     for exchange in batch:
                         try:
                             await self._write([exchange])
@@ -133,7 +133,7 @@ class Recorder:
 async def _insert(connection: AsyncConnection, exchange: Exchange) -> None:
     same = (exchanges.c.tenant_id == exchange.tenant_id) & (exchanges.c.id == exchange.id)
     if await connection.scalar(sa.select(sa.literal(1)).where(same)) is not None:
-        return  # written before, and only the word of it was lost
+        return  # already written; only the confirmation was lost
     messages = json.dumps(list(exchange.messages), ensure_ascii=False)
     await connection.execute(
         sa.insert(exchanges).values(
@@ -153,10 +153,10 @@ async def _insert(connection: AsyncConnection, exchange: Exchange) -> None:
 async def give_feedback(
     connection: AsyncConnection, tenant_id: str, exchange_id: str, opinion: Opinion
 ) -> None:
-    """Keep an opinion on an exchange; a later one replaces it.
+    """Store an opinion on an exchange, replacing any earlier one.
 
     Raises:
-        Refusal: there is no such exchange of this tenant.
+        Refusal: this tenant has no such exchange.
     """
     mine = (exchanges.c.tenant_id == tenant_id) & (exchanges.c.id == exchange_id)
     answer = await connection.scalar(sa.select(exchanges.c.answer).where(mine).with_for_update())
@@ -165,7 +165,7 @@ async def give_feedback(
     about = (feedback.c.tenant_id == tenant_id) & (feedback.c.exchange_id == exchange_id)
     await connection.execute(sa.delete(feedback).where(about))
     chosen, rejected = opinion.chosen, opinion.rejected
-    if chosen is not None or rejected is not None:  # the one that is not given is the answer itself
+    if chosen is not None or rejected is not None:  # the missing one is the answer itself
         chosen, rejected = (answer if text is None else text for text in (chosen, rejected))
     await connection.execute(
         sa.insert(feedback).values(
@@ -189,13 +189,13 @@ def _joined() -> sa.FromClause:
 async def learned_examples(
     connection: AsyncConnection, profile_id: int, user_ref: str | None, limit: int
 ) -> tuple[Example, ...]:
-    """The last liked exchanges of a profile as examples, the oldest first.
+    """Return the most recently liked exchanges of a profile as examples, oldest first.
 
     Args:
         connection: A transaction.
         profile_id: The profile.
-        user_ref: Only of this user; None for those of all.
-        limit: How many at most.
+        user_ref: Only exchanges of this user; None for those of all users.
+        limit: Maximum number of examples.
     """
     query = (
         sa.select(exchanges.c.messages, exchanges.c.answer, feedback.c.chosen, feedback.c.rejected)
@@ -221,10 +221,10 @@ async def learned_examples(
 async def export_pairs(
     database: Database, tenant_id: str | None, since_ms: int = 0
 ) -> AsyncIterator[dict[str, Any]]:
-    """Pairs of a better and a worse answer to one prompt, as `metaalign-train` reads them.
+    """Yield pairs of a better and a worse answer to the same prompt, in the format that `metaalign-train` reads.
 
-    Explicit pairs as they were given; of rated answers, each liked one with each disliked one to the same prompt.
-    Each pair once. Read page by page: an export holds up nobody.
+    Explicit pairs are exported as given; of rated answers, each liked one is paired with each disliked one to the same
+    prompt. Each pair is exported once. Rows are read page by page, so that an export does not block anyone.
     """
     written: set[str] = set()
     query = (
@@ -279,7 +279,7 @@ def _pair(messages: str, chosen: str, rejected: str) -> dict[str, Any]:
 
 
 async def erase_user(connection: AsyncConnection, tenant_id: str, user_ref: str) -> dict[str, int]:
-    """Remove everything that is kept of a user; returns how many rows of what."""
+    """Delete everything stored about a user; return the number of rows by table."""
     mine = (exchanges.c.tenant_id == tenant_id) & (exchanges.c.user_ref == user_ref)
     ids = sa.select(exchanges.c.id).where(mine)
     opinions = await connection.execute(
@@ -290,7 +290,7 @@ async def erase_user(connection: AsyncConnection, tenant_id: str, user_ref: str)
 
 
 async def expire(connection: AsyncConnection, retention_days: float) -> int:
-    """Remove exchanges older than `retention_days`, with their feedback; returns how many."""
+    """Delete exchanges older than `retention_days`, with their feedback; return how many."""
     oldest = now_ms() - int(retention_days * _DAY_MS)
     removed = await connection.execute(sa.delete(exchanges).where(exchanges.c.created_at < oldest))
     return int(removed.rowcount)

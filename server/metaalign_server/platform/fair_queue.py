@@ -1,7 +1,7 @@
-"""Who may use the engine next: a fair queue between tenants before vLLM's own, which is first come, first served.
+"""A fair queue across tenants in front of vLLM's own queue, which is first come, first served.
 
-A free slot goes to the tenant that uses the fewest. So a tenant that floods the server waits behind itself, and another
-tenant's request waits at most for the next slot to become free.
+A free slot goes to the tenant that uses the fewest slots. A tenant that floods the server therefore queues behind its
+own requests, and another tenant's request waits at most until the next slot becomes free.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ WAITED = Histogram(
 )
 
 Ticket = Callable[[], None]
-"""Gives the slots back; calling it again does nothing."""
+"""Releases the slots; further calls do nothing."""
 
 
 class FairQueue:
-    """Slots of the engine.
+    """A queue for the engine's slots.
 
     Args:
-        slots: How many sequences may be in the engine at one time.
-        max_waiting: How many requests may wait. When one more comes, the latest of the tenant with the most waiting
-            requests is refused.
+        slots: Maximum number of sequences in the engine at one time.
+        max_waiting: Maximum number of waiting requests. If one more arrives, the newest request of the tenant with the
+            most waiting requests is refused.
     """
 
     def __init__(self, slots: int, max_waiting: int) -> None:
@@ -45,10 +45,10 @@ class FairQueue:
         self._count = 0
 
     async def enter(self, tenant_id: str, sequences: int) -> Ticket:
-        """Wait for a slot for each of `sequences` (at most all slots).
+        """Wait for one slot per sequence (at most all slots).
 
         Raises:
-            Refusal: 503; too many wait, and this tenant has the most of them.
+            Refusal: 503; too many requests wait, and this tenant has the most of them.
         """
         cost = min(sequences, self.slots)
         if not self._count and cost <= self._free:
@@ -63,7 +63,7 @@ class FairQueue:
             await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled() and place.exception() is None:
-                self._give_back(tenant_id, cost)  # the slot came together with the cancellation
+                self._give_back(tenant_id, cost)  # the slot was granted at the same time as the cancellation
             else:
                 self._forget(tenant_id, place, cost)
                 self._admit()
@@ -97,11 +97,11 @@ class FairQueue:
         self._admit()
 
     def _admit(self) -> None:
-        """Let in who is next, as long as there is room; one that needs many slots is waited for, not passed by."""
+        """Admit the next requests while slots are free; a request that needs many slots is never overtaken."""
         while self._waiting:
             tenant_id = min(self._waiting, key=lambda name: self._used.get(name, 0))
             place, cost = self._waiting[tenant_id][0]
-            if place.cancelled():  # its request has gone, but was not told yet
+            if place.cancelled():  # cancelled, but its task has not resumed yet
                 self._pop(tenant_id, first=True)
                 continue
             if cost > self._free:
@@ -110,7 +110,7 @@ class FairQueue:
             self._free -= cost
             self._used[tenant_id] = self._used.get(tenant_id, 0) + cost
             place.set_result(None)
-            if tenant_id in self._waiting:  # of tenants that use equally many, the next one comes first
+            if tenant_id in self._waiting:  # round robin among tenants that use equally many slots
                 self._waiting[tenant_id] = self._waiting.pop(tenant_id)
 
     def _drop_one(self) -> None:

@@ -1,4 +1,4 @@
-"""Writes that can be sent again: the answer to an `Idempotency-Key` is kept with the write, in its transaction."""
+"""Writes that can be retried: the response for an `Idempotency-Key` is stored in the transaction of the write."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a write answers: status, JSON text, ETag; `replayed` if it was done before."""
+    """The response to a write: status, JSON text, ETag; `replayed` if the write was done earlier."""
 
     status: int
     body: str
@@ -39,15 +39,15 @@ async def once(
     write: Callable[[AsyncConnection], Awaitable[Outcome]],
     seconds: float | None = None,
 ) -> Outcome:
-    """Do `write` in a transaction, at most once for each key of a tenant within a day.
+    """Run `write` in a transaction, at most once per key and tenant within a day.
 
     Args:
         database: The store.
-        tenant_id: Keys of different tenants are different.
+        tenant_id: Each tenant has its own keys.
         key: The `Idempotency-Key`, if one was sent.
-        request: Method, path and body: a key belongs to one request.
-        write: Makes the change; what it raises undoes everything.
-        seconds: How long it may take, if not as long as others.
+        request: Method, path and body; a key is bound to one request.
+        write: Makes the change; an exception rolls everything back.
+        seconds: Time limit, if not the default.
 
     Raises:
         Refusal: the key was used for another request, or is not 1 to 255 characters of visible ASCII.
@@ -64,7 +64,7 @@ async def once(
     fingerprint = hashlib.sha256(request.encode("utf-8", "surrogatepass")).hexdigest()
     try:
         return await _attempt(database, tenant_id, key, fingerprint, write, seconds)
-    except IntegrityError:  # the same key at the same time on another server: that one's answer is there now
+    except IntegrityError:  # another server stored the same key concurrently, so its response exists now
         return await _attempt(database, tenant_id, key, fingerprint, write, seconds)
 
 
@@ -88,7 +88,7 @@ async def _attempt(
                     param="Idempotency-Key",
                 )
             return Outcome(row["status"], row["body"], row["etag"], replayed=True)
-        # The row is taken first: a second request with the key waits here, not after the same write.
+        # Insert the row first: a concurrent request with the same key waits here instead of repeating the write.
         values = {"tenant_id": tenant_id, "key": key, "fingerprint": fingerprint, "created_at": now_ms()}
         await connection.execute(sa.insert(idempotency).values(status=0, body="", **values))
         outcome = await write(connection)
@@ -101,6 +101,6 @@ async def _attempt(
 
 
 async def expire(connection: AsyncConnection) -> None:
-    """Remove answers that are kept no longer."""
+    """Delete expired responses."""
     oldest = now_ms() - KEEP_HOURS * 3_600_000
     await connection.execute(sa.delete(idempotency).where(idempotency.c.created_at < oldest))

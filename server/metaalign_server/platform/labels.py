@@ -1,4 +1,4 @@
-"""Labels: names of a profile that move between its versions, with a history to go back in."""
+"""Labels: names within a profile that move between its versions, with a history for rollback."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def move_label(
     protected: bool | None = None,
     if_match: str | None = None,
 ) -> Head:
-    """Point a label at a version, or at several by weight; it is made if it does not exist.
+    """Point a label at a version, or at several by weight; create the label if it does not exist.
 
     Raises:
         Refusal: a version does not exist, the label is protected, or see `profiles.take`.
@@ -83,10 +83,10 @@ async def move_label(
 async def roll_back(
     connection: AsyncConnection, caller: Caller, name: str, label_name: str, *, if_match: str | None = None
 ) -> Head:
-    """Point a label at what it pointed at before its last move.
+    """Point a label back at its targets from before its last move.
 
     Raises:
-        Refusal: it was never moved, is protected, or see `profiles.take`.
+        Refusal: the label was never moved, is protected, or see `profiles.take`.
     """
     head = await take(connection, caller, name, if_match)
     label = head.labels.get(label_name)
@@ -102,10 +102,10 @@ async def roll_back(
 async def delete_label(
     connection: AsyncConnection, caller: Caller, name: str, label_name: str, *, if_match: str | None = None
 ) -> Head:
-    """Remove a label.
+    """Delete a label.
 
     Raises:
-        Refusal: it does not exist, is protected, or see `profiles.take`.
+        Refusal: the label does not exist, is protected, or see `profiles.take`.
     """
     head = await take(connection, caller, name, if_match)
     label = head.labels.get(label_name)

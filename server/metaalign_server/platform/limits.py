@@ -1,11 +1,11 @@
-"""How much a key and its tenant may use: requests and tokens a minute, tokens a day, requests at one time.
+"""Usage limits of a key and its tenant: requests and tokens per minute, tokens per day, concurrent requests.
 
-Windows slide: what was used in the window before counts in proportion to the part of it that still lies within the
-last 60 seconds (or 24 hours). A request is counted when it is admitted, its tokens when they are known, so the last
-requests within a token limit may go over it, by at most `concurrency` answers.
+Windows slide: usage in the previous window counts in proportion to the part of it that still overlaps the last 60
+seconds (or 24 hours). A request is counted when it is admitted, its tokens once they are known, so the last requests
+under a token limit may exceed it, by at most `concurrency` answers.
 
-In memory for one server, or in Redis for several: one round trip asks all windows at once. While Redis is away each
-server counts for itself, and the metric below says so.
+Counters are in memory for one server, or in Redis for several: one round trip checks all windows. While Redis is
+unavailable, each server counts on its own and increments the metric below.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 MINUTE, DAY = 60, 86_400
 LEASE_SECONDS = 900
-"""After this time the place of a request whose server died is free again."""
+"""TTL of a concurrency lease: it frees the slot of a request whose server died."""
 
 FALLBACKS = Counter(
     "metaalign_limits_fallback_total",
@@ -59,9 +59,9 @@ class Bucket:
     """One limit of one key or tenant.
 
     Attributes:
-        name: Where it is counted.
+        name: Name of the counter.
         kind: `requests`, `tokens` or `concurrency`.
-        window: Seconds; 0 for concurrency.
+        window: Length in seconds; 0 for concurrency.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a bucket stands: `used` of its limit, and the seconds until all of it is free again."""
+    """State of a bucket: how much of its limit is `used`, and the seconds until all of it is free again."""
 
     bucket: Bucket
     used: float
@@ -80,13 +80,13 @@ class Standing:
 
     @property
     def remaining(self) -> int:
-        """What is left, never below 0."""
+        """How much of the limit is left, never below 0."""
         return max(0, math.floor(self.bucket.limit - self.used))
 
 
 @dataclass(slots=True)
 class Admission:
-    """A request that was let in; to be settled when it is over."""
+    """An admitted request; settle it when the request ends."""
 
     buckets: tuple[Bucket, ...]
     standings: tuple[Standing, ...]
@@ -95,23 +95,23 @@ class Admission:
     settled: bool = field(default=False)
 
     def headers(self) -> dict[str, str]:
-        """`x-ratelimit-*` as OpenAI's clients know them: of each kind the limit that is nearest."""
+        """Return `x-ratelimit-*` headers as OpenAI's clients expect them: per kind, the limit with the least left."""
         return _headers(self.standings)
 
 
 class Limiter(Protocol):
-    """Counts use."""
+    """Counts usage against limits."""
 
     async def admit(self, buckets: tuple[Bucket, ...]) -> Admission:
         """Count one request.
 
         Raises:
-            Refusal: 429; a limit is reached, and nothing was counted.
+            Refusal: 429; a limit is reached and nothing was counted.
         """
         ...
 
     async def settle(self, admission: Admission, tokens: int) -> None:
-        """Count the tokens of a request that is over, and free its place."""
+        """Count the tokens of a finished request and free its concurrency slot."""
         ...
 
     async def close(self) -> None:
@@ -120,7 +120,7 @@ class Limiter(Protocol):
 
 
 def buckets_of(caller: Caller, *, inference: bool) -> tuple[Bucket, ...]:
-    """The limits that a request of `caller` meets; only requests to the model meet those of tokens and concurrency."""
+    """Return the limits on a request of `caller`; only inference is subject to token and concurrency limits."""
     found: list[Bucket] = []
     for owner, limits in (
         (f"key:{caller.key_id}", caller.limits),
@@ -148,7 +148,7 @@ _WORDS = {
 
 
 class LimitReached(Refusal):
-    """A limit is reached; carries the headers that say how things stand."""
+    """A limit is reached; the headers report the state of the limits."""
 
     def __init__(self, full: Bucket, standings: Iterable[Standing], retry_after: float) -> None:
         code, what = _WORDS[full.kind, full.window]
@@ -166,7 +166,7 @@ def _seconds(value: float) -> int:
 
 
 def _duration(seconds: float) -> str:
-    """As OpenAI writes it: `950ms`, `12s`, `6m0s`."""
+    """Format a duration as OpenAI does: `950ms`, `12s`, `6m0s`."""
     if seconds < 1:
         return f"{math.ceil(seconds * 1000)}ms"
     minutes, rest = divmod(math.ceil(seconds), 60)
@@ -194,8 +194,8 @@ class _Use:
     """What a bucket has counted.
 
     Attributes:
-        before, current: In the window before and in this one; what runs now, of concurrency.
-        elapsed: Seconds since this window began.
+        before, current: Usage in the previous and in the current window; for concurrency, `current` is what runs now.
+        elapsed: Seconds since the current window began.
     """
 
     bucket: Bucket
@@ -209,18 +209,18 @@ class _Use:
         return self.before * (1 - self.elapsed / window) + self.current if window else self.current
 
     def wait(self) -> float:
-        """Seconds until one more fits; 0 if it does."""
+        """Return the seconds until one more fits; 0 if it fits now."""
         window, room = self.bucket.window, self.bucket.limit - 1
         if self.used <= room:
             return 0.0
         if not window:
-            return 1.0  # nobody knows when an answer will be over
-        if self.current <= room:  # enough of the window before will slide out of sight
+            return 1.0  # the end of an answer cannot be predicted
+        if self.current <= room:  # enough of the previous window will slide out
             return window * (1 - (room - self.current) / self.before) - self.elapsed
         return (window - self.elapsed) + window * (1 - room / self.current)
 
     def standing(self, *, counted: int = 0) -> Standing:
-        """How the bucket stands when `counted` more are counted."""
+        """Return the state of the bucket after counting `counted` more."""
         current = self.current + counted
         left = self.bucket.window - self.elapsed
         reset = left + self.bucket.window if current else left if self.before else 0.0
@@ -244,7 +244,7 @@ class _Window:
     current: float = 0.0
 
     def at(self, now: float) -> float:
-        """Move to the window of `now`; returns the seconds since it began."""
+        """Advance to the window of `now` and return the seconds since it began."""
         number = int(now // self.seconds)
         if number != self.number:
             self.before = self.current if number == self.number + 1 else 0.0
@@ -253,7 +253,7 @@ class _Window:
 
 
 class MemoryLimiter:
-    """Counts in this process."""
+    """Keeps the counters in this process."""
 
     def __init__(self) -> None:
         self._windows: dict[str, _Window] = {}
@@ -300,7 +300,7 @@ class MemoryLimiter:
                     self._running.pop(bucket.name, None)
 
     def _sweep(self, now: float) -> None:
-        """Once a minute, drop windows in which nothing counts any more."""
+        """Drop expired windows, at most once a minute."""
         if abs(now - self._swept_at) < MINUTE:
             return
         self._swept_at = now
@@ -312,8 +312,8 @@ class MemoryLimiter:
         """Nothing to close."""
 
 
-# All buckets in one round trip. KEYS: their names. ARGV: the lease, its seconds, then kind, limit and window of each
-# bucket. The clock is Redis's own, because it is the one that all servers share. 17 digits carry a number unchanged.
+# Checks all buckets in one round trip. KEYS: their names. ARGV: the lease, its TTL in seconds, then kind, limit and
+# window of each bucket. Redis's own clock is used because all servers share it. 17 digits carry a number unchanged.
 _ADMIT = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -371,14 +371,14 @@ end
 
 
 class RedisLimiter:
-    """Counts in Redis, together with all servers that use it; in memory while it is away.
+    """Keeps the counters in Redis, shared by all servers that use it; falls back to memory while it is unavailable.
 
     Args:
-        url: `redis://HOST:PORT/DATABASE` of one Redis, no cluster.
-        timeout: Seconds after which it counts as away; a request waits twice that at most.
+        url: `redis://HOST:PORT/DATABASE` of a single Redis server; clusters are not supported.
+        timeout: Seconds after which Redis counts as unavailable; a request waits at most twice that.
     """
 
-    _PAUSE = 1.0  # after a failure Redis is left alone this long, so that requests do not wait for it
+    _PAUSE = 1.0  # after a failure, skip Redis for this long so that requests do not wait for it
 
     def __init__(self, url: str, timeout: float = 0.2) -> None:
         self._timeout = timeout
@@ -386,14 +386,14 @@ class RedisLimiter:
             url,
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
-            # A connection that Redis has closed is replaced; what timed out may have been counted.
+            # Retry on a connection that Redis closed, but not after a timeout: Redis may have counted the request.
             retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,)),
         )
         self._admit = self._redis.register_script(_ADMIT)
         self._settle = self._redis.register_script(_SETTLE)
         self._memory = MemoryLimiter()
         self._away_until = 0.0
-        # Places that Redis may hold for requests that are over, or that it did not answer: (key, lease).
+        # Leases that Redis may still hold for finished requests, or for calls that it did not answer: (key, lease).
         self._lost: deque[tuple[str, str]] = deque(maxlen=10_000)
 
     async def admit(self, buckets: tuple[Bucket, ...]) -> Admission:
@@ -437,14 +437,14 @@ class RedisLimiter:
         now = time.monotonic()
         if now < self._away_until:
             return False
-        if self._away_until:  # this request finds out whether Redis is back; others need not wait for that
+        if self._away_until:  # this request probes whether Redis is back; the others skip it meanwhile
             self._away_until = now + self._PAUSE
         return True
 
     async def _ask(
         self, script: AsyncScript, buckets: tuple[Bucket, ...], arguments: list[str | int]
     ) -> list[Any] | None:
-        """What `script` returns, or None if Redis is away; the first argument is the lease."""
+        """Return the result of `script`, or None if Redis is unavailable; the first argument is the lease."""
         answered = False
         try:
             async with asyncio.timeout(2 * self._timeout):
@@ -454,10 +454,11 @@ class RedisLimiter:
         except (RedisError, OSError, TimeoutError) as error:
             self._away_until = time.monotonic() + self._PAUSE
             logger.warning(
-                "limits are counted by this server alone", extra={"fields": {"cause": type(error).__name__}}
+                "Redis is unavailable; this server counts on its own",
+                extra={"fields": {"cause": type(error).__name__}},
             )
             return None
-        finally:  # also when the request is cancelled
+        finally:  # including when the request is cancelled
             if not answered:
                 self._lose(buckets, str(arguments[0]))
         self._away_until = 0.0

@@ -1,7 +1,7 @@
-"""What the request path asks of the store: callers by key, profiles by reference. From memory, nearly always.
+"""What the request path reads from the store: callers by key and profiles by reference, nearly always from memory.
 
-Inference outlives an outage of the database: what was seen is used on (`stale_cache.py`). Versions of profiles never
-change and are kept as long as there is room.
+Inference survives an outage of the database: cached values stay in use (`stale_cache.py`). Versions of profiles never
+change, so they are cached until they are evicted.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = ["Lookups", "StoredProfile", "choose"]
 
 @dataclass(frozen=True, slots=True)
 class StoredProfile:
-    """One version of a profile, ready to be applied.
+    """One version of a profile, ready to apply.
 
     Attributes:
-        reference: Such as `support:3`.
+        reference: For example `support:3`.
     """
 
     profile_id: int
@@ -43,9 +43,9 @@ class StoredProfile:
 
 
 def choose(targets: profiles.Targets, sticky: str) -> int:
-    """The version that `sticky` (a user, a profile and a label) gets of weighted ones; always the same.
+    """Choose one of several weighted versions; equal `sticky` values (user, profile and label) get the same one.
 
-    The last target takes the end of the range, so that a canary that grows keeps the users that it had.
+    The last target takes the end of the range, so that a growing canary keeps its users.
     """
     if len(targets) == 1:
         return targets[0][0]
@@ -59,15 +59,15 @@ def choose(targets: profiles.Targets, sticky: str) -> int:
 
 
 class Lookups:
-    """Callers and profiles.
+    """Cached lookups of callers and profiles.
 
     Args:
         database: The store.
-        secret: Reads keys.
-        static_keys: Keys of the environment, accepted beside those of the store.
-        open_allowed: Without any key, everybody is the operator (development).
-        ttl: Seconds after which a change made by another server is seen.
-        key_limits, tenant_limits: For keys and tenants that set none.
+        secret: Parses keys.
+        static_keys: Keys from the environment, accepted in addition to those in the store.
+        open_allowed: Treat every caller as the operator if there is no key at all (development).
+        ttl: Seconds after which a change made by another server takes effect.
+        key_limits, tenant_limits: Defaults for keys and tenants that set none.
     """
 
     def __init__(
@@ -99,19 +99,19 @@ class Lookups:
     # Callers
 
     def peek_caller(self, token: bytes) -> Caller | None:
-        """The caller if this key was seen lately; looks at nothing but memory."""
+        """Return the caller if this key was seen recently; reads only memory."""
         known = self._callers.get(hashlib.sha256(token).digest())
         return known[0] if known is not None and known[1] > time.monotonic() else None
 
     async def caller(self, token: bytes) -> Caller | None:
-        """Who sends `token` (empty if none was sent), or None if it is no key that is accepted now.
+        """Return the caller that sends `token` (empty if none was sent), or None if the key is not valid.
 
         Raises:
-            StoreUnavailable: the key was never seen and the store is away.
+            StoreUnavailable: the key is not cached and the store is unavailable.
         """
         asked_in = self._round
         caller, seconds = await self._find_caller(token)
-        if caller is not None and asked_in == self._round:  # what was read before `forget` may hold no more
+        if caller is not None and asked_in == self._round:  # a result from before `forget` may be stale
             name = hashlib.sha256(token).digest()
             self._callers[name] = (caller, time.monotonic() + seconds)
             self._callers.move_to_end(name)
@@ -120,7 +120,7 @@ class Lookups:
         return caller
 
     async def _find_caller(self, token: bytes) -> tuple[Caller | None, float]:
-        """The caller, and for how many seconds that is certain."""
+        """Return the caller, and the number of seconds for which the result is valid."""
         if (static := self._static.find(token)) is not None:
             return await self._static_caller(static), self._ttl
         read = self._secret.read_key(token)
@@ -164,11 +164,11 @@ class Lookups:
     async def find_profiles(
         self, tenant_id: str, references: Sequence[str], user: str | None
     ) -> tuple[StoredProfile, ...]:
-        """The versions that `references` name, in their order; `user` makes a weighted label sticky.
+        """Return the versions that `references` name, in the same order; `user` makes a weighted label sticky.
 
         Raises:
             ProfileNotFound: one does not exist for this tenant, or is archived.
-            StoreUnavailable: one was never seen and the store is away.
+            StoreUnavailable: one is not cached and the store is unavailable.
         """
         return tuple([await self._find_profile(tenant_id, reference, user) for reference in references])
 
@@ -183,7 +183,7 @@ class Lookups:
         else:
             target = head.labels.get(label or DEFAULT_LABEL)
             if target is not None:
-                sticky = user if user is not None else str(random.random())  # noqa: S311  # no secret
+                sticky = user if user is not None else str(random.random())  # noqa: S311  # not a secret
                 number = choose(target.targets, f"{head.id}\0{label or DEFAULT_LABEL}\0{sticky}")
             elif label:
                 raise _missing(reference)
@@ -202,16 +202,16 @@ class Lookups:
             return await profiles.find(connection, *key)
 
     async def _load_version(self, key: tuple[int, int, int]) -> Preferences:
-        # The time of creation is in the key because a profile that is made again has none of its old versions.
+        # The creation time is part of the key because a recreated profile has none of its old versions.
         profile_id, _, number = key
         async with self._database.read() as connection:
             text = await connection.scalar(profiles.version_text(profile_id, number))
         if text is None:
-            raise LookupError(key)  # not to be kept: the number may be given later
+            raise LookupError(key)  # do not cache: the number may be assigned later
         return Preferences.model_validate_json(text)
 
     def forget(self) -> None:
-        """See changes made through this server at once."""
+        """Make changes made through this server take effect immediately."""
         self._callers.clear()
         self._round += 1
         for cache in (self._keys, self._tenants, self._any_key, self._heads):

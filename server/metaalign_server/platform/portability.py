@@ -1,4 +1,4 @@
-"""Differences between versions, and profiles as one document that another server can take."""
+"""Differences between versions, and profiles as one document that another server can import."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
 
 
 def difference(old: Version, new: Version) -> list[dict[str, Any]]:
-    """What changed, by path; a list counts as one value. A side that lacks the path has null."""
+    """Return the changes by path; a list counts as one value. A side that lacks the path has null."""
     before, after = (_leaves(json.loads(version.text)) for version in (old, new))
     return [
         {"path": path, "from": before.get(path), "to": after.get(path)}
@@ -77,7 +77,7 @@ class ProfileDocument(_Document):
 
 
 class ImportReport(BaseModel):
-    """What an import did, by profile name."""
+    """The result of an import, by profile name."""
 
     created: list[str] = Field(default_factory=list)
     extended: list[str] = Field(default_factory=list)
@@ -85,7 +85,7 @@ class ImportReport(BaseModel):
 
 
 async def export_profiles(connection: AsyncConnection, tenant_id: str) -> list[dict[str, Any]]:
-    """All profiles of a tenant, archived ones too."""
+    """Return all profiles of a tenant, including archived ones."""
     heads = await profiles.list_heads(connection, tenant_id, archived=True)
     found: dict[int, list[VersionDocument]] = {head.id: [] for head in heads}
     query = (
@@ -120,10 +120,10 @@ def _document(head: Head, found: list[VersionDocument]) -> dict[str, Any]:
 async def import_profiles(
     connection: AsyncConnection, caller: Caller, documents: list[ProfileDocument]
 ) -> ImportReport:
-    """Take profiles over, all or none: new ones with their numbers, known ones get the versions that they lack.
+    """Import profiles, all or none: new ones keep their numbers, existing ones get the versions that they lack.
 
     Raises:
-        Refusal: a version that exists has other content (versions never change), or a number is not the next one.
+        Refusal: an existing version has different content (versions never change), or a number is not the next one.
         MetaAlignError: preferences are invalid, or the caller may not store them.
     """
     report = ImportReport()
@@ -143,7 +143,7 @@ async def _import(
             sa.select(versions.c.number, versions.c.preferences).where(versions.c.profile_id == head.id)
         )
         known = dict(iter(rows))
-        if head.archived and not document.archived:  # an archived profile takes no version
+        if head.archived and not document.archived:  # an archived profile accepts no versions
             head = await profiles.update(connection, caller, name, archived=False)
     fresh = head is None
     added = 0

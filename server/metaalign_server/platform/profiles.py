@@ -1,7 +1,7 @@
 """Named preferences of a tenant: immutable numbered versions, and labels that move between them.
 
-Every change is one transaction that takes the profile's row first, so writers of one profile follow one another, and
-counts up its `revision`, which is the ETag. A number is given once: also after a deletion the count goes on.
+Every change is one transaction. It locks the profile's row first, so that writers of one profile are serialised, and
+increments its `revision`, which is the ETag. Version numbers are never reused: numbering continues after a deletion.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ __all__ = [
 ]
 
 DEFAULT_LABEL = "stable"
-"""What a reference without a label means, if the profile has it; else the newest version."""
+"""The label of a reference that names none, if the profile has it; otherwise the newest version is used."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 LearnScope = Literal["user", "profile"]
-"""Whose feedback a profile learns from: of the user who asks, or of all."""
+"""Whose feedback a profile learns from: that of the requesting user, or of all users."""
 Targets = tuple[tuple[int, int], ...]
-"""Versions with their weights; one version has the weight 100."""
+"""Versions with their weights; a single version has weight 100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Everything of a profile but its versions."""
+    """A profile without its versions."""
 
     id: int
     name: str
@@ -85,13 +85,13 @@ class Head:
 
     @property
     def etag(self) -> str:
-        """Changes with every change of the profile."""
+        """ETag; changes whenever the profile changes."""
         return f'"{self.id}-{self.revision}"'
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version; `text` is its preferences as canonical JSON, `sha256` is of that."""
+    """One version; `text` is its preferences as canonical JSON, `sha256` the hash of that text."""
 
     number: int
     text: str
@@ -102,16 +102,16 @@ class Version:
 
 
 def canonical(preferences: Preferences) -> str:
-    """One text for equal preferences; attributes keep their order, in which they are rendered."""
+    """Return the same text for equal preferences; attributes keep their order because it is the rendering order."""
     tree = preferences.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     return json.dumps(tree, ensure_ascii=False, separators=(",", ":"))
 
 
 def check_name(name: str, param: str = "name") -> str:
-    """Return `name` if it may name a profile or tenant.
+    """Return `name` if it is a valid name for a profile or tenant.
 
     Raises:
-        Refusal: it may not.
+        Refusal: it is not.
     """
     if not NAME.fullmatch(name):
         raise Refusal("invalid_name", f"{param}: must match ^{NAME.pattern}$", param=param)
@@ -119,7 +119,7 @@ def check_name(name: str, param: str = "name") -> str:
 
 
 def validate(value: Any, caller: Caller, param: str = "preferences") -> Preferences:
-    """Preferences that `caller` may store.
+    """Return `value` as preferences that `caller` may store.
 
     Raises:
         InvalidPreferences, SystemTierForbidden.
@@ -146,7 +146,7 @@ def validate(value: Any, caller: Caller, param: str = "preferences") -> Preferen
 
 
 async def find(connection: AsyncConnection, tenant_id: str, name: str, *, lock: bool = False) -> Head | None:
-    """The profile `name`, or None; `lock` keeps other writers from it until the transaction ends."""
+    """Return the profile `name`, or None; `lock` locks its row until the transaction ends."""
     query = sa.select(profiles).where(
         profiles.c.tenant_id == tenant_id, profiles.c.name == name, profiles.c.deleted_at.is_(None)
     )
@@ -189,7 +189,7 @@ def _targets(tree: Sequence[Sequence[int]]) -> Targets:
 async def take(
     connection: AsyncConnection, caller: Caller, name: str, if_match: str | None, *, live: bool = True
 ) -> Head:
-    """The profile for a change.
+    """Lock and return a profile for a change.
 
     Raises:
         Refusal: it does not exist, has changed since `if_match`, or is archived.
@@ -209,7 +209,7 @@ async def take(
 
 
 async def find_version(connection: AsyncConnection, head: Head, number: int) -> Version | None:
-    """One version, or None."""
+    """Return one version, or None."""
     query = sa.select(versions).where(versions.c.profile_id == head.id, versions.c.number == number)
     row = (await connection.execute(query)).mappings().first()
     return _version(row) if row is not None else None
@@ -222,7 +222,7 @@ def _version(row: sa.RowMapping) -> Version:
 
 
 def version_text(profile_id: int, number: int) -> sa.Select[str]:
-    """The query for the preferences of one version, as text."""
+    """Return the query for the preferences of one version, as text."""
     return sa.select(versions.c.preferences).where(
         versions.c.profile_id == profile_id, versions.c.number == number
     )
@@ -231,7 +231,7 @@ def version_text(profile_id: int, number: int) -> sa.Select[str]:
 async def list_versions(
     connection: AsyncConnection, head: Head, *, before: int | None = None, limit: int | None = None
 ) -> list[Version]:
-    """Versions, the newest first."""
+    """Return versions, newest first."""
     query = sa.select(versions).where(versions.c.profile_id == head.id).order_by(versions.c.number.desc())
     if before is not None:
         query = query.where(versions.c.number < before)
@@ -247,7 +247,7 @@ async def list_heads(
     limit: int | None = None,
     archived: bool = False,
 ) -> list[Head]:
-    """Profiles by name; archived ones only if asked for."""
+    """Return profiles, ordered by name; archived ones only if `archived` is set."""
     query = (
         sa.select(profiles)
         .where(profiles.c.tenant_id == tenant_id, profiles.c.deleted_at.is_(None))
@@ -281,19 +281,19 @@ async def create(
     learn: tuple[int, str] = (0, "user"),
     first: int = 1,
 ) -> Head:
-    """A new profile with its first version.
+    """Create a profile with its first version.
 
     Args:
-        connection: A transaction that writes.
-        caller: Whose it is.
-        name: What references call it.
-        preferences: Of the first version.
-        note: Why it is as it is.
+        connection: A write transaction.
+        caller: The profile belongs to its tenant.
+        name: The name that references use.
+        preferences: Preferences of the first version.
+        note: The reason for this version.
         learn: How many examples it takes from feedback, and whose: `user` or `profile`.
-        first: The least number of the first version; the next one if numbers were given before.
+        first: Minimum number of the first version; a recreated profile continues after its old numbers.
 
     Raises:
-        Refusal: the name is taken or may not be used.
+        Refusal: the name is taken or invalid.
     """
     check_name(name)
     mine = (profiles.c.tenant_id == caller.tenant.id) & (profiles.c.name == name)
@@ -315,7 +315,8 @@ async def create(
     else:
         values["latest"] = max(first, earlier["latest"] + 1)
         values["revision"] = earlier["revision"] + 1
-        values["created_at"] = max(now, earlier["deleted_at"] + 1)  # tells caches that it is another profile
+        # Lets caches tell it from the deleted profile.
+        values["created_at"] = max(now, earlier["deleted_at"] + 1)
         row = await connection.execute(sa.update(profiles).where(mine).values(values).returning(profiles))
     head = _head(row.mappings().one(), {})
     text = canonical(preferences)
@@ -345,7 +346,7 @@ async def _insert_version(
 async def touch(
     connection: AsyncConnection, head: Head, named: Mapping[str, Label] | None = None, **values: Any
 ) -> Head:
-    """The profile after a change of the columns `values`; `named` are its labels, if they changed."""
+    """Update the columns `values` and return the profile; `named` are its labels, if they changed."""
     values |= {"revision": head.revision + 1, "updated_at": now_ms()}
     change = sa.update(profiles).where(profiles.c.id == head.id).values(values)
     row = await connection.execute(change.returning(profiles))
@@ -361,7 +362,7 @@ async def add_version(
     note: str = "",
     if_match: str | None = None,
 ) -> Version:
-    """The next version; labels stay where they are.
+    """Add the next version; labels do not move.
 
     Raises:
         Refusal: see `take`.
@@ -391,10 +392,10 @@ async def update(
     learn: tuple[int, str] | None = None,
     if_match: str | None = None,
 ) -> Head:
-    """Archive, restore, or set what the profile learns from feedback.
+    """Archive or restore a profile, or set what it learns from feedback.
 
     Raises:
-        Refusal: see `take`; or `archived` changes, a label is protected and the caller no administrator.
+        Refusal: see `take`; or `archived` changes, a label is protected and the caller is not an administrator.
     """
     head = await take(connection, caller, name, if_match, live=False)
     values: dict[str, Any] = {}
@@ -428,17 +429,17 @@ def check_protection(caller: Caller, name: str, label: Label | None) -> None:
 
 
 def label_trees(named: Mapping[str, Label]) -> Any:
-    """What the audit log hashes of labels."""
+    """Return what the audit log hashes of labels."""
     return {name: [label.targets, label.protected] for name, label in named.items()}
 
 
 async def delete(
     connection: AsyncConnection, caller: Caller, name: str, *, if_match: str | None = None
 ) -> int:
-    """Remove a profile with all its versions and labels; returns how many versions there were.
+    """Delete a profile with all its versions and labels; return how many versions there were.
 
     Raises:
-        Refusal: see `take`; or a label is protected and the caller no administrator.
+        Refusal: see `take`; or a label is protected and the caller is not an administrator.
     """
     head = await take(connection, caller, name, if_match, live=False)
     for label_name, label in head.labels.items():

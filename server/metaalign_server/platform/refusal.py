@@ -1,4 +1,4 @@
-"""What the server refuses by a code of the table of errors (`metaalign.errors.ERRORS`)."""
+"""Refusals with a code from the error table (`metaalign.errors.ERRORS`)."""
 
 from __future__ import annotations
 
@@ -11,26 +11,32 @@ __all__ = ["Refusal", "not_found"]
 
 
 class Refusal(MetaAlignError):
-    """A request or command that is refused.
+    """The server refuses a request or a command.
 
     Args:
-        code: One of `ERRORS`; it decides the HTTP status.
-        retry_after: Seconds after which it is worth trying again.
+        code: One of `ERRORS`; it determines the HTTP status.
+        retry_after: Seconds after which a retry may succeed.
 
     Attributes:
         headers: Response headers, such as Retry-After.
     """
 
     def __init__(
-        self, code: str, message: str, *, param: str | None = None, retry_after: float | None = None
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message, param=param)
         self.code = ERRORS[code].code
-        self.headers: dict[str, str] = {}
+        self.headers = dict(headers or {})
         if retry_after is not None:
             self.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
 
 
 def not_found(what: str, name: str, param: str | None = None) -> Refusal:
-    """404 for something that does not exist for this caller."""
+    """Return a 404 for something that does not exist for this caller."""
     return Refusal(f"{what}_not_found", f"no {what} `{name}`", param=param)

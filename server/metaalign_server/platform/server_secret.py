@@ -1,8 +1,8 @@
-"""The server's secret, what is derived from it, and the form of API keys.
+"""The server's secret, the values derived from it, and the format of API keys.
 
-A key reads `ma_<environment>_<id>_<secret>`. Its id carries a tag made with the server's secret, so that a guessed id
-is refused without asking the store. The store holds HMAC-SHA256 of the key's secret part: 256 random bits need no slow
-hash, and a slow one would let anybody keep the server busy.
+A key has the form `ma_<environment>_<id>_<secret>`. Its id carries a tag made with the server's secret, so that a
+guessed id is rejected without querying the store. The store holds the HMAC-SHA256 of the key's secret part: 256 random
+bits need no slow hash, and a slow hash would let anyone keep the server busy.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dataclasses import dataclass
 __all__ = ["NewKey", "Secret"]
 
 _TOKEN = re.compile(rb"ma_[a-z0-9]{1,16}_([a-z2-7]{24})_([A-Za-z0-9_-]{43})")
-_RANDOM, _TAG = 16, 8  # characters of a key's id
+_RANDOM, _TAG = 16, 8  # characters in a key's id
 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key that was just made; `token` is shown once and kept nowhere."""
+    """A newly created key; `token` is shown once and never stored."""
 
     id: str
     token: str
@@ -34,10 +34,10 @@ def _base32(data: bytes) -> str:
 
 
 class Secret:
-    """Keyed hashes; one key for each purpose, all derived from the server's secret.
+    """Keyed hashes, with one key per purpose, all derived from the server's secret.
 
     Args:
-        value: METAALIGN_SECRET, or the one that the store was given when it was made.
+        value: METAALIGN_SECRET, or the secret generated when the store was created.
     """
 
     def __init__(self, value: str) -> None:
@@ -48,18 +48,18 @@ class Secret:
 
     @staticmethod
     def random() -> str:
-        """A new secret: 256 bits."""
+        """Generate a secret of 256 bits."""
         return secrets.token_urlsafe(32)
 
     def new_key(self, environment: str) -> NewKey:
-        """Make a key; `environment` is a word for humans and secret scanners, such as `live`."""
+        """Create a key; `environment` is a word for humans and secret scanners, such as `live`."""
         random = _base32(secrets.token_bytes(10))
         part = secrets.token_urlsafe(32)
         key_id = random + self._tag(random)
         return NewKey(key_id, f"ma_{environment}_{key_id}_{part}", self._digest(key_id, part.encode()))
 
     def read_key(self, token: bytes) -> tuple[str, bytes] | None:
-        """Id and digest of a token whose id we made, else None. Costs the same on every path to it."""
+        """Return id and digest of a token whose id we issued, else None. Every path does the same work."""
         match = _TOKEN.fullmatch(token)
         key_id, part = (match[1].decode(), match[2]) if match else ("a" * (_RANDOM + _TAG), token)
         digest = self._digest(key_id, part)
@@ -67,11 +67,11 @@ class Secret:
         return (key_id, digest) if hmac.compare_digest(tag, key_id[_RANDOM:]) and match else None
 
     def user(self, tenant_id: str, user_id: str) -> str:
-        """What stands for a user's id in the store."""
+        """Return the hash that replaces a user's id in the store."""
         return hmac.new(self._users, f"{tenant_id}\0{user_id}".encode(), "sha256").hexdigest()
 
     def cache_salt(self, tenant_id: str) -> str:
-        """What keeps a tenant's prefix-cache blocks apart from others'."""
+        """Return the salt that separates a tenant's prefix-cache blocks from those of others."""
         return hmac.new(self._salts, tenant_id.encode(), "sha256").hexdigest()[:32]
 
     def _tag(self, random: str) -> str:

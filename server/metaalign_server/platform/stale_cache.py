@@ -1,4 +1,4 @@
-"""Values of the store that are kept in memory, read again after a time, and used on while the store is away."""
+"""In-memory cache of store values: refreshed after a TTL, served stale while the store is unavailable."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class _Entry(Generic[V]):
 
 
 class StaleCache(Generic[K, V]):
-    """Values that are loaded again after `ttl` seconds or a `forget`, and used on if that fails.
+    """Reloads values after `ttl` seconds or `forget`, and serves stale ones if the store is unavailable.
 
     Args:
         load: Reads the value of a key from the store.
-        ttl: Seconds; infinity for what never changes.
-        entries: How many to keep; the least recently used goes first.
+        ttl: Seconds; infinity for values that never change.
+        entries: Maximum number of entries; the least recently used one is evicted first.
     """
 
     def __init__(self, load: Callable[[K], Awaitable[V]], ttl: float, entries: int) -> None:
@@ -48,10 +48,10 @@ class StaleCache(Generic[K, V]):
         self._round = 0
 
     async def get(self, key: K) -> V:
-        """The value of `key`.
+        """Return the value of `key`.
 
         Raises:
-            StoreUnavailable: the store is away and the value was never seen.
+            StoreUnavailable: the store is unavailable and the value is not cached.
         """
         entry = self._entries.get(key)
         now = time.monotonic()
@@ -60,7 +60,7 @@ class StaleCache(Generic[K, V]):
             if entry.round == self._round:
                 if entry.fresh_until > now:
                     return entry.value
-                entry.fresh_until = now + self._ttl  # others need not wait while this one asks
+                entry.fresh_until = now + self._ttl  # others use the old value while this call reloads it
         try:
             return await self._read(key)
         except StoreUnavailable:
@@ -75,8 +75,8 @@ class StaleCache(Generic[K, V]):
             raise
 
     async def _read(self, key: K) -> V:
-        """Load a value, once for all who ask at the same time; goes on when one of them leaves."""
-        asked = (key, self._round)  # who asks after `forget` must not get what was read before it
+        """Load a value once for all concurrent callers; loading continues if one of them is cancelled."""
+        asked = (key, self._round)  # a call after `forget` must not get a value read before it
         task = self._loading.get(asked)
         if task is None:
             task = self._loading[asked] = asyncio.create_task(self._keep(*asked))
@@ -92,5 +92,5 @@ class StaleCache(Generic[K, V]):
         return value
 
     def forget(self) -> None:
-        """Load everything again when it is asked for; what is kept still serves while the store is away."""
+        """Reload every value on its next use; old values are still served while the store is unavailable."""
         self._round += 1

@@ -1,4 +1,4 @@
-"""What the platform is made of, and how it starts: schema checked, secret found, first key made."""
+"""The parts of the platform and its startup: check the schema, load the secret, create the first key."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _FLUSH_SECONDS, _RETRY_SECONDS = 0.5, 2.0
 _SWEEP_SECONDS = 3600.0
 
 COMMAND_LINE = Caller(frozenset(SCOPES), key_id="command-line")
-"""Who acts when an operator runs a command on the server's machine."""
+"""The caller on record when an operator runs a command on the server's machine."""
 
 
 @dataclass(slots=True)
 class Platform:
-    """Everything beside the engine.
+    """Everything except the engine.
 
     Attributes:
-        learned: Examples by profile, user (or None) and number.
-        first_key: The administrator's key, if this start made it.
-        open: Whether the server has no key at all and serves everybody.
+        learned: Examples by profile, user (or None) and maximum number.
+        first_key: The administrator's key, if this start created it.
+        open: Whether the server has no key at all and serves everyone.
     """
 
     settings: Settings
@@ -56,12 +56,12 @@ class Platform:
     open: bool = False
 
     def forget(self) -> None:
-        """See changes made through this server at once."""
+        """Make changes made through this server take effect immediately."""
         self.lookups.forget()
         self.learned.forget()
 
     async def run(self) -> None:
-        """Until cancelled: write exchanges as they come, and every hour remove what is kept too long."""
+        """Until cancelled, write queued exchanges, and delete expired data every hour."""
         clock = asyncio.get_running_loop().time
         next_sweep = clock()
         while True:
@@ -72,30 +72,33 @@ class Platform:
                         await idempotency.expire(connection)
                         await exchanges.expire(connection, self.settings.retention_days)
                     next_sweep = clock() + _SWEEP_SECONDS
-            except MetaAlignError as error:  # the store is away or full: again after the pause
+            except MetaAlignError as error:  # the store is unavailable or full: retry after the pause
                 logger.warning(
-                    "what is to be kept waits for the store", extra={"fields": {"cause": error.code}}
+                    "cannot write to the store; will retry", extra={"fields": {"cause": error.code}}
                 )
                 await asyncio.sleep(_RETRY_SECONDS)
             await asyncio.sleep(_FLUSH_SECONDS)
 
     async def finish(self) -> None:
-        """Write what still waits to be written."""
+        """Write the exchanges that are still queued."""
         try:
             await self.recorder.flush()
         except MetaAlignError as error:
-            logger.error("exchanges were lost: the store is away", extra={"fields": {"cause": error.code}})
+            logger.error(
+                "queued exchanges are lost: cannot write to the store",
+                extra={"fields": {"cause": error.code}},
+            )
 
 
 async def _state_value(connection: AsyncConnection, name: str, value: str) -> tuple[str, bool]:
-    """The stored value of `name`, and whether it is the one given here: the first server's stays."""
+    """Return the stored value of `name`, and whether this call stored it: the first server's value stays."""
     made = await connection.execute(insert_if_absent(connection, server_state, name=name, value=value))
     stored = await connection.scalar(sa.select(server_state.c.value).where(server_state.c.name == name))
     return str(stored), made.rowcount == 1
 
 
 async def load_secret(database: Database, settings: Settings) -> Secret:
-    """The secret of the settings, or the one that the store keeps."""
+    """Return the secret from the settings, or the one in the store, which is created if it is missing."""
     configured = settings.secret.get_secret_value()
     if configured:
         return Secret(configured)
@@ -105,13 +108,13 @@ async def load_secret(database: Database, settings: Settings) -> Secret:
 
 
 async def _first_key(database: Database, secret: Secret, settings: Settings) -> str | None:
-    """An administrator's key, if there is none of any kind and the server can be reached by others."""
+    """Create an administrator's key if there is no key of any kind and open mode is not allowed."""
     async with database.write() as connection:
         if settings.keys or settings.open_allowed or await tenants.any_key(connection):
             return None
         _, first = await _state_value(connection, "first_key", "made")
         if not first:
-            return None  # another server that started at the same time shows it
+            return None  # another server that started at the same time created and shows it
         new, _ = await tenants.create_key(
             connection,
             COMMAND_LINE,
@@ -126,10 +129,10 @@ async def _first_key(database: Database, secret: Secret, settings: Settings) -> 
 
 @asynccontextmanager
 async def open_platform(settings: Settings) -> AsyncIterator[Platform]:
-    """The platform, ready; its connections are opened when they are needed, so that an engine may be forked before.
+    """Open the platform; it connects on first use, so that the engine can be forked before that.
 
     Raises:
-        StoreUnavailable: the database does not answer.
+        StoreUnavailable: the database does not respond.
         WrongSchema: its schema is not the one that this server needs.
     """
     database = Database(settings.database_url.get_secret_value(), settings.database_max_bytes)
@@ -144,7 +147,7 @@ async def open_platform(settings: Settings) -> AsyncIterator[Platform]:
         platform = _assemble(settings, database, secret, limiter)
         platform.first_key = first_key
         platform.open = await platform.lookups.caller(b"") is not None
-        await database.close()  # connections that a fork would share
+        await database.close()  # a forked engine would share open connections
         yield platform
     finally:
         with suppress(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Tenants and their keys: the rows, the changes, and what the request path makes of them."""
+"""Tenants and their keys: their rows, their changes, and the part that the request path uses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MAX_KEYS = 1000
 
 @dataclass(frozen=True, slots=True)
 class TenantRow:
-    """A tenant as it is stored; `tenant` is what the request path sees."""
+    """A stored tenant; `tenant` is what the request path sees."""
 
     tenant: Tenant
     revision: int
@@ -55,7 +55,7 @@ class TenantRow:
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A key as it is stored; times in milliseconds since 1970."""
+    """A stored key; times are milliseconds since 1970."""
 
     id: str
     tenant_id: str
@@ -68,7 +68,7 @@ class KeyRow:
     revoked_at: int | None
 
     def live(self, now: int) -> bool:
-        """Whether the key is accepted at `now`."""
+        """Return whether the key is valid at `now`."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
@@ -104,7 +104,7 @@ def _key(row: sa.RowMapping) -> KeyRow:
 async def find_tenant(
     connection: AsyncConnection, *, name: str | None = None, tenant_id: str | None = None, lock: bool = False
 ) -> TenantRow | None:
-    """A tenant by name or by id."""
+    """Return a tenant by name or by id, or None."""
     query = sa.select(tenants)
     query = (
         query.where(tenants.c.name == name) if name is not None else query.where(tenants.c.id == tenant_id)
@@ -116,7 +116,7 @@ async def find_tenant(
 async def list_tenants(
     connection: AsyncConnection, *, after: str | None = None, limit: int = 100
 ) -> list[TenantRow]:
-    """Tenants by name."""
+    """Return tenants, ordered by name."""
     query = sa.select(tenants).order_by(tenants.c.name).limit(limit)
     if after is not None:
         query = query.where(tenants.c.name > after)
@@ -124,7 +124,7 @@ async def list_tenants(
 
 
 async def ensure_default_tenant(connection: AsyncConnection) -> None:
-    """Make the tenant `default` if it is missing; keys of the environment and open mode belong to it."""
+    """Create the tenant `default` if it is missing; keys from the environment and open mode belong to it."""
     values = {"id": "default", "name": "default", "limits": {}, "share_cache": False, "revision": 1}
     await connection.execute(insert_if_absent(connection, tenants, created_at=now_ms(), **values))
 
@@ -138,10 +138,10 @@ async def create_tenant(
     limits: Limits | None = None,
     share_cache: bool = False,
 ) -> TenantRow:
-    """A new tenant.
+    """Create a tenant.
 
     Raises:
-        Refusal: the name is taken or may not be used.
+        Refusal: the name is taken or invalid.
     """
     check_name(name)
     tenant_id = secrets.token_hex(16)
@@ -178,10 +178,10 @@ async def update_tenant(
     changes: Mapping[str, Any],
     if_match: str | None = None,
 ) -> TenantRow:
-    """Change `policy`, `limits`, `share_cache` or `disabled`; what is not named stays.
+    """Change `policy`, `limits`, `share_cache` or `disabled`; the other fields stay unchanged.
 
     Raises:
-        Refusal: there is no such tenant, it has changed since `if_match`, or it is the default one and to be disabled.
+        Refusal: there is no such tenant, it has changed since `if_match`, or the default tenant would be disabled.
     """
     row = await find_tenant(connection, name=name, lock=True)
     if row is None:
@@ -230,12 +230,12 @@ def _tree(row: TenantRow) -> Any:
 
 
 async def any_key(connection: AsyncConnection) -> bool:
-    """Whether a key was ever made: from then on keys are asked for."""
+    """Return whether a key was ever created; from then on, requests need a key."""
     return (await connection.scalar(sa.select(api_keys.c.id).limit(1))) is not None
 
 
 async def find_key(connection: AsyncConnection, key_id: str, *, lock: bool = False) -> KeyRow | None:
-    """A key by its public part."""
+    """Return a key by its public part, or None."""
     query = sa.select(api_keys).where(api_keys.c.id == key_id)
     row = (await connection.execute(query.with_for_update() if lock else query)).mappings().first()
     return _key(row) if row is not None else None
@@ -244,7 +244,7 @@ async def find_key(connection: AsyncConnection, key_id: str, *, lock: bool = Fal
 async def list_keys(
     connection: AsyncConnection, *, tenant_id: str | None = None, after: str | None = None, limit: int = 100
 ) -> list[KeyRow]:
-    """Keys by id, revoked ones too."""
+    """Return keys, ordered by id, including revoked ones."""
     query = sa.select(api_keys).order_by(api_keys.c.id).limit(limit)
     if tenant_id is not None:
         query = query.where(api_keys.c.tenant_id == tenant_id)
@@ -265,10 +265,10 @@ async def create_key(
     limits: Limits | None = None,
     expires_at: int | None = None,
 ) -> tuple[NewKey, KeyRow]:
-    """Make a key; its token is in the first part of what is returned, and nowhere else.
+    """Create a key; its token is in the first element of the result and nowhere else.
 
     Raises:
-        Refusal: there is no such tenant, a scope is unknown, or it has too many keys.
+        Refusal: there is no such tenant, a scope is unknown, or the tenant has too many keys.
     """
     row = await find_tenant(connection, name=tenant, lock=True)
     if row is None:
@@ -326,7 +326,7 @@ async def create_key(
 
 
 async def revoke_key(connection: AsyncConnection, caller: Caller, key_id: str) -> KeyRow:
-    """Refuse a key from now on.
+    """Revoke a key.
 
     Raises:
         Refusal: there is no such key.
@@ -353,7 +353,7 @@ async def rotate_key(
     key_id: str,
     grace_seconds: int,
 ) -> tuple[NewKey, KeyRow]:
-    """A new key like an old one, which is accepted for `grace_seconds` more.
+    """Create a key with the settings of an old one; the old key expires after `grace_seconds`.
 
     Raises:
         Refusal: there is no such key, or it is revoked or expired.

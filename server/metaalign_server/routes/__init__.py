@@ -1,1 +1,1 @@
-"""What answers HTTP requests: one module for each group of routes."""
+"""The HTTP routes: one module per group."""

@@ -1,4 +1,4 @@
-"""`/v1/admin`: tenants, keys, the audit log, erasure. Keys with the scope `admin` only: they are the operator's."""
+"""`/v1/admin`: tenants, keys, the audit log, erasure. Only for the operator's keys, which have the scope `admin`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TenantModel(BaseModel):
 
 
 class TenantPage(BaseModel):
-    """Some tenants; `after` for the next ones is the name of the last."""
+    """A page of tenants; for the next page, `after` is the name of the last one."""
 
     data: list[TenantModel]
     has_more: bool
@@ -72,20 +72,20 @@ class KeyModel(BaseModel):
 
 
 class NewKeyModel(KeyModel):
-    """A key that was just made: `key` is shown this once."""
+    """A newly created key; `key` is shown only once."""
 
     key: str
 
 
 class KeyPage(BaseModel):
-    """Some keys; `after` for the next ones is the id of the last."""
+    """A page of keys; for the next page, `after` is the id of the last one."""
 
     data: list[KeyModel]
     has_more: bool
 
 
 class AuditEntry(BaseModel):
-    """One change: hashes of what was there before and after, never the content."""
+    """One change, with hashes of the state before and after; never the content."""
 
     id: int
     at: datetime
@@ -98,14 +98,14 @@ class AuditEntry(BaseModel):
 
 
 class AuditPage(BaseModel):
-    """Some entries, the newest first; `before` for the next ones is the id of the last."""
+    """A page of entries, newest first; for the next page, `before` is the id of the last one."""
 
     data: list[AuditEntry]
     has_more: bool
 
 
 class LimitsBody(Limits, Body):
-    """Limits as a request gives them."""
+    """Limits in a request."""
 
 
 class NewTenant(Body):
@@ -184,7 +184,7 @@ def _respond(model: BaseModel, status: int = 200, etag: str | None = None) -> Re
 
 
 def _policy(value: SystemPreferences | None) -> SystemPreferences | None:
-    """The policy within the bounds of a whole `preferences` field."""
+    """Return the policy, checked against the bounds of a whole `preferences` field."""
     if value is None:
         return None
     return parse_preferences({"system": value.model_dump(exclude_none=True)}).system
@@ -212,7 +212,7 @@ async def _names(connection: AsyncConnection, keys: list[KeyRow]) -> dict[str, s
     "/tenants", status_code=201, response_model=TenantModel, responses=WRITING, dependencies=JSON_BODY
 )
 async def create_tenant(body: NewTenant, request: Request, caller: Admin) -> Response:
-    """A new tenant."""
+    """Create a tenant."""
     policy = _policy(body.policy)
     async with platform_of(request).database.write() as connection:
         row = await tenants.create_tenant(
@@ -226,9 +226,9 @@ async def list_tenants(
     request: Request,
     caller: Admin,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    after: Annotated[str | None, Query(max_length=63, description="a name")] = None,
+    after: Annotated[str | None, Query(max_length=63, description="only names after this one")] = None,
 ) -> Response:
-    """Tenants by name."""
+    """List tenants by name."""
     async with platform_of(request).database.read() as connection:
         rows = await tenants.list_tenants(connection, after=after, limit=limit + 1)
     return _respond(TenantPage(data=[_tenant(row) for row in rows[:limit]], has_more=len(rows) > limit))
@@ -236,7 +236,7 @@ async def list_tenants(
 
 @router.get("/tenants/{name}", response_model=TenantModel, responses=READING)
 async def get_tenant(name: TenantName, request: Request, caller: Admin) -> Response:
-    """One tenant."""
+    """Get one tenant."""
     async with platform_of(request).database.read() as connection:
         row = await _tenant_named(connection, name)
     return _respond(_tenant(row), etag=row.etag)
@@ -246,7 +246,7 @@ async def get_tenant(name: TenantName, request: Request, caller: Admin) -> Respo
 async def change_tenant(
     body: TenantChange, name: TenantName, request: Request, caller: Admin, if_match: IfMatch = None
 ) -> Response:
-    """Change what is named in the body; `policy` and `limits` are replaced whole, null removes them."""
+    """Change the fields in the body; `policy` and `limits` are replaced as a whole, and null removes them."""
     changes: dict[str, Any] = {field: getattr(body, field) for field in body.model_fields_set}
     if "policy" in changes:
         changes["policy"] = _policy(body.policy)
@@ -265,7 +265,7 @@ async def change_tenant(
 
 @router.post("/keys", status_code=201, response_model=NewKeyModel, responses=WRITING, dependencies=JSON_BODY)
 async def create_key(body: NewKeyBody, request: Request, caller: Admin) -> Response:
-    """A new key; it is shown in this answer and never again."""
+    """Create a key; it is shown in this response and never again."""
     platform = platform_of(request)
     async with platform.database.write() as connection:
         new, key = await tenants.create_key(
@@ -288,10 +288,10 @@ async def list_keys(
     request: Request,
     caller: Admin,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    after: Annotated[str | None, Query(max_length=24, description="an id")] = None,
+    after: Annotated[str | None, Query(max_length=24, description="only ids after this one")] = None,
     tenant: Name | None = None,
 ) -> Response:
-    """Keys by id, revoked and expired ones too."""
+    """List keys by id, including revoked and expired ones."""
     async with platform_of(request).database.read() as connection:
         owner = None if tenant is None else (await _tenant_named(connection, tenant)).tenant.id
         keys = await tenants.list_keys(connection, tenant_id=owner, after=after, limit=limit + 1)
@@ -302,7 +302,7 @@ async def list_keys(
 
 @router.post("/keys/{key_id}/revoke", response_model=KeyModel, responses=WRITING)
 async def revoke_key(key_id: KeyId, request: Request, caller: Admin) -> Response:
-    """Refuse a key from now on; other servers see it within METAALIGN_REFRESH_SECONDS."""
+    """Revoke a key; other servers apply the change within METAALIGN_REFRESH_SECONDS."""
     platform = platform_of(request)
     async with platform.database.write() as connection:
         key = await tenants.revoke_key(connection, caller, key_id)
@@ -319,7 +319,7 @@ async def revoke_key(key_id: KeyId, request: Request, caller: Admin) -> Response
     dependencies=JSON_BODY,
 )
 async def rotate_key(body: Rotation, key_id: KeyId, request: Request, caller: Admin) -> Response:
-    """A new key like an old one, which is accepted for `grace_seconds` more."""
+    """Create a key with the settings of an old one; the old key expires after `grace_seconds`."""
     platform = platform_of(request)
     async with platform.database.write() as connection:
         new, key = await tenants.rotate_key(
@@ -343,10 +343,10 @@ async def list_audit(
     request: Request,
     caller: Admin,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    before: Annotated[int | None, Query(ge=1, le=2**62, description="an id")] = None,
+    before: Annotated[int | None, Query(ge=1, le=2**62, description="only ids below this one")] = None,
     tenant: Name | None = None,
 ) -> Response:
-    """Who changed what and when, the newest first."""
+    """List who changed what and when, newest first."""
     database = platform_of(request).database
     async with database.read() as connection:
         owner = None if tenant is None else (await _tenant_named(connection, tenant)).tenant.id
@@ -362,7 +362,7 @@ async def list_audit(
     dependencies=JSON_BODY,
 )
 async def erase_user(body: AdminErase, request: Request, caller: Admin) -> Response:
-    """Remove everything that is kept of a user of any tenant; says what was removed."""
+    """Delete everything stored about a user of any tenant; return what was deleted."""
     async with platform_of(request).database.read() as connection:
         row = await _tenant_named(connection, body.tenant)
     return _respond(await erase(service_of(request), caller, row.tenant.id, body.user))

@@ -1,4 +1,4 @@
-"""`/v1/align`: one query, one answer. `/v1/preferences/render`: what the model would be told."""
+"""`/v1/align`: one query, one answer. `/v1/preferences/render`: the prompt that the model would get."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def align(request: AlignRequest, raw_request: Request) -> Response:
 
 
 def _is_text(content: object) -> bool:
-    """Whether the content of a message is text or a list of text parts."""
+    """Return whether the content of a message is text or a list of text parts."""
     return isinstance(content, str) or (
         isinstance(content, list)
         and all(
@@ -55,7 +55,7 @@ def _is_text(content: object) -> bool:
 
 @router.post("/v1/preferences/render", dependencies=JSON_BODY, response_model=RenderAnswer)
 async def render_preferences(request: RenderRequest, raw_request: Request) -> Response:
-    """Dry run: the tiers, the prompt and its ids, without generation."""
+    """Dry run: return the tiers, the prompt and its token ids, without generating."""
     context = await open_request(request, raw_request, generates=False)
     if context.stored.confidential and not context.caller.may_read_profiles:
         raise Refusal(

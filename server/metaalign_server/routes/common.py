@@ -1,4 +1,4 @@
-"""What the routes share: the service and the caller behind them, checks, and the documentation of errors."""
+"""Shared by all routes: access to the service and the caller, checks, and the documentation of errors."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ __all__ = [
 
 
 Name = Annotated[str, Field(pattern=rf"^{NAME.pattern}$")]
-"""Of a profile or a tenant."""
-IfMatch = Annotated[str | None, Header(description="ETag of the state that the change is made to")]
+"""The name of a profile or a tenant."""
+IfMatch = Annotated[str | None, Header(description="ETag of the state to change")]
 
 
 class Body(BaseModel):
-    """A request body: unknown keys are errors, and a number is a number, not a text that holds one."""
+    """A request body: unknown keys are errors, and numbers must be numbers, not strings."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod
     def _whole_numbers(cls, body: Any) -> Any:
-        """3.0 is an integer in JSON."""
+        """Accept 3.0 as an integer, as JSON does."""
         if not isinstance(body, dict):
             return body
         return {
@@ -54,19 +54,19 @@ class Body(BaseModel):
 
 
 def service_of(request: Request) -> Service:
-    """The service of the application that serves `request`."""
+    """Return the service of the application that serves `request`."""
     service: Service = request.app.state.metaalign
     return service
 
 
 def caller_of(request: Request) -> Caller:
-    """Who makes `request`; everybody is the operator under `vllm serve`, which has no keys of ours."""
+    """Return the caller of `request`; under `vllm serve`, which has none of our keys, everyone is the operator."""
     caller: Caller = getattr(request.state, "caller", OPEN_CALLER)
     return caller
 
 
 def platform_of(request: Request) -> Platform:
-    """The platform behind `request`; its routes exist only where there is one."""
+    """Return the platform behind `request`; its routes are served only if there is one."""
     platform = service_of(request).platform
     if platform is None:
         raise AssertionError("routes of the platform are served with a platform")
@@ -74,7 +74,7 @@ def platform_of(request: Request) -> Platform:
 
 
 def needs(scope: str) -> Callable[[Request], Caller]:
-    """A dependency: the caller, if its key has `scope`."""
+    """Return a dependency that provides the caller, or refuses a key without `scope`."""
 
     async def check(request: Request) -> Caller:
         caller = caller_of(request)
@@ -86,7 +86,7 @@ def needs(scope: str) -> Callable[[Request], Caller]:
 
 
 async def _require_json(raw_request: Request) -> None:
-    """Refuse bodies of another media type: browsers can send those without a preflight."""
+    """Refuse bodies of other media types, which browsers can send without a preflight."""
     media_type = raw_request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
     if media_type != "application/json":
         raise RequestValidationError([{"loc": ("header", "content-type"), "msg": "must be application/json"}])
@@ -104,25 +104,25 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorDocument(BaseModel):
-    """What every error answers, in OpenAI's shape."""
+    """The body of every error, in OpenAI's format."""
 
     error: ErrorDetail
 
 
 class AnthropicErrorDocument(BaseModel):
-    """What every error of `/v1/messages` answers, in Anthropic's shape."""
+    """The body of every error of `/v1/messages`, in Anthropic's format."""
 
     type: Literal["error"]
     error: ErrorDetail
 
 
 def _describe(status: int) -> str:
-    """What the table of errors says of a status."""
+    """Describe a status from the error table."""
     kinds = [kind for kind in ERRORS.values() if kind.status == status]
     return "\n".join(f"- `{kind.code}`: {kind.when} {kind.remedy}" for kind in kinds)
 
 
 def error_documents(*statuses: int, anthropic: bool = False) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route for OpenAPI."""
+    """Return the OpenAPI `responses` of a route for error statuses."""
     model = AnthropicErrorDocument if anthropic else ErrorDocument
     return {status: {"model": model, "description": _describe(status)} for status in sorted(statuses)}

@@ -15,7 +15,7 @@ __all__ = ["error_response", "foreign_error_response", "metaalign_error_response
 def error_response(
     path: str, code: str, message: str, *, param: str | None = None, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    """An error of the table (`metaalign.errors.ERRORS`)."""
+    """Return a response for an error in the table (`metaalign.errors.ERRORS`)."""
     status = ERRORS[code].status or 500
     document = dialect_of(path).errors.document(status, message, code, param)
     return JSONResponse(document, status_code=status, headers=headers)
@@ -30,13 +30,13 @@ def foreign_error_response(
     type_: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
-    """An error that the protocol or the engine defines: its code is the status; `type_` is the engine's own name."""
+    """Return a response for an error of the protocol or the engine: code is the status, `type_` the engine's type."""
     document = dialect_of(path).errors.document(status, message, status, param, type_)
     return JSONResponse(document, status_code=status, headers=headers)
 
 
 def metaalign_error_response(path: str, error: MetaAlignError) -> JSONResponse:
-    """One of our own errors as a response."""
+    """Return a response for one of our own errors."""
     headers = dict(error.headers) if isinstance(error, Refusal) else {}
     if error.status == 503:
         headers.setdefault("Retry-After", "1")

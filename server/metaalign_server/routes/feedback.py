@@ -1,4 +1,4 @@
-"""`/v1/feedback`: what users think of answers, and the erasure of what is kept of a user."""
+"""`/v1/feedback`: feedback on answers, and erasure of everything stored about a user."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ router = APIRouter(prefix="/v1/feedback", tags=["feedback"])
 ERRORS = error_documents(400, 401, 403, 404, 409, 413, 429, 503, 507)
 Answer = Annotated[str, Field(min_length=1, max_length=32_000)]
 UserId = Annotated[
-    str, Field(min_length=1, max_length=512, description="the id that requests gave as `user`")
+    str, Field(min_length=1, max_length=512, description="the id that requests sent as `user`")
 ]
 
 
 class FeedbackBody(Body):
-    """A rating of an answer, or a better (`chosen`) and a worse one (`rejected`).
+    """A rating of an answer, or a better answer (`chosen`) and a worse one (`rejected`).
 
-    Where only one of the two is given, the answer itself is the other.
+    If only one of the two is given, the answer itself is the other.
     """
 
     model_config = ConfigDict(
@@ -56,7 +56,7 @@ class FeedbackBody(Body):
 
 
 class FeedbackModel(BaseModel):
-    """Feedback that was kept."""
+    """Feedback that was stored."""
 
     id: str
     recorded: bool
@@ -67,7 +67,7 @@ class EraseBody(Body):
 
 
 class ErasureModel(BaseModel):
-    """What was removed of a user, in rows."""
+    """The number of deleted rows."""
 
     exchanges: int
     feedback: int
@@ -77,13 +77,13 @@ class ErasureModel(BaseModel):
 async def give_feedback(
     body: FeedbackBody, request: Request, caller: Annotated[Caller, Depends(needs("inference"))]
 ) -> Response:
-    """Say what is thought of an answer; a later word replaces an earlier one."""
+    """Give feedback on an answer; later feedback replaces earlier feedback."""
     platform = platform_of(request)
     if not platform.settings.feedback:
         raise Refusal(
             "feedback_disabled", "this server keeps no exchanges; an operator can set METAALIGN_FEEDBACK=true"
         )
-    await platform.recorder.flush()  # the exchange may still wait to be written
+    await platform.recorder.flush()  # the exchange may still be queued
     rating = None if body.rating is None else (exchanges.LIKED if body.rating == "up" else exchanges.DISLIKED)
     async with platform.database.write() as connection:
         await exchanges.give_feedback(
@@ -103,13 +103,13 @@ async def give_feedback(
 async def erase_user(
     body: EraseBody, request: Request, caller: Annotated[Caller, Depends(needs("profiles:write"))]
 ) -> Response:
-    """Remove everything that is kept of a user of the caller's tenant; says what was removed."""
+    """Delete everything stored about a user of the caller's tenant; return what was deleted."""
     erased = await erase(service_of(request), caller, caller.tenant.id, body.user)
     return Response(erased.model_dump_json(), media_type="application/json")
 
 
 async def erase(service: Service, caller: Caller, tenant_id: str, user: str) -> ErasureModel:
-    """Remove a user's exchanges, their feedback, what waits to be written and what was rendered of it."""
+    """Delete a user's exchanges and feedback, stored and queued, and clear what was rendered from them."""
     platform = service.platform
     if platform is None:
         raise AssertionError("routes of the platform are served with a platform")

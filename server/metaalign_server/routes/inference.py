@@ -98,13 +98,13 @@ async def create_message(request: MessagesRequest, raw_request: Request) -> Resp
 @router.post("/v1/messages/count_tokens", dependencies=JSON_BODY, response_model=CountTokensAnswer)
 @with_cancellation
 async def count_tokens(request: CountTokensRequest, raw_request: Request) -> Response:
-    """Anthropic's token count of a request, its Meta-Prompt included."""
+    """Anthropic's token count of a request, including its Meta-Prompt."""
     return await _infer(ANTHROPIC, VllmEngine.count_tokens, request, raw_request, generates=False)
 
 
 @router.get("/v1/models", response_model=ModelList)
 async def list_models(raw_request: Request) -> Response:
-    """The served models."""
+    """List the served models."""
     models = await engine_of(raw_request).list_models()
     return JSONResponse(models.model_dump())
 
@@ -112,7 +112,7 @@ async def list_models(raw_request: Request) -> Response:
 async def _infer(
     dialect: Dialect, handler: Handler, request: Any, raw_request: Request, *, generates: bool = True
 ) -> Response:
-    """A request's whole way: open it, have vLLM's handler answer, put the receipt into what it returns.
+    """Handle a request: open it, call vLLM's handler, and add the receipt to the result.
 
     Raises:
         metaalign.MetaAlignError, EngineRefusal: the application turns both into responses.
@@ -135,29 +135,29 @@ async def _infer(
 
 
 async def _within(context: RequestContext, events: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Iterate in the request's context: a stream is read by another task, and may render further prompts."""
+    """Iterate in the request's context, because another task reads the stream and may render further prompts."""
     current_request.set(context)
     async for event in events:
         yield event
 
 
 def receipt_headers(context: RequestContext) -> dict[str, str]:
-    """The receipt as response headers, none without preferences."""
+    """Return the receipt as response headers; none without preferences."""
     return context.reported.receipt.headers() if context.reported is not None else {}
 
 
 async def open_request(
     request: InferenceRequest | ShortRequest, raw_request: Request, *, generates: bool = True
 ) -> RequestContext:
-    """Check the request, make what the renderer needs to know known to it, and wait for a place in the engine.
+    """Check the request, set its context for the renderer, and wait for a slot in the engine.
 
     Args:
-        request: The parsed body; a profile in its model name is taken off.
+        request: The parsed body; a profile is removed from its model name.
         raw_request: The HTTP request.
-        generates: Whether the engine will work on it.
+        generates: Whether the engine will generate for it.
 
     Raises:
-        metaalign.MetaAlignError: it is refused.
+        metaalign.MetaAlignError: the request is refused.
     """
     service, engine = service_of(raw_request), engine_of(raw_request)
     rename_request(request)
@@ -192,7 +192,7 @@ async def open_request(
 
 
 def engine_of(raw_request: Request) -> VllmEngine:
-    """vLLM behind the service."""
+    """Return the vLLM engine behind the service."""
     engine = service_of(raw_request).engine
     if not isinstance(engine, VllmEngine):
         raise AssertionError("inference routes are served with vLLM's handlers")

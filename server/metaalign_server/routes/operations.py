@@ -20,13 +20,13 @@ TASKS = Gauge("metaalign_event_loop_tasks", "Tasks of the server's event loop; s
 
 
 class StateModel(BaseModel):
-    """How the process is."""
+    """The state of the process."""
 
     status: str
 
 
 class VersionsModel(BaseModel):
-    """What runs here."""
+    """The versions of what is running."""
 
     version: str
     vllm: str
@@ -40,14 +40,14 @@ _READINESS: dict[int | str, dict[str, Any]] = {
 
 @router.get("/livez", response_model=StateModel)
 async def livez() -> Response:
-    """200 as long as the process can answer."""
+    """200 as long as the process can respond."""
     return JSONResponse({"status": "alive"})
 
 
 @router.get("/readyz", response_model=StateModel, responses=_READINESS)
 @router.get("/health", response_model=StateModel, responses=_READINESS)
 async def readyz(request: Request) -> Response:
-    """200 when new work is accepted; 503 while draining or after the engine has failed."""
+    """200 if the server accepts new work; 503 while it drains or after the engine has failed."""
     service = service_of(request)
     if service.ready:
         return JSONResponse({"status": "ready"})

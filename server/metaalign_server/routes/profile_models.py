@@ -1,4 +1,4 @@
-"""What the profile routes take and give, as documented in OpenAPI."""
+"""Request and response models of the profile routes, as documented in OpenAPI."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LabelModel(BaseModel):
 
 
 class LearnModel(Body):
-    """How many of the last liked exchanges become examples, and whose."""
+    """How many of the most recently liked exchanges become examples, and whose."""
 
     examples: Annotated[int, Field(ge=0, le=8)] = 0
     scope: Literal["user", "profile"] = "user"
@@ -64,21 +64,21 @@ class VersionModel(BaseModel):
 
 
 class ProfilePage(BaseModel):
-    """Some profiles; `after` for the next ones is the name of the last."""
+    """A page of profiles; for the next page, `after` is the name of the last one."""
 
     data: list[ProfileModel]
     has_more: bool
 
 
 class VersionPage(BaseModel):
-    """Some versions, the newest first; `before` for the next ones is the number of the last."""
+    """A page of versions, newest first; for the next page, `before` is the number of the last one."""
 
     data: list[VersionModel]
     has_more: bool
 
 
 class ChangeModel(BaseModel):
-    """One path that differs; a side that lacks it has null."""
+    """One path that differs; a side that lacks the path has null."""
 
     model_config = {"populate_by_name": True}
 
@@ -88,7 +88,7 @@ class ChangeModel(BaseModel):
 
 
 class DiffModel(BaseModel):
-    """What changed from one version to another."""
+    """The changes from one version to another."""
 
     model_config = {"populate_by_name": True}
 
@@ -99,7 +99,7 @@ class DiffModel(BaseModel):
 
 
 class Note(Body):
-    note: Annotated[str, Field(max_length=500, description="why; for people")] = ""
+    note: Annotated[str, Field(max_length=500, description="the reason, for people")] = ""
 
 
 class NewVersion(Note):

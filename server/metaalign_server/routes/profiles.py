@@ -69,7 +69,7 @@ def _respond(outcome: Outcome) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    """What every change takes from its request: who makes it, to which state, and the key that it was made once by."""
+    """What every change needs from its request: the caller, the idempotency key and the expected state."""
 
     request: Request
     caller: Caller
@@ -82,7 +82,7 @@ class _Write:
         status: int = 200,
         seconds: float | None = None,
     ) -> Response:
-        """Make the change, once for each idempotency key, and see it at once."""
+        """Make the change once per idempotency key, and let it take effect immediately."""
 
         async def write(connection: AsyncConnection) -> Outcome:
             model, etag = await change(connection)
@@ -102,7 +102,7 @@ async def _write(
     idempotency_key: Annotated[
         str | None,
         Header(
-            description="the same key again gets the same answer, for a day",
+            description="a repeated key gets the same response for a day",
             json_schema_extra={"pattern": r"^[\x21-\x7e]{1,255}$"},
         ),
     ] = None,
@@ -129,7 +129,7 @@ async def _find(connection: AsyncConnection, caller: Caller, name: str) -> Head:
 
 @router.post("", status_code=201, response_model=ProfileModel, responses=WRITING, dependencies=JSON_BODY)
 async def create_profile(body: NewProfile, write: Write) -> Response:
-    """A new profile with its first version."""
+    """Create a profile with its first version."""
     preferences = profiles.validate(body.preferences or {}, write.caller)
 
     async def change(connection: AsyncConnection) -> tuple[BaseModel, str]:
@@ -147,10 +147,10 @@ async def list_profiles(
     request: Request,
     caller: Reader,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    after: Annotated[str | None, Query(max_length=63, description="a name")] = None,
-    archived: Annotated[bool, Query(description="archived ones too")] = False,
+    after: Annotated[str | None, Query(max_length=63, description="only names after this one")] = None,
+    archived: Annotated[bool, Query(description="include archived profiles")] = False,
 ) -> Response:
-    """Profiles by name."""
+    """List profiles by name."""
     async with platform_of(request).database.read() as connection:
         heads = await profiles.list_heads(
             connection, caller.tenant.id, after=after, limit=limit + 1, archived=archived
@@ -170,7 +170,7 @@ async def export_profiles(
     caller: Reader,
     format_: Annotated[Literal["json", "yaml"], Query(alias="format")] = "json",
 ) -> Response:
-    """All profiles with all versions and labels, as one document that `:import` takes."""
+    """Export all profiles with all versions and labels, as one document for `:import`."""
     async with platform_of(request).database.read() as connection:
         documents = await portability.export_profiles(connection, caller.tenant.id)
     tree = {"profiles": documents}
@@ -184,7 +184,7 @@ _IMPORT = TypeAdapter(ProfilesDocument)
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _YAML_DEPTH = 32
 _YAML_EVENTS = 200_000
-_YAML_SCALAR = 64_000  # characters; more than the texts of a version may hold together
+_YAML_SCALAR = 64_000  # characters; more than all texts of a version may have together
 _IMPORT_SECONDS = 30.0
 _YAML_BODIES = {"application/yaml", "application/x-yaml", "text/yaml"}
 
@@ -201,7 +201,7 @@ _YAML_BODIES = {"application/yaml", "application/x-yaml", "text/yaml"}
     },
 )
 async def import_profiles(request: Request, write: Write) -> Response:
-    """Take over what `:export` gave, all or nothing; what is there already stays."""
+    """Import a document from `:export`, all or nothing; existing content is kept."""
     body = await request.body()
     read = await asyncio.to_thread(_read_import, request.headers.get("content-type", ""), body)
     documents = read.profiles
@@ -214,7 +214,7 @@ async def import_profiles(request: Request, write: Write) -> Response:
 
 def _read_import(content_type: str, body: bytes) -> ProfilesDocument:
     media = content_type.split(";", 1)[0].strip().lower()
-    if media != "application/json" and media not in _YAML_BODIES:  # browsers send others across sites unasked
+    if media != "application/json" and media not in _YAML_BODIES:  # browsers send others without a preflight
         raise Refusal(
             "invalid_document",
             "content-type: must be application/json or application/yaml",
@@ -236,10 +236,10 @@ def _read_import(content_type: str, body: bytes) -> ProfilesDocument:
 
 
 def _read_yaml(body: bytes) -> Any:
-    """The value of a YAML document.
+    """Return the value of a YAML document.
 
-    Events come one by one; making a value of them recurses in C. Without this look at them first, a document that is
-    nested deeply ends the process, and one with aliases takes time and memory without end.
+    Events arrive one by one, but building a value from them recurses in C. Without checking the events first, a deeply
+    nested document crashes the process, and one with aliases takes unbounded time and memory.
     """
     depth = 0
     for number, event in enumerate(yaml.parse(body, _YAML)):
@@ -256,7 +256,7 @@ def _read_yaml(body: bytes) -> Any:
 
 @router.get("/{name}", response_model=ProfileModel, responses=READING)
 async def get_profile(name: ProfileName, request: Request, caller: Reader) -> Response:
-    """One profile; its ETag is for `If-Match`."""
+    """Get one profile; its ETag is for `If-Match`."""
     async with platform_of(request).database.read() as connection:
         head = await _find(connection, caller, name)
     return Response(
@@ -266,7 +266,7 @@ async def get_profile(name: ProfileName, request: Request, caller: Reader) -> Re
 
 @router.patch("/{name}", response_model=ProfileModel, responses=WRITING, dependencies=JSON_BODY)
 async def change_profile(body: ProfileChange, name: ProfileName, write: Change) -> Response:
-    """Archive, restore, or set what it learns. An archived profile is not found by requests."""
+    """Archive or restore a profile, or set what it learns. Requests do not find an archived profile."""
 
     async def change(connection: AsyncConnection) -> tuple[BaseModel, str]:
         learn = (body.learn.examples, body.learn.scope) if body.learn is not None else None
@@ -280,7 +280,7 @@ async def change_profile(body: ProfileChange, name: ProfileName, write: Change) 
 
 @router.delete("/{name}", status_code=204, responses=WRITING)
 async def delete_profile(name: ProfileName, write: Change) -> Response:
-    """Remove a profile with all versions and labels; its numbers are not given again."""
+    """Delete a profile with all versions and labels; its version numbers are not reused."""
 
     async def change(connection: AsyncConnection) -> tuple[None, None]:
         await profiles.delete(connection, write.caller, name, if_match=write.if_match)
@@ -297,7 +297,7 @@ async def delete_profile(name: ProfileName, write: Change) -> Response:
     dependencies=JSON_BODY,
 )
 async def create_version(body: NewVersion, name: ProfileName, write: Change) -> Response:
-    """The next version; labels stay where they are."""
+    """Add the next version; labels do not move."""
     preferences = profiles.validate(body.preferences or {}, write.caller)
 
     async def change(connection: AsyncConnection) -> tuple[BaseModel, str]:
@@ -318,7 +318,7 @@ async def list_versions(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
 ) -> Response:
-    """Versions, the newest first."""
+    """List versions, newest first."""
     async with platform_of(request).database.read() as connection:
         head = await _find(connection, caller, name)
         found = await profiles.list_versions(connection, head, before=before, limit=limit + 1)
@@ -333,7 +333,7 @@ async def get_version(
     request: Request,
     caller: Reader,
 ) -> Response:
-    """One version."""
+    """Get one version."""
     async with platform_of(request).database.read() as connection:
         head = await _find(connection, caller, name)
         version = await profiles.find_version(connection, head, number)
@@ -350,7 +350,7 @@ async def diff_versions(
     from_: Annotated[int, Query(alias="from", ge=1, le=2**31 - 1)],
     to: Annotated[int, Query(ge=1, le=2**31 - 1)],
 ) -> Response:
-    """What changed from one version to another."""
+    """Get the changes from one version to another."""
     found = []
     async with platform_of(request).database.read() as connection:
         head = await _find(connection, caller, name)
@@ -366,7 +366,7 @@ async def diff_versions(
 
 @router.put("/{name}/labels/{label}", response_model=ProfileModel, responses=WRITING, dependencies=JSON_BODY)
 async def move_label(body: LabelMove, name: ProfileName, label: LabelName, write: Change) -> Response:
-    """Point a label at a version, or at several by weight; a protected one takes the scope `admin`."""
+    """Point a label at a version, or at several by weight; a protected label requires the scope `admin`."""
     if (body.version is None) == (body.versions is None):
         raise Refusal("invalid_label", "version: give either `version` or `versions`", param="version")
     chosen = body.versions or [Target(version=body.version or 1)]
@@ -385,7 +385,7 @@ async def move_label(body: LabelMove, name: ProfileName, label: LabelName, write
 
 @router.post("/{name}/labels/{label}/rollback", response_model=ProfileModel, responses=WRITING)
 async def roll_back_label(name: ProfileName, label: LabelName, write: Change) -> Response:
-    """Point a label at what it pointed at before its last move."""
+    """Point a label back at its targets from before its last move."""
 
     async def change(connection: AsyncConnection) -> tuple[BaseModel, str]:
         head = await labels.roll_back(connection, write.caller, name, label, if_match=write.if_match)
@@ -396,7 +396,7 @@ async def roll_back_label(name: ProfileName, label: LabelName, write: Change) ->
 
 @router.delete("/{name}/labels/{label}", response_model=ProfileModel, responses=WRITING)
 async def delete_label(name: ProfileName, label: LabelName, write: Change) -> Response:
-    """Remove a label."""
+    """Delete a label."""
 
     async def change(connection: AsyncConnection) -> tuple[BaseModel, str]:
         head = await labels.delete_label(connection, write.caller, name, label, if_match=write.if_match)

@@ -1,4 +1,4 @@
-"""What `/v1/align` and `/v1/preferences/render` take and answer."""
+"""Request and answer models of `/v1/align` and `/v1/preferences/render`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ StopText = Annotated[str, Field(min_length=1)]
 
 
 class ShortRequest(Body):
-    """What both take."""
+    """The fields that both requests share."""
 
     preferences: PreferencesInput = None
     model: str | None = None
@@ -38,7 +38,7 @@ class AlignRequest(ShortRequest):
 
 
 class AlignAnswer(BaseModel):
-    """What `/v1/align` answers; `metaalign` is null without preferences."""
+    """The answer of `/v1/align`; `metaalign` is null without preferences."""
 
     id: str
     model: str
@@ -66,7 +66,7 @@ class RenderRequest(ShortRequest):
 
 
 class RenderAnswer(BaseModel):
-    """What `/v1/preferences/render` answers."""
+    """The answer of `/v1/preferences/render`."""
 
     system_info: str
     user_info: str

@@ -1,4 +1,4 @@
-"""The application: our routes and nothing else, one error mapping, one middleware."""
+"""The application: only our routes, one error mapping, one middleware."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # What exists now lives as long as the process: full collections need not look at it again.
+    # Objects that exist now live as long as the process; full collections need not scan them again.
     gc.collect()
     gc.freeze()
     yield
@@ -37,7 +37,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app() -> FastAPI:
-    """The application without its engine; `engine.installation.install` completes `app.state`."""
+    """Create the application without its engine; `engine.installation.install` completes `app.state`."""
     app = FastAPI(
         title="MetaAlign",
         version=metaalign.__version__,
@@ -48,12 +48,12 @@ def create_app() -> FastAPI:
     for routes in (inference, align, profiles, feedback, admin, operations):
         app.include_router(routes.router)
     _add_error_handlers(app)
-    app.openapi = partial(build_document, app)  # type: ignore[method-assign]  # FastAPI's way to complete it
+    app.openapi = partial(build_document, app)  # type: ignore[method-assign]  # FastAPI's way to extend it
     return app
 
 
 def add_refusal_handlers(app: FastAPI) -> None:
-    """Map what the inference routes raise on purpose: our own errors, and what vLLM's handlers refuse."""
+    """Map the errors that the inference routes raise on purpose: our own, and refusals by vLLM's handlers."""
     app.add_exception_handler(MetaAlignError, _on_metaalign_error)
     app.add_exception_handler(EngineRefusal, _on_engine_refusal)
 
@@ -77,7 +77,7 @@ _INTERNAL = "internal error; the log names the place under this request id"
 
 
 async def _on_engine_refusal(request: Request, error: Any) -> Response:
-    """What vLLM says of a request; of its own failures only where to look."""
+    """Return vLLM's message about a request; for vLLM's own failures, only where to look."""
     message = error.message
     if error.status >= 500 and error.__cause__ is not None:
         _log(request, error.__cause__)
@@ -87,14 +87,14 @@ async def _on_engine_refusal(request: Request, error: Any) -> Response:
 
 
 async def _on_engine_error(request: Request, error: Exception) -> Response:
-    """vLLM's validators raise while a body is read, before any handler runs."""
+    """Map errors of vLLM's validators, which run while a body is parsed, before any handler."""
     refusal = EngineRefusal.of(error)
     refusal.__cause__ = error
     return await _on_engine_refusal(request, refusal)
 
 
 async def _on_defect(request: Request, error: Exception) -> Response:
-    """Anything that nobody meant: a defect, whose text may quote a request."""
+    """Handle any unexpected error: it is a defect, and its text may quote a request."""
     _log(request, error)
     return error_response(request.url.path, "internal_error", _INTERNAL)
 
@@ -108,7 +108,7 @@ _UNION_NOISE = ("function-", "list[", "lax-or-strict", "json-or-python", "chain[
 
 
 async def _on_validation_error(request: Request, error: Any) -> Response:
-    """The first problem, by field; the value is not repeated, it may be private."""
+    """Report the first problem by field, without its value, which may be private."""
     problems = error.errors()
     first: dict[str, Any] = (
         problems[0] if problems and isinstance(problems[0], dict) else {"msg": "invalid body"}
@@ -140,7 +140,7 @@ async def _on_http_exception(request: Request, error: Any) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """The methods of all routes of a path: Starlette names those of the first one."""
+    """Return the methods of all routes of a path; Starlette names only those of the first one."""
     methods: set[str] = set()
     for route in request.app.routes:
         if route.matches(request.scope)[0] is not Match.NONE:

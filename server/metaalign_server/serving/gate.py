@@ -16,7 +16,7 @@ from metaalign_server.callers import OPEN_CALLER, Caller, token_of
 from metaalign_server.platform.limits import Admission, buckets_of
 from metaalign_server.platform.refusal import Refusal
 from metaalign_server.platform.startup import Platform
-from metaalign_server.routes.errors import error_response, metaalign_error_response
+from metaalign_server.routes.errors import metaalign_error_response
 from metaalign_server.serving.telemetry import Spans
 from metaalign_server.settings import Settings, is_loopback
 
@@ -39,7 +39,7 @@ INFERENCE_PATHS = frozenset(
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _PORT = re.compile(rb":\d*$")
 _REQUEST_ID = re.compile(rb"[\w-]{1,64}")
-# Priority and placement are the operator's matter: vLLM would take them from any client.
+# Only the operator decides priority and placement; vLLM would accept them from any client.
 _ENGINE_HEADERS = frozenset({b"x-vllm-priority", b"x-data-parallel-rank"})
 
 REQUESTS = Counter("metaalign_requests_total", "Answered HTTP requests.", ["route", "status"])
@@ -50,7 +50,7 @@ APPLIED = Counter(
 
 
 class Availability(Protocol):
-    """What the middleware needs of the service."""
+    """What the middleware needs from the service."""
 
     settings: Settings
 
@@ -59,7 +59,7 @@ class Availability(Protocol):
 
 
 class _Passage:
-    """One request on its way through: counts what comes in, adds headers to what goes out, settles at the end."""
+    """One request in transit: counts incoming bytes, adds headers to the response, settles at the end."""
 
     def __init__(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
         self._gate = gate
@@ -79,7 +79,7 @@ class _Passage:
             self._left -= len(message.get("body", b""))
             if self._left < 0:
                 self._cut_off = True
-                # Whatever the application answers to this, 413 is sent: FastAPI makes a 400 of any error while it reads.
+                # Whatever the application answers to this, 413 is sent: FastAPI turns any error during reading into a 400.
                 raise self._gate.body_too_large()
         return message
 
@@ -95,14 +95,14 @@ class _Passage:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self.headers]
-            if not self._gate.ready:  # a connection that is kept could be cut between two requests
+            if not self._gate.ready:  # a kept-alive connection could be cut between two requests
                 message["headers"].append((b"connection", b"close"))
         elif not message.get("more_body", False):
-            await self.settle()  # before the client knows that it is over and asks again
+            await self.settle()  # before the client sees the end and sends another request
         await self._send(message)
 
     async def settle(self) -> None:
-        """Give back the place in the engine, and count the tokens. Once."""
+        """Release the slot in the engine and count the tokens, once."""
         if self._settled:
             return
         self._settled = True
@@ -120,9 +120,9 @@ class Gate:
 
     Args:
         app: The application.
-        service: Says whether new work is accepted, and the size bound.
-        platform: Finds the caller, and counts what is used.
-        spans: Where traces go, if anywhere.
+        service: Tells whether new work is accepted, and the size limit.
+        platform: Finds the caller and counts usage.
+        spans: Creates trace spans, if tracing is enabled.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Gate:
         headers = dict(scope["headers"])
         sent = headers.get(b"x-request-id", b"")
         request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex.encode()
-        # vLLM names the engine's request after x-request-id; a forged or repeated id must not reach it.
+        # vLLM uses x-request-id as the engine's request id; a forged or repeated id must not reach it.
         scope["headers"] = [
             (name, value)
             for name, value in scope["headers"]
@@ -157,7 +157,11 @@ class Gate:
         self.in_flight += 1
         IN_FLIGHT.inc()
         try:
-            answer = await self._refusal(scope, headers, state, passage) or self._app
+            answer = self._app
+            try:
+                await self._check(scope, headers, passage)
+            except MetaAlignError as error:
+                answer = metaalign_error_response(scope["path"], error)
             await answer(scope, passage.receive, passage.send)
         finally:
             self.in_flight -= 1
@@ -169,45 +173,61 @@ class Gate:
 
     @property
     def ready(self) -> bool:
-        """Whether new work is accepted."""
+        """Whether the server accepts new work."""
         return self._service.ready
 
     def body_too_large(self) -> Refusal:
-        """What is said of a body that is too large."""
+        """Return the refusal of a body that is too large."""
         return Refusal("body_too_large", f"body: larger than {self.max_body} bytes; send less")
 
-    async def _refusal(
-        self, scope: Scope, headers: dict[bytes, bytes], state: dict[str, Any], passage: _Passage
-    ) -> ASGIApp | None:
+    async def _check(self, scope: Scope, headers: dict[bytes, bytes], passage: _Passage) -> None:
+        """Find the caller and count the request.
+
+        Raises:
+            MetaAlignError: the request may not go on.
+        """
         path = scope["path"]
         if path in PUBLIC_PATHS:
-            return None
+            return
         token = token_of(headers)
-        try:
-            caller = self.platform.lookups.peek_caller(token) or await self.platform.lookups.caller(token)
-            if caller is None:
-                return error_response(
-                    path,
-                    "invalid_api_key",
-                    "a valid key is needed: send `Authorization: Bearer KEY` or `x-api-key: KEY`",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
-            state["caller"] = caller
-            if caller.key_id == OPEN_CALLER.key_id and self._from_elsewhere(headers):
-                return error_response(
-                    path,
-                    "cross_site",
-                    "a page of another site may not use a server that asks for no key",
-                )
-            # A router reads `/v1/align\n` as `/v1/align`; the checks here would not know it.
-            if not path.isprintable():
-                return error_response(path, "route_not_found", "no such route")
-            return self._unavailable(scope, headers) or await self._admit(path, caller, passage)
-        except MetaAlignError as error:
-            return metaalign_error_response(path, error)
+        caller = self.platform.lookups.peek_caller(token) or await self.platform.lookups.caller(token)
+        if caller is None:
+            raise Refusal(
+                "invalid_api_key",
+                "a valid key is needed: send `Authorization: Bearer KEY` or `x-api-key: KEY`",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        scope["state"]["caller"] = caller
+        if caller.key_id == OPEN_CALLER.key_id and self._from_elsewhere(headers):
+            raise Refusal("cross_site", "a page of another site may not use a server that asks for no key")
+        # A router reads `/v1/align\n` as `/v1/align`; the checks here would not know it.
+        if not path.isprintable():
+            raise Refusal("route_not_found", "no such route")
+        if scope["method"] not in _READING:
+            self._check_work(headers)
+        inference = path in INFERENCE_PATHS
+        if inference and "inference" not in caller.scopes:
+            raise Refusal("missing_scope", "this key lacks the scope `inference`")
+        buckets = buckets_of(caller, inference=inference)
+        if buckets:
+            passage.admission = await self.platform.limiter.admit(buckets)
+            passage.headers.extend(
+                (name.encode(), value.encode()) for name, value in passage.admission.headers().items()
+            )
+
+    def _check_work(self, headers: dict[bytes, bytes]) -> None:
+        if not self.ready:
+            raise Refusal(
+                "unavailable",
+                "the server takes no new work now; try another, or again in a moment",
+                retry_after=5,
+            )
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self.max_body:
+            raise self.body_too_large()
 
     def _from_elsewhere(self, headers: dict[bytes, bytes]) -> bool:
-        """Whether a browser sends this for a page that did not come from here, by its address or by a made-up name."""
+        """Return whether a browser sends this for a page of another origin, or under a host name that is not ours."""
         host, origin = headers.get(b"host", b""), headers.get(b"origin")
         if origin is not None and origin.partition(b"://")[2] != host:
             return True
@@ -215,35 +235,8 @@ class Gate:
         anywhere = self.platform.settings.allow_open_network
         return bool(name) and not anywhere and not is_loopback(name.strip("[]"))
 
-    def _unavailable(self, scope: Scope, headers: dict[bytes, bytes]) -> ASGIApp | None:
-        if scope["method"] in _READING:
-            return None
-        if not self.ready:
-            return error_response(
-                scope["path"],
-                "unavailable",
-                "the server takes no new work now; try another, or again in a moment",
-                headers={"Retry-After": "5"},
-            )
-        length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self.max_body:
-            raise self.body_too_large()
-        return None
-
-    async def _admit(self, path: str, caller: Caller, passage: _Passage) -> ASGIApp | None:
-        inference = path in INFERENCE_PATHS
-        if inference and "inference" not in caller.scopes:
-            return error_response(path, "missing_scope", "this key lacks the scope `inference`")
-        buckets = buckets_of(caller, inference=inference)
-        if buckets:
-            passage.admission = await self.platform.limiter.admit(buckets)
-            passage.headers.extend(
-                (name.encode(), value.encode()) for name, value in passage.admission.headers().items()
-            )
-        return None
-
     def _record(self, scope: Scope, state: dict[str, Any], status: int, started: float) -> dict[str, object]:
-        """Count and log the request; returns what was logged."""
+        """Count and log the request; return the logged fields."""
         path = scope["path"] if scope["path"] in INFERENCE_PATHS else "unmatched"  # if refused before routing
         route = str(getattr(scope.get("route"), "path", path))
         REQUESTS.labels(route, str(status)).inc()

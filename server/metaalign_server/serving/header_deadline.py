@@ -1,7 +1,7 @@
-"""HTTP connections that must not stay open for nothing: slow headers, endless headers, silence.
+"""Closes HTTP connections that stay open for nothing: slow headers, endless headers, silence.
 
-uvicorn closes a connection that is idle between two requests. One that never sends a whole header it keeps for ever,
-and it reads a header of any size; a few thousand such connections are the end of a server.
+uvicorn closes a connection that is idle between two requests. But it keeps a connection that never sends a complete
+header forever, and it reads a header of any size; a few thousand such connections bring a server down.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 __all__ = ["HEADER_BYTES", "HEADER_SECONDS", "GuardedProtocol"]
 
 HEADER_SECONDS = 15.0
-"""How long a client has for a whole request header, from its connection or from the first byte of the next request."""
+"""Deadline for a complete request header, from the connection or from the first byte of the next request."""
 HEADER_BYTES = 64 * 1024
-"""How much of a header is read before its end must have come."""
+"""Maximum number of bytes read before a header must be complete."""
 
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a deadline and a bound for headers."""
+    """uvicorn's protocol with a deadline and a size limit for headers."""
 
     _timer: asyncio.TimerHandle | None = None
     _received = 0
 
     def connection_made(self, transport: Any) -> None:
-        """A client has come: it has to say what it wants."""
+        """A client has connected and must send a header."""
         super().connection_made(transport)
         self._expect_header()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
+        """The client has disconnected."""
         self._header_came()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a header or a body."""
+        """Bytes of a header or a body have arrived."""
         super().data_received(data)
         if self._timer is not None:
             self._received += len(data)
@@ -47,13 +47,13 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.transport.close()
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """The first byte of a request has arrived."""
         super().on_message_begin()
         if self._timer is None:
             self._expect_header()
 
     def on_headers_complete(self) -> None:
-        """The header is whole; bodies are bounded elsewhere."""
+        """The header is complete; bodies are bounded elsewhere."""
         self._header_came()
         super().on_headers_complete()
 
@@ -70,6 +70,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._timer = None
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete:
-            self._expect_header()  # the answer before is still on its way: only then is this request late
+            self._expect_header()  # the previous response is still in flight, so this request is not late
         else:
             self.transport.close()

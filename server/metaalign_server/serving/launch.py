@@ -1,4 +1,4 @@
-"""Compose the parts and run them: store, engine, application, gate; serve, drain, stop."""
+"""Composes the parts and runs them: store, engine, application, gate; serve, drain, stop."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ __all__ = ["run"]
 logger = logging.getLogger(__name__)
 
 ENGINE_FAILED = 70
-"""Exit code after the engine has failed for good (EX_SOFTWARE)."""
+"""Exit code after a permanent engine failure (EX_SOFTWARE)."""
 _LAST_WORDS_SECONDS = 2.0
-"""At the end, requests in flight get this long to say that the engine has failed, and spans to be sent."""
+"""Time at shutdown for requests in flight to report that the engine has failed, and for spans to be exported."""
 
 
 def run(settings: Settings, flags: Sequence[str]) -> int:
-    """Serve until stopped; returns the process's exit code.
+    """Serve until stopped; return the process's exit code.
 
     Args:
-        settings: Of the server.
-        flags: vLLM's own.
+        settings: The server's settings.
+        flags: vLLM's own flags.
 
     Raises:
-        ConfigurationError: the port is taken, or this is not a vLLM that preferences work in.
+        ConfigurationError: the port is taken, or preferences do not work in this vLLM.
     """
     check_vllm()
     args = parse_engine_args(settings, flags)
@@ -53,7 +53,7 @@ def run(settings: Settings, flags: Sequence[str]) -> int:
 
 
 async def _serve(settings: Settings, args: Namespace) -> int:
-    # The port is taken before the engine starts: a second server fails at once, not after loading weights.
+    # Bind the port before the engine starts, so that a second server fails at once, not after loading weights.
     sock = _bind(settings)
     try:
         async with open_platform(settings) as platform:
@@ -68,7 +68,7 @@ async def _serve(settings: Settings, args: Namespace) -> int:
                     return await _serve_until_stopped(service, gate, sock, settings)
                 finally:
                     if spans is not None:
-                        # A collector that is away would be tried for longer than a supervisor waits.
+                        # The exporter would retry an unavailable collector for longer than a supervisor waits.
                         closing = threading.Thread(target=spans.close, daemon=True)
                         closing.start()
                         await asyncio.to_thread(closing.join, _LAST_WORDS_SECONDS)
@@ -77,7 +77,7 @@ async def _serve(settings: Settings, args: Namespace) -> int:
 
 
 def _announce(platform: Platform) -> None:
-    """Say how the server is protected. The first key goes to standard error alone: logs are collected."""
+    """Report how the server is protected. The first key goes only to standard error, because logs are collected."""
     if platform.first_key is not None:
         sys.stderr.write(
             "metaalign-server: the store had no key, so one was made for the administrator; it is shown this once:\n"
@@ -86,7 +86,7 @@ def _announce(platform: Platform) -> None:
         sys.stderr.flush()
     if platform.open:
         logger.warning(
-            "open development mode: no key is configured, so everybody who reaches this address may do everything;"
+            "open development mode: no key is configured, so anyone who can reach this address has full access;"
             " `metaalign-server keys create` ends it"
         )
 
@@ -138,7 +138,7 @@ async def _serve_until_stopped(service: Service, gate: Gate, sock: socket.socket
         await _idle(gate, _LAST_WORDS_SECONDS)
     server.should_exit = True
     if gate.in_flight:
-        config.timeout_graceful_shutdown = 0  # the wait is over: they are cancelled
+        config.timeout_graceful_shutdown = 0  # the wait is over: cancel them
     for task in (watching, working, stopping):
         task.cancel()
     await serving
@@ -153,7 +153,7 @@ def _no_signals() -> Iterator[None]:
 
 
 async def _drain(service: Service, gate: Gate, seconds: float, again: asyncio.Event) -> None:
-    """Refuse new work, and wait until what runs is finished, the time is over, or a second signal comes."""
+    """Refuse new work, and wait until running requests finish, the time is up, or a second signal arrives."""
     service.draining = True
     again.clear()
     logger.info("draining", extra={"fields": {"in_flight": gate.in_flight}})
@@ -161,7 +161,7 @@ async def _drain(service: Service, gate: Gate, seconds: float, again: asyncio.Ev
 
 
 async def _idle(gate: Gate, seconds: float, stop: asyncio.Event | None = None) -> None:
-    """Wait until nothing is in flight, the time is over, or `stop` is set."""
+    """Wait until nothing is in flight, the time is up, or `stop` is set."""
     deadline = asyncio.get_running_loop().time() + seconds
     while gate.in_flight and asyncio.get_running_loop().time() < deadline:
         if stop is not None and stop.is_set():

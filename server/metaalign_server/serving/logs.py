@@ -36,12 +36,12 @@ class _TextFormatter(logging.Formatter):
 
 
 _PLACES = 40
-# `aiosqlite` and `sqlalchemy` are not only chatty: at `debug` they write statements with their values, and rows.
+# `aiosqlite` and `sqlalchemy` are not only chatty: at `debug` they log statements with their values, and rows.
 _CHATTY = ("aiosqlite", "alembic", "asyncio", "filelock", "httpcore", "httpx", "sqlalchemy", "urllib3")
 
 
 def _where(error: BaseException | None) -> str:
-    """Type and place of an error and of its causes, without their messages, which may quote a request."""
+    """Return the type and location of an error and its causes, without their messages, which may quote a request."""
     if error is None:
         return "none"
     trace, places = error.__traceback__, []

@@ -1,7 +1,7 @@
-"""The OpenAPI document: FastAPI's, completed by what happens before and inside the routes.
+"""The OpenAPI document: FastAPI's, extended by what happens before and inside the routes.
 
-FastAPI knows the routes. It does not know that a key is asked for, which answers the gate gives in front of every
-route, that a malformed request is a 400 here, or that vLLM's models take a number also as text.
+FastAPI knows the routes. It does not know that a key is required, how the gate responds before any route, that a
+malformed request is a 400 here, or that vLLM's models also accept a number as text.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _REFERENCE = "#/components/schemas/"
 
 @dataclass(frozen=True, slots=True)
 class _Deployment:
-    """What differs between servers.
+    """What differs between deployments.
 
     Attributes:
         models: Names of the served model.
@@ -65,7 +65,7 @@ class _Deployment:
 
 
 def build_document(app: FastAPI) -> dict[str, Any]:
-    """The document of `app`, made once; without a service that of a server with default settings."""
+    """Return the document of `app`, built once; without a service, it describes a server with default settings."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
@@ -103,7 +103,7 @@ def _complete(document: dict[str, Any], deployment: _Deployment) -> None:
 def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
     responses = operation["responses"]
     if _REFERENCE + "HTTPValidationError" in str(responses.get("422")):
-        del responses["422"]  # FastAPI's own; `app.py` answers 400
+        del responses["422"]  # FastAPI's own; `app.py` returns 400
         _add_errors(path, responses, 400)
     if path in PUBLIC_PATHS:
         operation["security"] = []
@@ -191,9 +191,9 @@ _ANNOTATIONS = frozenset({"title", "description", "default", "deprecated"})
 
 
 def _describe_leniency(schemas: dict[str, Any]) -> None:
-    """Say what vLLM's request models take beside the type: "1" and true for 1, "yes" and 1 for true.
+    """Describe what vLLM's request models accept beyond the type: "1" and true for 1, "yes" and 1 for true.
 
-    Clients may rely on it, so it is described, not refused. Our own models are strict.
+    Clients may rely on it, so it is documented, not refused. Our own models are strict.
     """
     for name in _reachable(schemas, _VLLM_REQUESTS):
         schemas[name] = _widen(schemas[name])
@@ -202,7 +202,7 @@ def _describe_leniency(schemas: dict[str, Any]) -> None:
 
 
 def _reachable(schemas: dict[str, Any], names: Iterable[str]) -> set[str]:
-    """`names` and all schemas that they refer to."""
+    """Return `names` and all schemas that they refer to."""
     waiting = list(names)
     seen: set[str] = set()
     while waiting:

@@ -1,6 +1,6 @@
 """The same routes as an endpoint plugin of `vllm serve`: entry point `metaalign` of `vllm.endpoint_plugins`.
 
-Activate with `VLLM_PLUGINS=metaalign`. vLLM's own authentication and middleware stay in charge there.
+Activate with `VLLM_PLUGINS=metaalign`. vLLM's own authentication and middleware stay in effect there.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ __all__ = ["MetaAlignPlugin"]
 
 
 class MetaAlignPlugin:
-    """Replaces vLLM's inference routes by ours and adds `/v1/align` and `/v1/preferences/render`."""
+    """Replaces vLLM's inference routes with ours and adds `/v1/align` and `/v1/preferences/render`."""
 
     name = "metaalign"
     required_tasks = ("generate",)
 
     def attach_router(self, app: FastAPI) -> None:
-        """Register the inference routes; vLLM removes its own of the same path."""
+        """Register the inference routes; vLLM removes its own routes with the same paths."""
         app.include_router(inference.router)
         app.include_router(align.router)
         add_refusal_handlers(app)
 
     async def init_state(self, engine_client: object, state: Any, args: Namespace) -> None:
-        """Hook into vLLM's renderer and engine.
+        """Install the hooks in vLLM's renderer and engine.
 
         Raises:
             SystemExit: the hooks do not work in this vLLM; the server must not start without them.

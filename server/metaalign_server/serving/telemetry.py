@@ -1,7 +1,7 @@
-"""OpenTelemetry spans, one a request, when the standard environment variables ask for them.
+"""OpenTelemetry spans, one per request, if the standard environment variables enable them.
 
-`OTEL_EXPORTER_OTLP_ENDPOINT` (or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) turns them on; the other `OTEL_*` variables mean
-what they mean everywhere. Attributes are names, counts and hashes: never a prompt, a preference, an answer or a key.
+`OTEL_EXPORTER_OTLP_ENDPOINT` (or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) enables them; the other `OTEL_*` variables have
+their standard meaning. Attributes are names, counts and hashes; never a prompt, a preference, an answer or a key.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ATTRIBUTES = {
 
 
 class Spans:
-    """Makes spans; see `start_telemetry`."""
+    """Creates spans; see `start_telemetry`."""
 
     def __init__(self, provider: Any, model: str) -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -46,7 +46,7 @@ class Spans:
         self._propagator = TraceContextTextMapPropagator()
 
     def start(self, method: str, headers: Mapping[bytes, bytes]) -> _Span:
-        """A span that continues the client's trace, if it sends one."""
+        """Start a span, which continues the client's trace if it sends one."""
         from opentelemetry.trace import SpanKind
 
         carrier = {
@@ -58,7 +58,7 @@ class Spans:
         return _Span(self._tracer.start_span(method, context, SpanKind.SERVER), self._model)
 
     def close(self) -> None:
-        """Send what is left."""
+        """Export the remaining spans."""
         self._provider.shutdown()
 
 
@@ -68,7 +68,7 @@ class _Span:
         self._model = model
 
     def end(self, fields: Mapping[str, Any]) -> None:
-        """End the span with what the access log says."""
+        """End the span with the fields of the access log."""
         from opentelemetry.trace import StatusCode
 
         span, route = self._span, str(fields["route"])
@@ -85,7 +85,7 @@ class _Span:
 
 
 def start_telemetry(model: str) -> Spans | None:
-    """Spans to the endpoint of the environment, or None if it names none."""
+    """Return spans for the endpoint in the environment, or None if it names none."""
     if not any(os.environ.get(name) for name in _ENDPOINTS):
         return None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

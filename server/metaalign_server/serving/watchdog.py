@@ -1,4 +1,4 @@
-"""A watch on the engine's progress: a process that lives but does not answer is as bad as a dead one."""
+"""Watches the engine's progress: a process that is alive but does not respond is as bad as a dead one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _POLL_SECONDS = 0.25
 
 
 async def watch_engine(service: Service, stall_seconds: float) -> None:
-    """Return when the engine has failed for good: it died, or was silent for twice `stall_seconds`.
+    """Return when the engine has failed permanently: it died, or was silent for twice `stall_seconds`.
 
-    The engine answers a question between two steps, so that it is working is not enough, and that it has nothing to do
-    is no excuse. Silent for `stall_seconds` it is not ready; when it answers again, it is.
+    The engine answers a ping between two steps: a busy engine must finish its step, and an idle one must answer too.
+    After `stall_seconds` of silence the server is not ready; when the engine answers again, it is.
 
     Args:
-        service: `stalled` is written here.
-        stall_seconds: 0 looks for death only.
+        service: Its `stalled` is set here.
+        stall_seconds: 0 checks only whether the engine is dead.
     """
     clock = asyncio.get_running_loop().time
     question: asyncio.Task[None] | None = None
@@ -36,7 +36,7 @@ async def watch_engine(service: Service, stall_seconds: float) -> None:
             if question is None:
                 question, asked = asyncio.create_task(service.engine.ping()), clock()
             elif question.done():
-                question.exception()  # an engine that died is noticed above
+                question.exception()  # the loop condition detects a dead engine
                 if service.stalled:
                     logger.warning("the engine answers again")
                 question, service.stalled = None, False
@@ -45,7 +45,7 @@ async def watch_engine(service: Service, stall_seconds: float) -> None:
                     "the engine does not answer; exiting so that a supervisor can restart the server"
                 )
                 for process in multiprocessing.active_children():
-                    process.kill()  # what waits for the engine learns now that nothing will come
+                    process.kill()  # so that whatever waits for the engine fails now
                 return
             elif clock() - asked > stall_seconds and not service.stalled:
                 service.stalled = True

@@ -1,1 +1,1 @@
-"""Where tenants, keys, profiles and feedback are kept. No rules; those are in `platform`."""
+"""Storage for tenants, keys, profiles and feedback. It has no rules; those are in `platform`."""

@@ -1,7 +1,7 @@
-"""Connections to SQLite or PostgreSQL: one transaction a block, a deadline on each, failures as three errors.
+"""Connections to SQLite or PostgreSQL: one transaction per block, a deadline on each, failures as three errors.
 
-A block of `read()` or `write()` is one transaction. Writers of SQLite take its lock when they begin, so that a
-transaction that reads before it writes never fails half-way; writers of PostgreSQL lock the rows that they read.
+A block of `read()` or `write()` is one transaction. SQLite writers take the write lock when they begin, so that a
+transaction that reads before it writes never fails midway; PostgreSQL writers lock the rows that they read.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _DRIVERS = {
 }
 _POSTGRES_OPTIONS = {"host", "port", "prepared_statement_cache_size", "ssl"}
 DEADLINE_SECONDS = 1.6
-"""How long a transaction may take; what is promised to clients is an answer within two seconds."""
+"""Time limit of a transaction; clients are promised an answer within two seconds."""
 _CONNECT, _LOCK, _COMMAND = 0.45, 0.35, 0.6
-"""Parts of the deadline for a connection, for the lock that another writer holds, and for one command, which is more
-than for a lock so that the error says which of the two it was."""
+"""Fractions of the deadline for connecting, for waiting for another writer's lock, and for one command. A command gets
+more time than a lock, so that the error says which of the two timed out."""
 _MIGRATION_SECONDS = 86_400.0
 _LONGEST_CONNECT_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
-"""After a failure the database is left alone this long: waiting requests would only pile up."""
+"""After a failure, no request tries the database for this long; waiting requests would only pile up."""
 _SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 _SQLITE_UNUSABLE = {
     sqlite3.SQLITE_CANTOPEN: "the store's file cannot be opened; its folder must exist and be writable",
@@ -58,45 +58,45 @@ _SQLITE_UNUSABLE = {
     sqlite3.SQLITE_NOTADB: "the store's file is no SQLite database; name another, or restore a backup",
     sqlite3.SQLITE_CORRUPT: "the store's file is damaged; restore a backup",
 }
-"""By primary result code."""
+"""Messages by SQLite's primary result code."""
 _POSTGRES_FULL = "53100"  # disk_full
 _POSTGRES_VALUE = "22"  # class: data
 _POSTGRES_BUSY = (
-    "40",
-    "55P03",
-)  # rolled back for the sake of another transaction; its lock was not to be had
+    "40",  # class: rolled back in favour of another transaction
+    "55P03",  # lock_not_available
+)
 _POSTGRES_AWAY = ("08", "53", "57")  # classes: connection, resources, shutdown
 _AWAY = "the store does not answer; try again shortly"
 _VALUE = "a text holds characters, or a number has a size, that cannot be stored"
 
 
 class DatabaseUrlError(ValueError):
-    """METAALIGN_DATABASE_URL cannot be used; the message says how to write it and never repeats it."""
+    """METAALIGN_DATABASE_URL is invalid; the message says how to write it and never repeats it."""
 
 
 class StoreUnavailable(MetaAlignError):
-    """The database does not answer, or not in time."""
+    """The database does not respond, or not in time."""
 
     code = "store_unavailable"
 
 
 class StoreFull(MetaAlignError):
-    """The database has no room left."""
+    """The database is full."""
 
     code = "store_full"
 
 
 class ValueNotStorable(MetaAlignError):
-    """A text or a number that the database cannot hold, such as a text with a NUL character."""
+    """A text or a number that the database cannot store, such as a text with a NUL character."""
 
     code = "value_not_storable"
 
 
 def parse_database_url(text: str) -> URL:
-    """The URL with the driver that we use.
+    """Parse the URL and set the driver that we use.
 
     Raises:
-        DatabaseUrlError: neither an SQLite file nor PostgreSQL, or with options that we do not know.
+        DatabaseUrlError: it names neither an SQLite file nor PostgreSQL, or has unknown options.
     """
     try:
         url = make_url(text)
@@ -109,7 +109,7 @@ def parse_database_url(text: str) -> URL:
         if not url.database or ":memory:" in url.database or url.query:
             raise DatabaseUrlError("write `sqlite:///FILE`, with a file and without options")
         return url.set(drivername=driver)
-    # What libpq, and so every provider's page, calls `sslmode` is `ssl` here.
+    # libpq, and therefore every provider's documentation, calls it `sslmode`; our driver calls it `ssl`.
     query = {"ssl" if name == "sslmode" else name: value for name, value in url.query.items()}
     if set(query) - _POSTGRES_OPTIONS:
         raise DatabaseUrlError(
@@ -149,7 +149,7 @@ def _configure_sqlite(engine: AsyncEngine, max_bytes: int | None, deadline: floa
         cursor = connection.cursor()
         for pragma in (wait, "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
-        cursor.execute("PRAGMA secure_delete=ON")  # what is erased is overwritten; not every build's default
+        cursor.execute("PRAGMA secure_delete=ON")  # overwrite deleted content; not the default in every build
         if max_bytes is not None:
             cursor.execute("PRAGMA page_size")
             page = cursor.fetchone()[0]
@@ -166,9 +166,9 @@ class Database:
     """One database.
 
     Args:
-        url: As `METAALIGN_DATABASE_URL`.
-        max_bytes: Largest size of an SQLite file; None for no bound.
-        deadline: Seconds that a transaction may take.
+        url: As in `METAALIGN_DATABASE_URL`.
+        max_bytes: Maximum size of an SQLite file; None for no limit.
+        deadline: Time limit of a transaction, in seconds.
 
     Raises:
         DatabaseUrlError: see `parse_database_url`.
@@ -181,46 +181,46 @@ class Database:
         self._engine = _engine(self.url, max_bytes, deadline)
         self._reader = (
             self._engine
-            if self.sqlite  # one state for all statements of a reader is what SQLite gives anyway
+            if self.sqlite  # SQLite gives a reader one snapshot for all its statements anyway
             else self._engine.execution_options(isolation_level="REPEATABLE READ")
         )
         self._writer = self._engine.execution_options(writes=True)
-        # SQLite gives its lock to whoever happens to ask at the right moment; here writers take turns.
+        # SQLite grants its lock to whoever happens to ask at the right moment; this lock makes writers queue.
         self._turn = asyncio.Lock() if self.sqlite else nullcontext()
         self._down_until = 0.0
         self._answered_at = 0.0
 
     def read(self, seconds: float | None = None) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A transaction that only reads: `async with database.read() as connection`.
+        """Open a read-only transaction: `async with database.read() as connection`.
 
         Args:
-            seconds: How long it may take, if not as long as others.
+            seconds: Time limit, if not the default.
 
         Raises:
-            StoreUnavailable: the database does not answer in time.
-            ValueNotStorable: a value that cannot be looked for.
+            StoreUnavailable: the database does not respond in time.
+            ValueNotStorable: a value cannot be searched for.
         """
         return self._transaction(self._reader, nullcontext(), seconds)
 
     def write(self, seconds: float | None = None) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A transaction that is committed when the block ends and rolled back when it raises.
+        """Open a transaction that commits when the block ends and rolls back when it raises.
 
         Args:
-            seconds: How long it may take, if not as long as others.
+            seconds: Time limit, if not the default.
 
         Raises:
-            StoreUnavailable: the database does not answer in time, or its lock was not to be had.
-            StoreFull: it has no room.
-            ValueNotStorable: a value that it cannot hold.
+            StoreUnavailable: the database does not respond in time, or its lock is not available.
+            StoreFull: the database is full.
+            ValueNotStorable: a value cannot be stored.
         """
         return self._transaction(self._writer, self._turn, seconds)
 
     @asynccontextmanager
     async def migration(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction for changes of the schema, which may take a day.
+        """Open a transaction for schema changes, which may take up to a day.
 
         Raises:
-            StoreUnavailable, StoreFull: as `write`.
+            StoreUnavailable, StoreFull: as for `write`.
         """
         engine = _engine(self.url, None, _MIGRATION_SECONDS)
         try:
@@ -237,7 +237,7 @@ class Database:
         now = time.monotonic()
         if now < self._down_until:
             raise StoreUnavailable(_AWAY)
-        if self._down_until:  # this transaction finds out whether it is back; others need not wait for that
+        if self._down_until:  # this transaction probes whether it is back; the others fail fast meanwhile
             self._down_until = now + self._deadline
         deadline = asyncio.timeout(self._deadline if seconds is None else seconds)
         reached = now
@@ -254,12 +254,12 @@ class Database:
                 ) from error
             described = self._described(error, reached)
             if described is None:
-                raise  # two writers met, or a bug of ours
-            # A database repeats a value that it refuses, and a value may be private.
+                raise  # a conflict between two writers, or a bug of ours
+            # The database repeats a rejected value in its error, and the value may be private.
             raise described from (None if isinstance(described, ValueNotStorable) else error)
 
     def _described(self, error: Exception, reached: float) -> MetaAlignError | None:
-        """What an error means in a transaction that reached the database, or set out for it, at `reached`."""
+        """Map `error` to one of our errors, or None; `reached` is when the transaction connected, or else began."""
         if isinstance(error, OverflowError | UnicodeEncodeError):
             return ValueNotStorable(_VALUE)
         cause = error.orig if isinstance(error, DBAPIError) else error
@@ -285,12 +285,12 @@ class Database:
             and not state.startswith(_POSTGRES_AWAY)
         ):
             return None
-        if self._answered_at <= reached:  # else others got through since then: it is slow, not away
+        if self._answered_at <= reached:  # otherwise others have connected since: it is slow, not down
             self._down_until = time.monotonic() + _RETRY_SECONDS
         return StoreUnavailable(_AWAY)
 
     async def close(self) -> None:
-        """Close all connections; a server that hangs is not waited for."""
+        """Close all connections, without waiting for a server that hangs."""
         try:
             async with asyncio.timeout(self._deadline):
                 await self._engine.dispose()
@@ -299,6 +299,6 @@ class Database:
 
 
 def insert_if_absent(connection: AsyncConnection, table: sa.Table, **values: Any) -> sa.Executable:
-    """Insert a row unless its key exists: of several servers that do it at the same time, one makes the row."""
+    """Return an insert that does nothing if the key exists, so that one of several concurrent servers adds the row."""
     insert = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
     return insert(table).values(**values).on_conflict_do_nothing()

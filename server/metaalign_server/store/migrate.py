@@ -1,4 +1,4 @@
-"""The schema's version: which one a database has, and how it gets to the one that this code needs."""
+"""Schema versions: which one a database has, and how to migrate it to the one that this code needs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from metaalign_server.store.tables import metadata
 __all__ = ["WrongSchema", "check_schema", "current_revision", "drift", "head_revision", "migrate"]
 
 
-_LOCK = 0x6D657461  # any number that only we use
+_LOCK = 0x6D657461  # an arbitrary advisory lock id that only we use
 
 
 class WrongSchema(MetaAlignError):
-    """The database has another schema than this server needs; the message says which command mends it."""
+    """The database does not have the schema that this server needs; the message names the command that fixes it."""
 
     code = "wrong_schema"
 
@@ -37,7 +37,7 @@ def _config() -> Config:
 
 
 def head_revision() -> str:
-    """The revision that this code needs."""
+    """Return the revision that this code needs."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
     if head is None:
         raise AssertionError("the package ships its migrations")
@@ -45,12 +45,12 @@ def head_revision() -> str:
 
 
 def known_revisions() -> list[str]:
-    """All revisions, the newest first."""
+    """Return all revisions, newest first."""
     return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
 
 
 async def current_revision(database: Database) -> str | None:
-    """The revision that the database has; None if it is empty."""
+    """Return the revision of the database, or None if it is empty."""
     async with database.read() as connection:
         return await connection.run_sync(_revision)
 
@@ -61,16 +61,16 @@ def _revision(connection: sa.Connection) -> str | None:
 
 
 def _is_empty(connection: sa.Connection) -> bool:
-    # Alembic's own table stays behind when everything else was removed.
+    # Alembic's own table remains after everything else is dropped.
     return not set(sa.inspect(connection).get_table_names()) - {"alembic_version"}
 
 
 async def check_schema(database: Database) -> None:
-    """Make the schema of an empty SQLite file; refuse any database whose schema is not ours.
+    """Create the schema in an empty SQLite file; reject any other database whose schema is not ours.
 
     Raises:
-        WrongSchema: older or newer than this code; nothing is changed.
-        StoreUnavailable: the database does not answer.
+        WrongSchema: the schema is older or newer than this code; nothing is changed.
+        StoreUnavailable: the database does not respond.
     """
     head = head_revision()
     async with database.read() as connection:
@@ -95,12 +95,12 @@ async def check_schema(database: Database) -> None:
 
 
 async def migrate(database: Database, revision: str = "head") -> None:
-    """Bring the schema to `revision`, up or down, in one transaction.
+    """Migrate the schema up or down to `revision` in one transaction.
 
     Raises:
         WrongSchema: there is no such revision, or the database is at one that this code does not know.
-        StoreUnavailable: the database does not answer.
-        StoreFull: it has no room.
+        StoreUnavailable: the database does not respond.
+        StoreFull: the database is full.
     """
     if revision not in ("head", "base", *known_revisions()):
         raise WrongSchema(
@@ -127,7 +127,7 @@ def _run(connection: sa.Connection, config: Config, revision: str) -> None:
 
 
 async def drift(connection: AsyncConnection) -> list[Any]:
-    """How the database differs from the tables of this code; empty if the migrations are complete."""
+    """Return how the database differs from the tables in this code; empty if the migrations are complete."""
     return await connection.run_sync(
         lambda c: list(compare_metadata(MigrationContext.configure(c), metadata))
     )

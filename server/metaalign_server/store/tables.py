@@ -1,4 +1,4 @@
-"""The tables. Times are milliseconds since 1970 in UTC; JSON that is hashed or served as it was given is text."""
+"""The tables. Times are milliseconds since 1970 in UTC; JSON that is hashed or returned verbatim is stored as text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
     "versions",
 ]
 
-# Names are fixed so that a migration can drop a constraint on either database.
+# Constraint names are fixed so that a migration can drop a constraint on either database.
 metadata = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -31,11 +31,12 @@ metadata = sa.MetaData(
     }
 )
 
-Identity = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite counts up only `INTEGER PRIMARY KEY`
+# SQLite increments only `INTEGER PRIMARY KEY`.
+Identity = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def now_ms() -> int:
-    """Milliseconds since 1970."""
+    """Return the milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
@@ -79,8 +80,8 @@ profiles = sa.Table(
     sa.Column("id", Identity, primary_key=True),
     sa.Column("tenant_id", sa.ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False),
     sa.Column("name", sa.String(63), nullable=False),
-    sa.Column("latest", sa.Integer, nullable=False),  # numbers are given once, also after a deletion
-    sa.Column("revision", sa.Integer, nullable=False),  # counts changes: the ETag
+    sa.Column("latest", sa.Integer, nullable=False),  # numbers are never reused, even after a deletion
+    sa.Column("revision", sa.Integer, nullable=False),  # incremented by every change; the ETag
     sa.Column("learn_examples", sa.Integer, nullable=False),
     sa.Column("learn_scope", sa.String(8), nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
@@ -108,7 +109,7 @@ labels = sa.Table(
     sa.Column("profile_id", sa.ForeignKey("profiles.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("label", sa.String(63), primary_key=True),
     sa.Column("targets", sa.JSON, nullable=False),  # [[version, weight], …]
-    sa.Column("history", sa.JSON, nullable=False),  # earlier targets, the latest last
+    sa.Column("history", sa.JSON, nullable=False),  # earlier targets, latest last
     sa.Column("protected", sa.Boolean, nullable=False),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
 )
@@ -130,13 +131,12 @@ exchanges = sa.Table(
     metadata,
     sa.Column("tenant_id", sa.ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("id", sa.String(128), primary_key=True),  # the id of the answer
-    sa.Column("user_ref", sa.String(64)),  # a keyed hash of the user's id
+    sa.Column("user_ref", sa.String(64)),  # keyed hash of the user's id
     sa.Column("profile_id", sa.ForeignKey("profiles.id", ondelete="SET NULL")),
     sa.Column("profiles", sa.JSON, nullable=False),
     sa.Column("messages", sa.Text, nullable=False),
-    sa.Column(
-        "prompt_sha256", sa.String(64), nullable=False
-    ),  # of the messages: answers to one prompt are compared
+    # Hash of the messages; matches answers to the same prompt.
+    sa.Column("prompt_sha256", sa.String(64), nullable=False),
     sa.Column("answer", sa.Text, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False, index=True),
     sa.Index(None, "tenant_id", "user_ref"),
@@ -169,6 +169,6 @@ audit = sa.Table(
     sa.Column("actor", sa.String(63), nullable=False),
     sa.Column("action", sa.String(63), nullable=False),
     sa.Column("object", sa.String(200), nullable=False),
-    sa.Column("before", sa.String(64)),  # SHA-256 of what was there
+    sa.Column("before", sa.String(64)),  # SHA-256 of the state
     sa.Column("after", sa.String(64)),
 )

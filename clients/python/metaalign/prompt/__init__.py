@@ -1,8 +1,8 @@
-"""How preferences become a prompt. The server and the training package use the same functions, so that a model is
+"""Turns preferences into a prompt. The server and the training package use the same functions, so that a model is
 served exactly the prompts that it was trained on.
 
-    resolution   layers of preferences -> one specification: who may say what, what wins
-    rendering    the specification -> the words of the two tiers
+    resolution   layers of preferences -> one specification: who may set what, and what wins
+    rendering    the specification -> the text of the two tiers
     template     the tiers and the dialogue -> text, by the checkpoint's chat template
     assembly     that text -> token ids, in which no outside text is a control token
     manifest     what a checkpoint was trained with, checked before it is served

@@ -1,21 +1,21 @@
 """Injection-proof assembly: a conversation becomes token ids in which no outside text is a control token.
 
-A chat template mixes its own control strings (`<|user|>`) with text from outside. Tokenising the rendered
-string turns every control string in it into a control id, whoever wrote it. Here the two are kept apart:
+A chat template mixes its own control strings (`<|user|>`) with text from outside. Tokenising the rendered string
+turns every control string in it into a control id, whoever wrote it. This module keeps the two apart:
 
-1. *Outside text* is every string of the conversation, the tools and the documents. A control string in the
-   rendered prompt can involve outside text only if it starts in it, ends in it, or contains a whole piece of
-   it. If no piece has the first or last character of any control string and none is a fragment of one, the
-   rendered string is safe, and it is tokenised as transformers would.
-2. Otherwise the conversation is rendered once more with a noncharacter (U+FDD0…U+FDEF) put into the outside
-   text so that no control string can touch it. The control strings that remain are the template's own. If the
-   plain rendering has just as many, it was harmless (`a < b`), and it is tokenised as before.
-3. Otherwise the prompt is cut at the template's own control strings; these become control ids, and what lies
-   between is tokenised by a copy of the tokenizer that knows no control tokens.
+1. *Outside text* is every string of the conversation, the tools and the documents. A control string in the rendered
+   prompt can involve outside text only if it starts in it, ends in it, or contains a whole piece of it. If no piece has
+   the first or last character of any control string and none is a fragment of one, the rendered string is safe and is
+   tokenised as transformers would.
+2. Otherwise, the conversation is rendered again with a noncharacter (U+FDD0…U+FDEF) inserted into the outside text so
+   that no control string can touch it. The control strings that remain are the template's own. If the plain rendering
+   has exactly as many, the text was harmless (`a < b`), and the plain rendering is tokenised as in step 1.
+3. Otherwise, the prompt is cut at the template's own control strings; these become control ids, and the text between
+   them is tokenised by a copy of the tokenizer that has no control tokens.
 
-In every case the number of control ids is compared with the number of the template's control strings, so that
-a tokenizer that normalises look-alikes into control strings is caught too. Without control strings in outside
-text the ids therefore equal those of `transformers.apply_chat_template`.
+In every case, the number of control ids is compared with the number of the template's control strings, which also
+catches a tokenizer that normalises look-alikes into control strings. Without control strings in outside text, the ids
+therefore equal those of `transformers.apply_chat_template`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _STRUCTURAL_KEYS = frozenset(
 
 
 class TextEncoder(Protocol):
-    """What is needed of a `tokenizers.Tokenizer`."""
+    """What the assembler needs from a `tokenizers.Tokenizer`."""
 
     def encode_batch_fast(self, input: list[str], *, add_special_tokens: bool = True) -> Any: ...
     def to_str(self) -> str: ...
@@ -66,12 +66,12 @@ class Prompt:
 
 
 def _is_markup(content: str) -> bool:
-    """Whether an added token that is not flagged special still delimits something (`<tool_call>`, `[INST]`)."""
+    """Return whether an added token that is not flagged special is still a delimiter (`<tool_call>`, `[INST]`)."""
     return len(content) > 2 and content[0] in "<[{|" and content[-1] in ">]}|"
 
 
 def _unknown_token(model: Mapping[str, Any]) -> str | None:
-    """The token that stands for characters outside the vocabulary: special, but any text may contain it."""
+    """Return the token for characters outside the vocabulary: it is special, but any text may contain it."""
     if (token := model.get("unk_token")) is not None:
         return str(token)
     unknown_id = model.get("unk_id")
@@ -93,7 +93,7 @@ def _leaves(value: object, key: str | None = None) -> Iterator[str]:
 
 
 class _Marker:
-    """Puts `mark` into outside text: inside both ends, and after every character that can begin a control string."""
+    """Inserts `mark` into outside text: inside both ends, and after each character that can start a control string."""
 
     def __init__(self, mark: str, first_characters: str) -> None:
         self._mark = mark
@@ -129,7 +129,7 @@ class PromptAssembler:
 
     Args:
         template: The checkpoint's chat template.
-        encoder: The checkpoint's `tokenizers.Tokenizer`; it is copied, so the original may be reconfigured.
+        encoder: The checkpoint's `tokenizers.Tokenizer`; it is copied, so the original may be changed later.
 
     Raises:
         InvalidTemplate: the tokenizer lacks a control token that the packaged template writes.
@@ -188,7 +188,7 @@ class PromptAssembler:
         return "probe" in text
 
     def _probe_cut(self) -> bool:
-        """Whether tiers and dialogue can be rendered and tokenised apart, so that the tiers can be cached."""
+        """Return whether tiers and dialogue can be rendered and tokenised apart, which allows caching the tiers."""
         if not self.template.knows_user_info:
             return False
         tiers = [{"role": "system", "content": " a"}, {"role": "user_info", "content": "b "}]
@@ -209,7 +209,7 @@ class PromptAssembler:
     # --- tiers -----------------------------------------------------------------------------------------------
 
     def tier_messages(self, meta_prompt: MetaPrompt) -> list[dict[str, str]]:
-        """The Meta-Prompt as leading messages of this checkpoint's template.
+        """Return the Meta-Prompt as leading messages for this checkpoint's template.
 
         Raises:
             InvalidPrompt: the template has neither a User Info tier nor a system role.
@@ -226,7 +226,7 @@ class PromptAssembler:
         return [{"role": "system", "content": fold(meta_prompt)}]
 
     def count(self, text: str) -> int:
-        """Tokens of `text` as outside text."""
+        """Return the number of tokens of `text` as outside text."""
         return len(self._text_ids(text))
 
     # --- prompts ---------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ class PromptAssembler:
             messages: Chat messages; `content` is text or a list of text parts.
             add_generation_prompt: Open an assistant turn at the end.
             continue_final_message: Leave the last message open instead.
-            add_special_tokens: Let the tokenizer add its BOS and EOS, beyond what the template writes.
+            add_special_tokens: Let the tokenizer add its BOS and EOS to what the template writes.
             **variables: Further template variables, such as `tools`; their strings are outside text.
 
         Raises:
@@ -275,16 +275,16 @@ class PromptAssembler:
         token_ids = self._stock(plain, add_special_tokens)
         extra = self._control_in(self._stock("", True)) if add_special_tokens else 0
         if self._control_in(token_ids) != ours + extra:
-            # The tokenizer made control ids of its own, for example by normalising full-width look-alikes.
+            # The tokenizer created control ids itself, for example by normalising full-width look-alikes.
             return self._cut(plain, mark="")
         return Prompt(plain, tuple(token_ids))
 
     def encode_text(self, text: str, *, control: bool) -> list[int]:
-        """Ids of raw text, with control strings as control tokens only if `control` is true."""
+        """Return the ids of raw text; control strings become control tokens only if `control` is true."""
         return self._stock(text, True) if control else self._text_ids(text)
 
     def has_control(self, token_ids: Sequence[int]) -> bool:
-        """Whether any id is a control token."""
+        """Return whether any id is a control token."""
         return not self._control_ids.isdisjoint(token_ids)
 
     def _render(
@@ -333,7 +333,7 @@ class PromptAssembler:
         token_ids = self._encode(self._text_encoder, text, False)
         if not self.has_control(token_ids):
             return token_ids
-        # The model's own vocabulary spells a control token (a SentencePiece piece "<s>"): go letter by letter.
+        # The model's own vocabulary contains a control token (a SentencePiece piece "<s>"): encode letter by letter.
         letters = [i for c in text for i in self._encode(self._text_encoder, c, False)]
         if self.has_control(letters):
             raise InvalidPrompt(
@@ -344,7 +344,7 @@ class PromptAssembler:
     @staticmethod
     def _encode(encoder: TextEncoder, text: str, add_special_tokens: bool) -> list[int]:
         try:
-            # Unlike `encode` it keeps no offsets, which are half of the work, and lets other threads run meanwhile.
+            # Unlike `encode`, it skips offsets, which are half of the work, and lets other threads run meanwhile.
             ids: list[int] = encoder.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
         except (TypeError, UnicodeEncodeError) as error:
             raise InvalidPrompt(
@@ -354,7 +354,7 @@ class PromptAssembler:
 
 
 def _open_end(text: str, messages: Sequence[Mapping[str, Any]]) -> str:
-    """Cut `text` right behind the last message's content, as transformers' `continue_final_message` does."""
+    """Cut `text` right after the last message's content, as transformers' `continue_final_message` does."""
     content = messages[-1].get("content") if messages else None
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, Mapping)]

@@ -1,4 +1,4 @@
-"""The manifest `metaalign.json` beside a checkpoint's weights: what it was trained with, checked before serving."""
+"""The manifest `metaalign.json` next to a checkpoint's weights: what it was trained with, checked before serving."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Manifest(_Model):
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -85,7 +85,7 @@ def write_manifest(
     recipe: dict[str, Any],
     evaluation: dict[str, Any],
 ) -> Manifest:
-    """Describe the checkpoint in `folder` as it is now and write its manifest."""
+    """Describe the current state of the checkpoint in `folder` and write its manifest."""
     files = sorted({path for pattern in _HASHED for path in folder.glob(pattern)})
     manifest = Manifest(
         base_model=base_model,
@@ -101,10 +101,10 @@ def write_manifest(
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest in `folder`, or None if there is none (a checkpoint that is not ours).
+    """Return the manifest in `folder`, or None if there is none (a checkpoint that is not ours).
 
     Raises:
-        InvalidCheckpoint: it exists and is not a manifest of a known schema version.
+        InvalidCheckpoint: the file exists but is not a manifest of a known schema version.
     """
     path = folder / MANIFEST_NAME
     if not path.is_file():
@@ -123,7 +123,7 @@ def verify_checkpoint(folder: Path) -> Manifest | None:
         The manifest, or None if the folder has none.
 
     Raises:
-        InvalidCheckpoint: one line that names the first disagreement and the remedy.
+        InvalidCheckpoint: something differs; the message names the first difference and the remedy in one line.
     """
     manifest = read_manifest(folder)
     if manifest is None:

@@ -1,7 +1,7 @@
-"""A resolved specification as the words of the two Meta-Prompt tiers (arXiv 2410.14184, three-tier template).
+"""Renders a resolved specification as the text of the two Meta-Prompt tiers (arXiv 2410.14184, three-tier template).
 
-The words are fixed: training writes its Meta-Prompts with this function, the server serves with it.
-Where the tiers go in the prompt is the chat template's matter (`chat_template.jinja`).
+The wording is fixed: training and serving write their Meta-Prompts with the same function. The chat template
+(`chat_template.jinja`) decides where the tiers go in the prompt.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ __all__ = ["MetaPrompt", "fold", "render"]
 
 @dataclass(frozen=True, slots=True)
 class MetaPrompt:
-    """The text of both tiers (either may be empty) and the hash that names it.
+    """The text of both tiers (either may be empty) and its hash.
 
     Attributes:
         system_info: Text of System Info.
         user_info: Text of User Info.
-        spec_hash: SHA-256, hexadecimal, of both texts; equal texts have equal hashes on every machine.
+        spec_hash: SHA-256 of both texts, in hexadecimal; equal texts have equal hashes on every machine.
     """
 
     system_info: str
@@ -32,11 +32,11 @@ class MetaPrompt:
 
     @property
     def empty(self) -> bool:
-        """Whether neither tier says anything."""
+        """Whether both tiers are empty."""
         return not (self.system_info or self.user_info)
 
     def messages(self) -> list[dict[str, str]]:
-        """The tiers as leading messages, at most one of each role."""
+        """Return the tiers as leading messages, at most one of each role."""
         tiers = (("system", self.system_info), ("user_info", self.user_info))
         return [{"role": role, "content": text} for role, text in tiers if text]
 
@@ -64,7 +64,7 @@ def _tier_text(tier: Tier) -> str:
 
 
 def render(resolution: Resolution) -> MetaPrompt:
-    """Write both tiers. Pure: equal resolutions give equal bytes."""
+    """Render both tiers. A pure function: equal resolutions give equal bytes."""
     system_info, user_info = _tier_text(resolution.system), _tier_text(resolution.user)
     canonical = json.dumps(
         {"system_info": system_info, "user_info": user_info, "v": 1}, ensure_ascii=True, sort_keys=True
@@ -80,10 +80,9 @@ FOLD_RULE = (
 
 
 def fold(meta_prompt: MetaPrompt) -> str:
-    """Both tiers as one system text, for checkpoints whose template knows no `user_info` role.
+    """Combine both tiers into one system text, for checkpoints whose template has no `user_info` role.
 
-    The wording is documented in `docs/architecture.md`; it is a fallback, not what a Meta-aligned model was
-    trained on.
+    The wording is documented in `docs/architecture.md`. It is a fallback; Meta-aligned models are not trained on it.
     """
     if not meta_prompt.user_info:
         return meta_prompt.system_info

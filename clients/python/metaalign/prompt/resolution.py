@@ -1,4 +1,4 @@
-"""Who may say what, and what wins: layers of preferences become one Meta-Prompt specification.
+"""Resolves layers of preferences into one Meta-Prompt specification: who may set what, and what wins.
 
 System tier, in order: tenant policy, profiles, request, `system`/`developer` messages.
 User tier, in order: profiles, request, `user_info` messages.
@@ -6,7 +6,7 @@ User tier, in order: profiles, request, `user_info` messages.
 - A dimension set in the System tier beats the same dimension in the User tier.
 - Within a tier a later layer overrides an earlier one, unless the earlier one locked the dimension.
 - Nothing overrides a binding layer (a tenant's policy): all its dimensions and its priorities are locked.
-- Free text is never edited; texts of a tier follow one another in layer order.
+- Free text is never edited; the texts of a tier appear in layer order.
 
 `resolve()` is a pure function: equal layers give an equal `Resolution`.
 """
@@ -26,10 +26,10 @@ class Layer:
     """One source of preferences.
 
     Attributes:
-        source: Who speaks: `tenant`, `profile support:3`, `request` or `messages`.
+        source: Origin of the layer: `tenant`, `profile support:3`, `request` or `messages`.
         system: Its System part, if any.
         user: Its User part, if any.
-        binding: No later layer overrides its dimensions or its priorities.
+        binding: If set, no later layer overrides its dimensions or priorities.
     """
 
     source: str
@@ -40,7 +40,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Overridden:
-    """A value that was not rendered: `value` of `dimension` in `tier` lost to `kept`, said by layer `by`."""
+    """A value that was not rendered: `value` of `dimension` in `tier` lost to `kept`, set by layer `by`."""
 
     dimension: str
     tier: str
@@ -51,7 +51,7 @@ class Overridden:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """What one tier says after resolution; attributes in the order in which they were first set."""
+    """One tier after resolution; attributes are in the order in which they were first set."""
 
     texts: tuple[str, ...] = ()
     priorities: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The result of `resolve()`: two tiers and the list of what lost."""
+    """The result of `resolve()`: two tiers and the overridden values."""
 
     system: Tier
     user: Tier
@@ -74,11 +74,11 @@ def request_layers(
     system_messages: Iterable[str] = (),
     user_info_messages: Iterable[str] = (),
 ) -> tuple[Layer, ...]:
-    """The layers that one request brings with it: its field, then its messages."""
+    """Return the layers that a request itself contributes: its field, then its messages."""
     layers: list[Layer] = []
     if preferences is not None and (preferences.system is not None or preferences.user is not None):
         layers.append(Layer("request", preferences.system, preferences.user))
-    # Messages are not subject to the bounds of the field, so they are constructed without validation.
+    # The bounds of the field do not apply to messages, so they are constructed without validation.
     layers.extend(
         Layer("messages", system=SystemPreferences.model_construct(info=text, attributes={}))
         for text in system_messages
@@ -150,7 +150,7 @@ def resolve(layers: Sequence[Layer]) -> Resolution:
 def _priorities(
     parts: Sequence[tuple[Layer, SystemPreferences]], overridden: list[Overridden]
 ) -> tuple[str, ...]:
-    """The one order of priorities that stands: the last one, or the first one that is binding."""
+    """Return the order of priorities that wins: the last one, or the first binding one."""
     chosen: _Choice | None = None
     kept: tuple[str, ...] = ()
     for layer, part in parts:

@@ -1,7 +1,7 @@
-"""Chat templates: compiled in the same sandboxed dialect as `transformers.apply_chat_template`.
+"""Chat templates, compiled in the same sandboxed dialect as `transformers.apply_chat_template`.
 
-A template comes from a checkpoint, never from a request. It runs in Jinja's immutable sandbox with bounds on
-its size and on string repetition, because a checkpoint may have been downloaded from anywhere.
+A template comes from a checkpoint, never from a request. It runs in Jinja's immutable sandbox with bounds on its size
+and on string repetition, because a checkpoint may have been downloaded from anywhere.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ MAX_REPEAT = 1_000_000
 class _Generation(jinja2.ext.Extension):
     """Accepts transformers' `{% generation %}` blocks, which mark text without changing it."""
 
-    tags = {"generation"}  # noqa: RUF012  (declared so by the base class)
+    tags = {"generation"}  # noqa: RUF012  (as the base class declares it)
 
     def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
         next(parser.stream)
@@ -113,7 +113,7 @@ class ChatTemplate:
 
     Args:
         source: Jinja source as the checkpoint ships it.
-        special_tokens: `bos_token`, `eos_token`, … as the tokenizer names them; templates may print them.
+        special_tokens: `bos_token`, `eos_token`, … as named by the tokenizer; templates may print them.
 
     Raises:
         InvalidTemplate: the source is too large or does not compile.
@@ -134,7 +134,7 @@ class ChatTemplate:
 
     @cached_property
     def reference(self) -> TemplateReference:
-        """Name and version as the first line declares them (`metaalign-template: name/version`), and the hash."""
+        """Name and version from the first line (`metaalign-template: name/version`), and the hash."""
         first_line = self.source.split("\n", 1)[0]
         marker = "metaalign-template: "
         if marker in first_line:
@@ -171,6 +171,6 @@ class ChatTemplate:
 
 
 def packaged_template() -> ChatTemplate:
-    """The three-tier template that our checkpoints ship as their `chat_template.jinja`."""
+    """Return the three-tier template that our checkpoints ship as `chat_template.jinja`."""
     source = resources.files("metaalign.prompt").joinpath("chat_template.jinja").read_text(encoding="utf-8")
     return ChatTemplate(source, {"eos_token": END_TOKEN, "pad_token": PAD_TOKEN})

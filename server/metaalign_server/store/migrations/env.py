@@ -1,4 +1,4 @@
-"""Alembic's entry: runs migrations on the connection that `metaalign_server.store.migrate` hands over."""
+"""Alembic's entry point: runs migrations on the connection that `metaalign_server.store.migrate` passes."""
 
 from __future__ import annotations
 
