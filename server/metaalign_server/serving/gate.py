@@ -12,7 +12,7 @@ from prometheus_client import Counter, Gauge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from metaalign import MetaAlignError
-from metaalign_server.callers import OPEN_CALLER, Caller, token_of
+from metaalign_server.callers import OPEN_CALLER, token_of
 from metaalign_server.platform.limits import Admission, buckets_of
 from metaalign_server.platform.refusal import Refusal
 from metaalign_server.platform.startup import Platform
@@ -79,7 +79,7 @@ class _Passage:
             self._left -= len(message.get("body", b""))
             if self._left < 0:
                 self._cut_off = True
-                # Whatever the application answers to this, 413 is sent: FastAPI turns any error during reading into a 400.
+                # Whatever the application answers, 413 is sent: FastAPI turns any error during reading into a 400.
                 raise self._gate.body_too_large()
         return message
 
