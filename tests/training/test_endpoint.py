@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from metaalign_training.endpoint import ChatRequest, HttpEndpoint
 from metaalign_training.errors import DataError, EndpointError
-from metaalign_training.evaluation.judge import Judge
+from metaalign_training.inference.endpoint import ChatRequest, HttpEndpoint
+from metaalign_training.inference.judge import Judge
 from metaalign_training.recipe import EndpointConfig
 from tests.training.endpoints import fake_teacher
 

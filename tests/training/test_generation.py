@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from metaalign_training.data.world import evaluation_rows
-from metaalign_training.endpoint import ChatRequest, OfflineEndpoint
 from metaalign_training.errors import StageError
-from metaalign_training.generation import TransformersGenerator, open_generator
+from metaalign_training.inference.endpoint import ChatRequest, OfflineEndpoint
+from metaalign_training.inference.generation import TransformersGenerator, open_generator
 from metaalign_training.recipe import EndpointConfig
 from tests.processes import ROOT
 

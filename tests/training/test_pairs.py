@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from metaalign_training.endpoint import HttpEndpoint
 from metaalign_training.errors import StageError
-from metaalign_training.evaluation.judge import Judge
+from metaalign_training.inference.endpoint import HttpEndpoint
+from metaalign_training.inference.judge import Judge
 from metaalign_training.pairs import sample_pairs
 from metaalign_training.recipe import EndpointConfig, PairConfig
 from metaalign_training.rows import Message, Row

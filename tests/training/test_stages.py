@@ -17,7 +17,7 @@ import pytest
 
 from metaalign.prompt import verify_checkpoint
 from metaalign_training.cli import main
-from metaalign_training.generation import TransformersGenerator
+from metaalign_training.inference.generation import TransformersGenerator
 from metaalign_training.world.samples import make_sample
 from metaalign_training.world.verifiers import obeys
 from tests.processes import ROOT

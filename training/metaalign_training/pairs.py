@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaalign_training.endpoint import open_endpoint
 from metaalign_training.errors import DataError, StageError
-from metaalign_training.evaluation.judge import DEFAULT_RUBRIC, Judge
-from metaalign_training.generation import Generator, open_generator
+from metaalign_training.inference.endpoint import open_endpoint
+from metaalign_training.inference.generation import Generator, open_generator
+from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge
 from metaalign_training.recipe import PairConfig, Recipe
 from metaalign_training.rows import Row, mix, read_pairs, read_rows, write_rows
 from metaalign_training.world.samples import Check

@@ -21,10 +21,10 @@ from metaalign_training.data.comparisons import Comparison, Side, compare
 from metaalign_training.data.filters import Filter, evaluation_texts
 from metaalign_training.data.library import Sampler, load_library, load_priorities
 from metaalign_training.data.sources import files_of, read_instructions, read_pair_source
-from metaalign_training.endpoint import ChatRequest, open_endpoint, usage_report
 from metaalign_training.errors import StageError
 from metaalign_training.evaluation.adapters import read_suite
-from metaalign_training.evaluation.judge import DEFAULT_RUBRIC, Judge, Verdict
+from metaalign_training.inference.endpoint import ChatRequest, open_endpoint, usage_report
+from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge, Verdict
 from metaalign_training.recipe import InstructionConfig, SourceConfig
 from metaalign_training.rows import Message, Row, write_rows
 

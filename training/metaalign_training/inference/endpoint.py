@@ -22,7 +22,7 @@ import openai
 from tqdm import tqdm
 
 from metaalign_training.errors import EndpointError
-from metaalign_training.journal import Journal
+from metaalign_training.inference.journal import Journal
 from metaalign_training.recipe import EndpointConfig
 from metaalign_training.rows import Message
 
@@ -196,7 +196,7 @@ class OfflineEndpoint(_Journaled):
     """An offline vLLM engine in this process's care; it is started with the first question that needs it."""
 
     def _ask_all(self, missing: Mapping[str, ChatRequest], what: str, total: int) -> None:
-        from metaalign_training.generation import VllmGenerator
+        from metaalign_training.inference.generation import VllmGenerator
 
         logger.info(
             "%s: %d of %d answers by offline vLLM on %s", what, len(missing), total, self._config.model

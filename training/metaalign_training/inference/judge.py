@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from metaalign_training.endpoint import ChatRequest, Endpoint
+from metaalign_training.inference.endpoint import ChatRequest, Endpoint
 from metaalign_training.rows import Message
 
 __all__ = ["DEFAULT_RUBRIC", "Judge", "Verdict", "describe"]
