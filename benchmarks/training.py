@@ -102,9 +102,9 @@ def _run_plain(
 
 
 def _run_ours(stage: str, base: Path, rows: list[dict[str, Any]], steps: int, folder: Path) -> dict[str, Any]:
-    from metaalign_training import dpo, sft
     from metaalign_training.models import load_tokenizer
     from metaalign_training.recipe import DpoConfig, ModelConfig, SftConfig, load_recipe
+    from metaalign_training.stages import dpo, sft
 
     common = {
         "steps": steps,

@@ -11,9 +11,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from metaalign.prompt import PromptAssembler
-from metaalign_training import dpo, sft
 from metaalign_training.encoding import IGNORED, as_served, encode_conversation, encode_pair
 from metaalign_training.recipe import Recipe, load_recipe
+from metaalign_training.stages import dpo, sft
 from metaalign_training.world.samples import make_sample
 from tests.contract.tokenizers_for_tests import chatml
 from tests.processes import ROOT

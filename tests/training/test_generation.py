@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from metaalign_training.data.world import evaluation_rows
 from metaalign_training.errors import StageError
 from metaalign_training.inference.endpoint import ChatRequest, OfflineEndpoint
 from metaalign_training.inference.generation import TransformersGenerator, open_generator
 from metaalign_training.recipe import EndpointConfig
+from metaalign_training.stages.data.synthetic import evaluation_rows
 from tests.processes import ROOT
 
 CHECKPOINT = ROOT / "checkpoints" / "metaalign-demo"

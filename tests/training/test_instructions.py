@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from metaalign_training.cli import main
-from metaalign_training.data.filters import Filter
-from metaalign_training.data.library import load_library, load_priorities
 from metaalign_training.errors import DataError
 from metaalign_training.recipe import FilterConfig
 from metaalign_training.rows import read_conversations, read_pairs, read_rows, write_rows
+from metaalign_training.stages.data.filters import Filter
+from metaalign_training.stages.data.library import load_library, load_priorities
 from tests.training.endpoints import fake_teacher
 
 LIBRARY: dict[str, Any] = {

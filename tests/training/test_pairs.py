@@ -11,9 +11,9 @@ import pytest
 from metaalign_training.errors import StageError
 from metaalign_training.inference.endpoint import HttpEndpoint
 from metaalign_training.inference.judge import Judge
-from metaalign_training.pairs import sample_pairs
 from metaalign_training.recipe import EndpointConfig, PairConfig
 from metaalign_training.rows import Message, Row
+from metaalign_training.stages.pairs import sample_pairs
 from tests.training.endpoints import fake_teacher
 
 BRIEF, DEEP = "Be brief.", "Go deep."

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from metaalign_training.data.sources import parse_dialogue, read_instructions, read_pair_source
 from metaalign_training.errors import DataError
 from metaalign_training.recipe import SourceConfig
 from metaalign_training.rows import mix, read_conversations, read_pairs, view, write_rows
+from metaalign_training.stages.data.sources import parse_dialogue, read_instructions, read_pair_source
 
 USER = {"role": "user", "content": "Hello"}
 ANSWER = {"role": "assistant", "content": "Hi."}

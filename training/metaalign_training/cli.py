@@ -114,7 +114,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from metaalign_training.evaluation.report import write_report
+    from metaalign_training.stages.evaluation.report import write_report
 
     folders: dict[str, list[Path]] = defaultdict(list)
     for text in options.results:

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from metaalign.prompt.manifest import sha256_of
 from metaalign_training.errors import StageError
 from metaalign_training.recipe import Recipe
-from metaalign_training.stages import RECORD_NAME, Stage, read_record
+from metaalign_training.records import RECORD_NAME, Stage, read_record
 
 __all__ = ["Pipeline"]
 
@@ -86,18 +86,18 @@ class Pipeline:
         data = self.recipe.data
         inputs: dict[str, Path] = {}
         if data.instructions is not None:
-            from metaalign_training.data.sources import source_files
+            from metaalign_training.stages.data.sources import source_files
 
             inputs = {str(p): p for p in source_files(data.instructions)}
 
         def work(folder: Path) -> dict[str, Any]:
             if data.world is not None:
-                from metaalign_training.data.world import build_world
+                from metaalign_training.stages.data.synthetic import build_world
 
                 return build_world(data.world, self.recipe.seed, folder)
             if data.instructions is None:
                 raise StageError("data: neither `world` nor `instructions`")
-            from metaalign_training.data.instructions import build_instructions
+            from metaalign_training.stages.data.instructions import build_instructions
 
             return build_instructions(data.instructions, self.recipe.seed, folder)
 
@@ -118,7 +118,7 @@ class Pipeline:
 
     def sft(self) -> dict[str, Any]:
         """Supervised fine-tuning."""
-        from metaalign_training.sft import train
+        from metaalign_training.stages.sft import train
 
         data = self._done("build-data") / "sft.jsonl"
         inputs = {"sft.jsonl": data, **self._mixture(f.path for f in self.recipe.sft.mixture)}
@@ -127,8 +127,8 @@ class Pipeline:
 
     def pairs(self) -> dict[str, Any]:
         """Sample DPO's pairs from the SFT model."""
-        from metaalign_training.pairs import make_pairs
-        from metaalign_training.sft import model_folder
+        from metaalign_training.stages.pairs import make_pairs
+        from metaalign_training.stages.sft import model_folder
 
         if self.recipe.dpo is None:
             raise StageError("dpo: the recipe has no `dpo` section; it is one-stage")
@@ -142,9 +142,9 @@ class Pipeline:
 
     def dpo(self) -> dict[str, Any]:
         """Direct preference optimisation on those pairs."""
-        from metaalign_training.dpo import train
         from metaalign_training.rows import read_pairs
-        from metaalign_training.sft import model_folder
+        from metaalign_training.stages.dpo import train
+        from metaalign_training.stages.sft import model_folder
 
         if self.main:
             self.pairs()
@@ -157,8 +157,8 @@ class Pipeline:
 
     def evaluate(self, model: Path | None = None) -> dict[str, Any]:
         """Judge the last training stage's model, or the checkpoint in `model`, or the recipe's endpoint."""
-        from metaalign_training.evaluation.evaluate import evaluate
-        from metaalign_training.sft import model_folder
+        from metaalign_training.stages.evaluation.evaluate import evaluate
+        from metaalign_training.stages.sft import model_folder
 
         config = self.recipe.evaluate
         inputs: dict[str, Path] = {}
@@ -183,7 +183,7 @@ class Pipeline:
 
     def export(self, out: Path) -> dict[str, Any]:
         """Write the checkpoint to `out`."""
-        from metaalign_training.export import export, push
+        from metaalign_training.stages.export import export, push
 
         trained = self.trained()
         evaluated = read_record(self.work / "evaluate")

@@ -10,8 +10,8 @@ from typing import Any
 
 from datasketch import MinHash, MinHashLSH
 
-from metaalign_training.evaluation.adapters import read_entries
 from metaalign_training.recipe import FilterConfig
+from metaalign_training.stages.evaluation.adapters import read_entries
 
 __all__ = ["Filter", "evaluation_texts"]
 

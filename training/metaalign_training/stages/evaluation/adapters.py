@@ -23,8 +23,8 @@ from typing import Any
 from metaalign import parse_preferences
 from metaalign.prompt import render, request_layers, resolve
 from metaalign_training.errors import DataError
-from metaalign_training.evaluation.items import Expectation, Item, Opposite
 from metaalign_training.rows import Message, read_rows
+from metaalign_training.stages.evaluation.items import Expectation, Item, Opposite
 from metaalign_training.world.samples import Check
 
 __all__ = ["ADAPTERS", "read_entries", "read_suite"]

@@ -16,16 +16,16 @@ from typing import Any
 
 from metaalign_training.encoding import folded
 from metaalign_training.errors import StageError
-from metaalign_training.evaluation.adapters import read_suite
-from metaalign_training.evaluation.items import Item, Score, score
-from metaalign_training.evaluation.report import write_report
-from metaalign_training.evaluation.statistics import mean_with_interval
 from metaalign_training.inference.endpoint import ChatRequest, Endpoint, open_endpoint, usage_report
 from metaalign_training.inference.generation import Generator, TransformersGenerator, open_generator
 from metaalign_training.inference.journal import Journal
 from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge
 from metaalign_training.recipe import EvaluationConfig, MetaPromptView, Recipe
 from metaalign_training.rows import Message, read_rows, view
+from metaalign_training.stages.evaluation.adapters import read_suite
+from metaalign_training.stages.evaluation.intervals import mean_with_interval
+from metaalign_training.stages.evaluation.items import Item, Score, score
+from metaalign_training.stages.evaluation.report import write_report
 
 __all__ = ["EndpointGenerator", "evaluate"]
 

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from metaalign.preferences import LIMITS
-from metaalign_training.data.card import write_card
-from metaalign_training.data.comparisons import Comparison, Side, compare
-from metaalign_training.data.filters import Filter, evaluation_texts
-from metaalign_training.data.library import Sampler, load_library, load_priorities
-from metaalign_training.data.sources import files_of, read_instructions, read_pair_source
 from metaalign_training.errors import StageError
-from metaalign_training.evaluation.adapters import read_suite
 from metaalign_training.inference.endpoint import ChatRequest, open_endpoint, usage_report
 from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge, Verdict
 from metaalign_training.recipe import InstructionConfig, SourceConfig
 from metaalign_training.rows import Message, Row, write_rows
+from metaalign_training.stages.data.card import write_card
+from metaalign_training.stages.data.comparisons import Comparison, Side, compare
+from metaalign_training.stages.data.filters import Filter, evaluation_texts
+from metaalign_training.stages.data.library import Sampler, load_library, load_priorities
+from metaalign_training.stages.data.sources import files_of, read_instructions, read_pair_source
+from metaalign_training.stages.evaluation.adapters import read_suite
 
 __all__ = ["build_instructions"]
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from metaalign_training.errors import StageError
-from metaalign_training.evaluation.statistics import Share, mean_with_interval
 from metaalign_training.rows import read_rows
+from metaalign_training.stages.evaluation.intervals import Share, mean_with_interval
 
 __all__ = ["CLAIMS", "write_report"]
 

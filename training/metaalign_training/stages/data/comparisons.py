@@ -17,10 +17,10 @@ from typing import Any
 
 from metaalign import parse_preferences
 from metaalign.prompt import fold, render, request_layers, resolve
-from metaalign_training.data.library import Library, PriorityMatrix, Sampler
-from metaalign_training.data.sources import Instruction
 from metaalign_training.errors import DataError
 from metaalign_training.rows import Message
+from metaalign_training.stages.data.library import Library, PriorityMatrix, Sampler
+from metaalign_training.stages.data.sources import Instruction
 
 __all__ = ["Comparison", "Side", "compare"]
 
