@@ -102,8 +102,10 @@ def _run_plain(
 
 
 def _run_ours(stage: str, base: Path, rows: list[dict[str, Any]], steps: int, folder: Path) -> dict[str, Any]:
+    from metaalign_training.messages import Message
     from metaalign_training.models import load_tokenizer
     from metaalign_training.recipe import DpoConfig, ModelConfig, SftConfig, load_recipe
+    from metaalign_training.rows import Conversation, Pair
     from metaalign_training.stages import dpo, sft
 
     common = {
@@ -123,15 +125,15 @@ def _run_ours(stage: str, base: Path, rows: list[dict[str, Any]], steps: int, fo
     tokenizer = load_tokenizer(recipe.model, base)
     started = time.perf_counter()
 
-    def turn(text: str) -> list[dict[str, str]]:
+    def turn(text: str) -> list[Message]:
         return [{"role": "assistant", "content": text}]
 
     trainer: Any
     if stage == "sft":
-        conversations = [{"messages": [*r["prompt"], *turn(r["chosen"])]} for r in rows]
+        conversations: list[Conversation] = [{"messages": [*r["prompt"], *turn(r["chosen"])]} for r in rows]
         trainer = sft.make_trainer(recipe, tokenizer, conversations, folder)
     else:
-        pairs = [
+        pairs: list[Pair] = [
             {"prompt": r["prompt"], "chosen": turn(r["chosen"]), "rejected": turn(r["rejected"])}
             for r in rows
         ]

@@ -11,6 +11,7 @@ import pytest
 from metaalign_training.errors import DataError, EndpointError
 from metaalign_training.inference.endpoint import ChatRequest, HttpEndpoint
 from metaalign_training.inference.judge import Judge
+from metaalign_training.messages import Message
 from metaalign_training.recipe import EndpointConfig
 from tests.training.endpoints import fake_teacher
 
@@ -136,7 +137,8 @@ def test_a_schema_is_sent_unless_switched_off() -> None:
     assert "response_format" not in teacher.bodies[1]
 
 
-CASE = ([{"role": "user", "content": "Hi"}], "good answer", "bad answer", "kindness")
+HI: list[Message] = [{"role": "user", "content": "Hi"}]
+CASE = (HI, "good answer", "bad answer", "kindness")
 
 
 def verdict(text: str) -> Any:

@@ -11,20 +11,21 @@ import pytest
 from metaalign_training.errors import StageError
 from metaalign_training.inference.endpoint import HttpEndpoint
 from metaalign_training.inference.judge import Judge
+from metaalign_training.messages import Message
 from metaalign_training.recipe import EndpointConfig, PairConfig
-from metaalign_training.rows import Message, Row
+from metaalign_training.rows import Pair, Question
 from metaalign_training.stages.pairs import sample_pairs
 from tests.training.endpoints import fake_teacher
 
 BRIEF, DEEP = "Be brief.", "Go deep."
 
 
-def prompt(wish: str, number: int = 0) -> list[dict[str, str]]:
+def prompt(wish: str, number: int = 0) -> list[Message]:
     return [{"role": "user_info", "content": wish}, {"role": "user", "content": f"Question {number}?"}]
 
 
-def question(number: int) -> tuple[int, Row]:
-    return number, {"prompt": prompt(BRIEF, number), "opposite": {"prompt": prompt(DEEP, number)}}
+def question(number: int) -> Question:
+    return {"prompt": prompt(BRIEF, number), "opposite": {"prompt": prompt(DEEP, number)}}
 
 
 class Scripted:
@@ -55,7 +56,7 @@ def rate(body: dict[str, Any]) -> str:
     return json.dumps({"rating": 5 if text.endswith(wanted) else 1})
 
 
-def summary(pairs: Sequence[Row]) -> set[tuple[str, str, str, str]]:
+def summary(pairs: Sequence[Pair]) -> set[tuple[str, str, str, str]]:
     return {
         (p["source"], p["prompt"][0]["content"], p["chosen"][0]["content"], p["rejected"][0]["content"])
         for p in pairs

@@ -12,10 +12,9 @@ import logging
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from metaalign import MetaAlignError
 from metaalign_training.errors import RecipeError
@@ -146,7 +145,7 @@ def _run_stage(options: argparse.Namespace, arguments: Sequence[str]) -> None:
             pipeline.pairs()
         _launch(options.accelerate, [a for a in arguments if a != "--force"])
     out = getattr(options, "out", None) or work / "checkpoint"
-    stages: dict[str, Callable[[], dict[str, Any]]] = {
+    stages: dict[str, Callable[[], Mapping[str, object]]] = {
         "build-data": pipeline.build_data,
         "sft": pipeline.sft,
         "dpo": pipeline.dpo,

@@ -12,16 +12,22 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from metaalign.prompt.manifest import sha256_of
 from metaalign_training.errors import StageError
 from metaalign_training.recipe import Recipe
-from metaalign_training.records import RECORD_NAME, Stage, read_record
+from metaalign_training.records import RECORD_NAME, Json, Record, Stage, StageName, read_record
+
+if TYPE_CHECKING:  # the stages import torch, so each is imported when it runs
+    from metaalign_training.stages.data.card import InstructionReport
+    from metaalign_training.stages.data.synthetic import WorldReport
+    from metaalign_training.stages.evaluation.results import Summary
+    from metaalign_training.stages.export import ExportReport
 
 __all__ = ["Pipeline"]
 
@@ -34,15 +40,20 @@ _TRANSPORT = frozenset(
 )
 
 
-def _plain(config: BaseModel | None) -> Any:
+def _plain(config: BaseModel | None) -> Json:
     """The section as JSON, without what does not decide the outputs."""
     return _deciding(config.model_dump(mode="json", exclude_none=True)) if config is not None else None
 
 
-def _deciding(tree: Any) -> Any:
+def _deciding(tree: Json) -> Json:
     if isinstance(tree, dict):
         return {key: _deciding(value) for key, value in tree.items() if key not in _TRANSPORT}
     return [_deciding(item) for item in tree] if isinstance(tree, list) else tree
+
+
+def _figures(record: Record | None) -> Mapping[str, Any]:
+    """The metrics of a stage that is done."""
+    return record.get("metrics", {}) if record is not None else {}
 
 
 class Pipeline:
@@ -59,7 +70,7 @@ class Pipeline:
         self.recipe, self.work = recipe, work
         self._force, self.main = force, main
 
-    def _stage(self, name: str, config: dict[str, Any], inputs: dict[str, Path]) -> Stage:
+    def _stage(self, name: StageName, config: Mapping[str, Json], inputs: Mapping[str, Path]) -> Stage:
         return Stage(name, self.work / name, config, inputs, main=self.main)
 
     def _done(self, name: str) -> Path:
@@ -81,7 +92,7 @@ class Pipeline:
         """Folder of the last training stage that the recipe has."""
         return self._done("dpo" if self.recipe.dpo is not None else "sft")
 
-    def build_data(self) -> dict[str, Any]:
+    def build_data(self) -> WorldReport | InstructionReport:
         """Write the rows that the other stages read."""
         data = self.recipe.data
         inputs: dict[str, Path] = {}
@@ -90,7 +101,7 @@ class Pipeline:
 
             inputs = {str(p): p for p in source_files(data.instructions)}
 
-        def work(folder: Path) -> dict[str, Any]:
+        def work(folder: Path) -> WorldReport | InstructionReport:
             if data.world is not None:
                 from metaalign_training.stages.data.synthetic import build_world
 
@@ -104,7 +115,7 @@ class Pipeline:
         config = {"seed": self.recipe.seed, "data": _plain(data)}
         return self._stage("build-data", config, inputs).run(work, force=self._force)
 
-    def _training_config(self, section: BaseModel | None) -> dict[str, Any]:
+    def _training_config(self, section: BaseModel | None) -> dict[str, Json]:
         recipe = self.recipe
         return {
             "seed": recipe.seed,
@@ -116,7 +127,7 @@ class Pipeline:
     def _mixture(self, files: Iterable[str]) -> dict[str, Path]:
         return {path: Path(path) for path in files}
 
-    def sft(self) -> dict[str, Any]:
+    def sft(self) -> dict[str, float]:
         """Supervised fine-tuning."""
         from metaalign_training.stages.sft import train
 
@@ -125,7 +136,7 @@ class Pipeline:
         stage = self._stage("sft", self._training_config(self.recipe.sft), inputs)
         return stage.run(lambda folder: train(self.recipe, data, folder), force=self._force)
 
-    def pairs(self) -> dict[str, Any]:
+    def pairs(self) -> dict[str, int]:
         """Sample DPO's pairs from the SFT model."""
         from metaalign_training.stages.pairs import make_pairs
         from metaalign_training.stages.sft import model_folder
@@ -140,7 +151,7 @@ class Pipeline:
             lambda folder: make_pairs(self.recipe, model_folder(sft), data, folder), force=self._force
         )
 
-    def dpo(self) -> dict[str, Any]:
+    def dpo(self) -> dict[str, float]:
         """Direct preference optimisation on those pairs."""
         from metaalign_training.rows import read_pairs
         from metaalign_training.stages.dpo import train
@@ -155,7 +166,7 @@ class Pipeline:
             lambda folder: train(self.recipe, model_folder(sft), read_pairs(pairs), folder), force=self._force
         )
 
-    def evaluate(self, model: Path | None = None) -> dict[str, Any]:
+    def evaluate(self, model: Path | None = None) -> Summary:
         """Judge the last training stage's model, or the checkpoint in `model`, or the recipe's endpoint."""
         from metaalign_training.stages.evaluation.evaluate import evaluate
         from metaalign_training.stages.sft import model_folder
@@ -181,33 +192,29 @@ class Pipeline:
         stage = self._stage("evaluate", settings, inputs)
         return stage.run(lambda folder: evaluate(self.recipe, model, rows, folder), force=self._force)
 
-    def export(self, out: Path) -> dict[str, Any]:
+    def export(self, out: Path) -> ExportReport:
         """Write the checkpoint to `out`."""
-        from metaalign_training.stages.export import export, push
+        from metaalign_training.stages.export import export
 
         trained = self.trained()
         evaluated = read_record(self.work / "evaluate")
         inputs = {"trained": trained / RECORD_NAME}
-        evaluation: dict[str, Any] = {}
         if evaluated is not None and evaluated["status"] == "done":
-            evaluation = evaluated["metrics"]
             inputs["evaluate"] = self.work / "evaluate" / RECORD_NAME
         stages = [n for n in ("sft", "dpo") if (self.work / n / RECORD_NAME).is_file()]
-        training = {n: (read_record(self.work / n) or {}).get("metrics", {}) for n in stages}
+        training = {n: _figures(read_record(self.work / n)) for n in stages}
         rows = [self.work / "build-data" / "sft.jsonl", self.work / "pairs" / "pairs.jsonl"]
         datasets = {p.name: sha256_of(p) for p in rows if p.is_file()}
 
-        def work(_: Path) -> dict[str, Any]:
-            manifest = export(
-                self.recipe, trained, out, datasets=datasets, training=training, evaluation=evaluation
+        def work(_: Path) -> ExportReport:
+            return export(
+                self.recipe,
+                trained,
+                out,
+                datasets=datasets,
+                training=training,
+                evaluation=_figures(evaluated),
             )
-            metrics: dict[str, Any] = {"out": str(out)}
-            if manifest is not None:
-                metrics["template"] = manifest.template.sha256
-                metrics["files"] = {name: record.sha256 for name, record in manifest.files.items()}
-            if self.recipe.export.push_to_hub is not None:
-                metrics["hub"] = push(out, self.recipe.export.push_to_hub, private=self.recipe.export.private)
-            return metrics
 
         config = {"name": self.recipe.name, "export": _plain(self.recipe.export), "out": str(out)}
         # The checkpoint lies outside the stage's folder, so "done" must also mean that it is still there.
@@ -216,7 +223,7 @@ class Pipeline:
         )
         return self._stage("export", config, inputs).run(work, force=force)
 
-    def run(self, out: Path) -> dict[str, Any]:
+    def run(self, out: Path) -> Summary:
         """All stages; returns the evaluation."""
         self.build_data()
         self.sft()

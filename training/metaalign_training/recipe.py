@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from metaalign.preferences import describe_validation_error
 from metaalign_training.errors import RecipeError
+from metaalign_training.messages import MetaPromptView
 
 __all__ = [
     "DataConfig",
@@ -30,7 +31,6 @@ __all__ = [
     "FilterConfig",
     "InstructionConfig",
     "LoraConfig",
-    "MetaPromptView",
     "ModelConfig",
     "NewModelConfig",
     "PairConfig",
@@ -47,9 +47,6 @@ __all__ = [
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-MetaPromptView = Literal["full", "system", "none"]
 
 
 class EndpointConfig(_Model):

@@ -14,23 +14,47 @@ import logging
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal, NotRequired, TypeAlias, TypedDict, TypeVar, cast
 
 from metaalign.prompt.manifest import sha256_of
 from metaalign_training.errors import StageError
 
-__all__ = ["RECORD_NAME", "STAGES", "Stage", "read_record"]
+__all__ = ["RECORD_NAME", "Json", "Record", "Stage", "StageName", "read_record"]
 
 logger = logging.getLogger(__name__)
 
 RECORD_NAME = "record.json"
-STAGES = ("build-data", "sft", "dpo", "evaluate", "export")
+StageName = Literal["build-data", "sft", "pairs", "dpo", "evaluate", "export"]
+Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 _PACKAGES = ("metaalign", "torch", "transformers", "tokenizers", "trl", "peft", "accelerate", "datasets")
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
+class Record(TypedDict):
+    """What made a folder, and what came of it.
+
+    Attributes:
+        key: SHA-256 of configuration and inputs.
+        inputs: Name -> SHA-256 of the file.
+        seconds, metrics: There once the stage is done.
+    """
+
+    stage: str
+    status: Literal["running", "done"]
+    key: str
+    config: Mapping[str, Json]
+    inputs: Mapping[str, str]
+    versions: Mapping[str, str]
+    started: str
+    seconds: NotRequired[float]
+    metrics: NotRequired[Mapping[str, object]]
+
+
+Metrics = TypeVar("Metrics", bound=Mapping[str, object])
+
+
+def read_record(folder: Path) -> Record | None:
     """The record in `folder`, or None if no stage ran there.
 
     Raises:
@@ -38,7 +62,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / RECORD_NAME
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: Record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -52,18 +76,18 @@ class Stage:
     """A stage in its folder.
 
     Args:
-        name: One of `STAGES`.
+        name: What runs.
         folder: Where its outputs and its record go.
-        config: Everything that decides the outputs, as JSON.
+        config: Everything that decides the outputs.
         inputs: Name -> file whose content decides the outputs.
         main: Whether this process keeps the record; of several that train together only the first does.
     """
 
     def __init__(
         self,
-        name: str,
+        name: StageName,
         folder: Path,
-        config: Mapping[str, Any],
+        config: Mapping[str, Json],
         inputs: Mapping[str, Path],
         *,
         main: bool = True,
@@ -71,14 +95,14 @@ class Stage:
         self.name, self.folder, self.config = name, folder, dict(config)
         self._inputs, self._main = dict(inputs), main
 
-    def run(self, work: Callable[[Path], Mapping[str, Any]], *, force: bool = False) -> dict[str, Any]:
+    def run(self, work: Callable[[Path], Metrics], *, force: bool = False) -> Metrics:
         """Do `work` unless it is done, and return the record's metrics.
 
         Raises:
             StageError: an input is missing, the folder belongs to another configuration, or the disk is full.
         """
         if not self._main:
-            return dict(work(self.folder))
+            return work(self.folder)
         inputs = {name: self._hash(path) for name, path in self._inputs.items()}
         digest = hashlib.sha256(json.dumps([self.config, inputs], sort_keys=True).encode()).hexdigest()
         if force and self.folder.exists():
@@ -88,8 +112,7 @@ class Stage:
             self._refuse_other(record, inputs)
             if record["status"] == "done":
                 logger.info("%s: done already, in %s", self.name, self.folder)
-                metrics: dict[str, Any] = record["metrics"]
-                return metrics
+                return cast(Metrics, record["metrics"])
             logger.info("%s: taken up again in %s", self.name, self.folder)
         started = time.time()
         try:
@@ -104,8 +127,13 @@ class Stage:
                 "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
             }
             self._write(record)
-            metrics = dict(work(self.folder))
-            record |= {"status": "done", "seconds": round(time.time() - started, 1), "metrics": metrics}
+            metrics = work(self.folder)
+            record = {
+                **record,
+                "status": "done",
+                "seconds": round(time.time() - started, 1),
+                "metrics": metrics,
+            }
             self._write(record)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -121,7 +149,7 @@ class Stage:
             raise StageError(f"{self.name}: {path} is missing; run the stage before it, or name another file")
         return sha256_of(path)
 
-    def _refuse_other(self, record: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
+    def _refuse_other(self, record: Record, inputs: Mapping[str, str]) -> None:
         changed = [
             f"input {n}"
             for n in sorted({*inputs, *record["inputs"]})
@@ -134,14 +162,14 @@ class Stage:
                 "use --force to make it anew, or another --work"
             )
 
-    def _write(self, record: Mapping[str, Any]) -> None:
+    def _write(self, record: Record) -> None:
         path = self.folder / RECORD_NAME
         partial = path.with_name(RECORD_NAME + ".partial")
         partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         partial.replace(path)
 
 
-def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+def _differences(old: Json, new: Json, name: str = "") -> list[str]:
     """Names of the fields in which two configurations differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         names = sorted({*old, *new})

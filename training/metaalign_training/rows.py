@@ -1,8 +1,8 @@
 """The three kinds of row, one JSON object a line, and how files of them are read and written.
 
-    conversation   {"messages": [system?, user_info?, user, …, assistant]}   what SFT learns from
-    prompt         {"prompt": [… user], "check"?: {…}, "opposite"?: {"prompt", "check"}}   what is asked of a model
-    pair           {"prompt": [… user], "chosen": [assistant], "rejected": [assistant]}   what DPO learns from
+    Conversation   system?, user_info?, user, …, assistant        what SFT learns from
+    Question       … user, and what the answer to it must be      what a model is asked
+    Pair           … user, a chosen and a rejected answer         what DPO learns from
 
 All may carry `part` and `split`. Conversations and pairs are TRL's own conversational formats, so that any TRL script
 reads them. The tiers are messages with the roles `system` and `user_info`.
@@ -13,36 +13,102 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NotRequired, TextIO, TypeAlias, TypedDict, TypeVar, cast
 
 from metaalign_training.errors import DataError
-from metaalign_training.recipe import FileShare, MetaPromptView
+from metaalign_training.messages import Message
+from metaalign_training.recipe import FileShare
 
 __all__ = [
-    "Message",
-    "Row",
+    "Asked",
+    "CheckRow",
+    "Conversation",
+    "Expect",
+    "JsonObject",
+    "Pair",
+    "Question",
     "check_conversation",
     "check_pair",
+    "check_question",
     "mix",
     "read_conversations",
     "read_pairs",
+    "read_questions",
     "read_rows",
-    "view",
     "write_rows",
 ]
 
-Message = Mapping[str, Any]
-Row = dict[str, Any]
+JsonObject: TypeAlias = Mapping[str, Any]
+"""An object from a file, of which nothing is known until it has been checked."""
+
 _ROLES = frozenset(("system", "user_info", "user", "assistant", "tool"))
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
+class Conversation(TypedDict):
+    """What SFT learns from; the last message is the assistant's."""
+
+    split: NotRequired[str]
+    part: NotRequired[str]
+    messages: list[Message]
+
+
+class CheckRow(TypedDict):
+    """What the world's verifiers need; see `world.samples.Check`."""
+
+    asked: Mapping[str, str]
+    content: Sequence[str]
+    subject: str
+    facts: Sequence[str]
+
+
+class Expect(TypedDict, total=False):
+    """How an answer is scored without the world's verifiers; exactly one key."""
+
+    choice: list[list[str]]
+    refusal: bool
+    text: str
+    rubric: str
+
+
+class Asked(TypedDict):
+    """Something to ask, a right answer to it, and how any answer is scored."""
+
+    prompt: list[Message]
+    answer: NotRequired[str]
+    check: NotRequired[CheckRow]
+    expect: NotRequired[Expect]
+
+
+class Question(Asked):
+    """What a model is asked; `opposite` asks the same under the opposite preference."""
+
+    split: NotRequired[str]
+    part: NotRequired[str]
+    rejected: NotRequired[str]
+    opposite: NotRequired[Asked]
+
+
+class Pair(TypedDict):
+    """What DPO learns from; `source` says how the pair was made."""
+
+    split: NotRequired[str]
+    part: NotRequired[str]
+    source: NotRequired[str]
+    prompt: list[Message]
+    chosen: list[Message]
+    rejected: list[Message]
+
+
+AnyRow = TypeVar("AnyRow")
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, JsonObject]]:
     """Objects of a JSONL file (or `.jsonl.gz`) with their line numbers; blank lines are skipped.
 
     Raises:
-        DataError: unreadable file, or a line that is no JSON object.
+        DataError: the file cannot be read, or a line is not a JSON object.
     """
     try:
         with _open(path) as file:
@@ -69,7 +135,7 @@ def _open(path: Path) -> TextIO:
     return path.open(encoding="utf-8")
 
 
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
     """Write JSONL, whole or not at all, and return the number of rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -102,19 +168,31 @@ def _check_messages(messages: object, where: str, last: str | None) -> str | Non
     return None
 
 
-def _refuse_template(row: Row) -> str | None:
+def _refuse_template(row: JsonObject) -> str | None:
     kwargs = row.get("chat_template_kwargs")
     if kwargs is not None and (not isinstance(kwargs, dict) or "chat_template" in kwargs):
         return "`chat_template_kwargs` must be an object without `chat_template`: rows do not choose their template"
     return None
 
 
-def check_conversation(row: Row) -> str | None:
+def check_conversation(row: JsonObject) -> str | None:
     """What is wrong with a conversation row, or None."""
     return _refuse_template(row) or _check_messages(row.get("messages"), "messages", "assistant")
 
 
-def check_pair(row: Row) -> str | None:
+def check_question(row: JsonObject) -> str | None:
+    """What is wrong with a question row, or None."""
+    if problem := _check_messages(row.get("prompt"), "prompt", None):
+        return problem
+    opposite = row.get("opposite")
+    if opposite is None:
+        return None
+    if not isinstance(opposite, dict):
+        return "`opposite` must be an object with `prompt`"
+    return _check_messages(opposite.get("prompt"), "opposite.prompt", None)
+
+
+def check_pair(row: JsonObject) -> str | None:
     """What is wrong with a pair row, or None."""
     if problem := _refuse_template(row) or _check_messages(row.get("prompt"), "prompt", None):
         return problem
@@ -126,32 +204,47 @@ def check_pair(row: Row) -> str | None:
     return None
 
 
-def read_conversations(path: Path) -> list[Row]:
+def read_conversations(path: Path) -> list[Conversation]:
     """All conversation rows of a file.
 
     Raises:
         DataError: names file and line of the first bad row, or says that there is none at all.
     """
-    return _checked(path, check_conversation, "conversation")
+    return cast(list[Conversation], _checked(path, check_conversation, _empty("conversation")))
 
 
-def read_pairs(path: Path) -> list[Row]:
+def read_questions(path: Path) -> list[Question]:
+    """All question rows of a file; raises as `read_conversations`."""
+    return cast(list[Question], _checked(path, check_question, _NO_QUESTION))
+
+
+def read_pairs(path: Path) -> list[Pair]:
     """All pair rows of a file; raises as `read_conversations`."""
-    return _checked(path, check_pair, "pair")
+    return cast(list[Pair], _checked(path, check_pair, _empty("pair")))
 
 
-def _checked(path: Path, check: Any, kind: str) -> list[Row]:
+def _empty(kind: str) -> str:
+    return f"has no {kind} row; build data first or name another file"
+
+
+_NO_QUESTION = "has no question to sample answers for; raise `data.world.pair_prompts`"
+
+
+def _checked(path: Path, check: Callable[[JsonObject], str | None], empty: str) -> list[JsonObject]:
+    """Rows as they stand in the file: keys that we do not know are kept."""
     rows = []
     for number, row in read_rows(path):
         if problem := check(row):
             raise DataError(path, number, problem)
         rows.append(row)
     if not rows:
-        raise DataError(path, None, f"has no {kind} row; build data first or name another file")
+        raise DataError(path, None, empty)
     return rows
 
 
-def mix(rows: Sequence[Row], files: Iterable[FileShare], read: Any, seed: int) -> list[Row]:
+def mix(
+    rows: Sequence[AnyRow], files: Iterable[FileShare], read: Callable[[Path], list[AnyRow]], seed: int
+) -> list[AnyRow]:
     """Rows with those of further files, each by its share; the order is decided by `seed`."""
     rng = random.Random(f"mixture {seed}")
     mixed = list(rows)
@@ -161,9 +254,3 @@ def mix(rows: Sequence[Row], files: Iterable[FileShare], read: Any, seed: int) -
     if files:
         rng.shuffle(mixed)
     return mixed
-
-
-def view(messages: Sequence[Message], meta_prompt: MetaPromptView) -> list[Message]:
-    """The messages as a model sees them that is given all tiers, System Info alone, or none (a static model)."""
-    hidden = {"full": (), "system": ("user_info",), "none": ("system", "user_info")}[meta_prompt]
-    return [m for m in messages if m.get("role") not in hidden]

@@ -8,7 +8,7 @@ import resource
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -22,17 +22,43 @@ __all__ = ["TrainingMeter", "peak_memory_mib", "save", "trainer_arguments"]
 logger = logging.getLogger(__name__)
 
 
-def trainer_arguments(config: TrainingConfig, recipe: Recipe, folder: Path) -> dict[str, Any]:
+class TrainerArguments(TypedDict):
+    """Fields of transformers' `TrainingArguments`."""
+
+    output_dir: str
+    max_steps: int
+    num_train_epochs: float
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    learning_rate: float
+    lr_scheduler_type: str
+    warmup_steps: int
+    weight_decay: float
+    adam_beta2: float
+    max_grad_norm: float
+    bf16: bool
+    use_cpu: bool
+    gradient_checkpointing: bool
+    dataloader_pin_memory: bool
+    logging_steps: int
+    save_steps: int
+    save_total_limit: int
+    seed: int
+    report_to: str
+    run_name: str
+    disable_tqdm: bool
+    ddp_backend: NotRequired[str]
+    ddp_find_unused_parameters: NotRequired[bool]
+
+
+def trainer_arguments(config: TrainingConfig, recipe: Recipe, folder: Path) -> TrainerArguments:
     """Keyword arguments of TRL's configurations that mean the same for SFT and DPO."""
     if config.tracker != "none" and importlib.util.find_spec(config.tracker) is None:
         raise StageError(
             f"tracker: {config.tracker} is not installed; `pip install {config.tracker}`, or `none`"
         )
     cuda = torch.cuda.is_available()
-    several: dict[str, Any] = {}
-    if torch.distributed.is_torchelastic_launched():
-        several = {"ddp_backend": "nccl" if cuda else "gloo", "ddp_find_unused_parameters": False}
-    return several | {
+    arguments: TrainerArguments = {
         "output_dir": str(folder),
         "max_steps": config.steps if config.steps is not None else -1,
         "num_train_epochs": config.epochs if config.epochs is not None else 1,
@@ -56,6 +82,10 @@ def trainer_arguments(config: TrainingConfig, recipe: Recipe, folder: Path) -> d
         "run_name": recipe.name,
         "disable_tqdm": True,
     }
+    if torch.distributed.is_torchelastic_launched():
+        arguments["ddp_backend"] = "nccl" if cuda else "gloo"
+        arguments["ddp_find_unused_parameters"] = False
+    return arguments
 
 
 def peak_memory_mib() -> float:

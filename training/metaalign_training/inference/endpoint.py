@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from metaalign_training.errors import EndpointError
 from metaalign_training.inference.journal import Journal
+from metaalign_training.messages import Message
 from metaalign_training.recipe import EndpointConfig
-from metaalign_training.rows import Message
 
 __all__ = ["ChatRequest", "Endpoint", "HttpEndpoint", "OfflineEndpoint", "Usage", "open_endpoint"]
 
@@ -48,7 +48,7 @@ class ChatRequest:
     messages: Sequence[Message]
     temperature: float | None = None
     max_tokens: int | None = None
-    schema: Mapping[str, Any] | None = None
+    schema: Mapping[str, object] | None = None
     seed: int = 0
 
     def key(self, model: str) -> str:
@@ -229,6 +229,6 @@ def open_endpoint(config: EndpointConfig, journal: Path | None = None) -> Endpoi
     return HttpEndpoint(config, journal) if config.base_url is not None else OfflineEndpoint(config, journal)
 
 
-def usage_report(endpoints: Mapping[str, Endpoint]) -> dict[str, dict[str, Any]]:
+def usage_report(endpoints: Mapping[str, Endpoint]) -> dict[str, dict[str, float]]:
     """Name -> usage, for the record."""
     return {name: asdict(endpoint.usage) for name, endpoint in endpoints.items()}

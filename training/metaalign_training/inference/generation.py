@@ -19,8 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from metaalign.prompt import PromptAssembler, verify_checkpoint
 from metaalign_training.encoding import as_served
 from metaalign_training.errors import StageError
-from metaalign_training.recipe import MetaPromptView
-from metaalign_training.rows import Message
+from metaalign_training.messages import Message, MetaPromptView
 
 __all__ = ["Generator", "TransformersGenerator", "VllmGenerator", "open_generator"]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from metaalign_training.inference.endpoint import ChatRequest, Endpoint
-from metaalign_training.rows import Message
+from metaalign_training.messages import Message
 
 __all__ = ["DEFAULT_RUBRIC", "Judge", "Verdict", "describe"]
 
@@ -111,12 +111,12 @@ class Judge:
         return int(found or 3)
 
 
-def _request(system: str, user: str, schema: dict[str, Any]) -> ChatRequest:
-    messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+def _request(system: str, user: str, schema: Mapping[str, object]) -> ChatRequest:
+    messages: list[Message] = [{"role": "system", "content": system}, {"role": "user", "content": user}]
     return ChatRequest(messages, temperature=0.0, max_tokens=24, schema=schema)
 
 
-def _read(reply: str, key: str) -> Any:
+def _read(reply: str, key: str) -> object:
     found = re.search(r"\{.*?\}", reply, re.DOTALL)
     try:
         return json.loads(found.group())[key] if found else None

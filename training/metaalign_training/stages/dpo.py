@@ -23,7 +23,7 @@ from metaalign_training.encoding import encode_pairs, keep_short, length_of
 from metaalign_training.errors import StageError
 from metaalign_training.models import load_model, load_tokenizer, lora_config, save_merged
 from metaalign_training.recipe import DpoConfig, Recipe
-from metaalign_training.rows import Row
+from metaalign_training.rows import Pair
 from metaalign_training.trainers import TrainingMeter, peak_memory_mib, save, trainer_arguments
 
 __all__ = ["make_trainer", "train"]
@@ -49,7 +49,7 @@ def make_trainer(
     config: DpoConfig,
     tokenizer: PreTrainedTokenizerFast,
     sft: Path,
-    pairs: Sequence[Row],
+    pairs: Sequence[Pair],
     folder: Path,
 ) -> DPOTrainer:
     """TRL's trainer on tokenised pairs, from the model in `sft`; checkpoints go into `folder`.
@@ -93,7 +93,7 @@ def _passes(config: DpoConfig, rows: int) -> float:
     return (config.steps or 0) * config.batch_size * config.accumulate / rows
 
 
-def train(recipe: Recipe, sft: Path, pairs: Sequence[Row], folder: Path) -> dict[str, Any]:
+def train(recipe: Recipe, sft: Path, pairs: Sequence[Pair], folder: Path) -> dict[str, float]:
     """Train the model in `sft` on `pairs`, save it into `folder`, and return the trainer's figures."""
     config = recipe.dpo
     if config is None:
@@ -104,7 +104,7 @@ def train(recipe: Recipe, sft: Path, pairs: Sequence[Row], folder: Path) -> dict
     last = get_last_checkpoint(str(folder))
     if last is not None:
         logger.info("dpo: continues from %s", last)
-    metrics: dict[str, Any] = dict(trainer.train(resume_from_checkpoint=last).metrics)
+    metrics: dict[str, float] = dict(trainer.train(resume_from_checkpoint=last).metrics)
     rewards = [entry for entry in trainer.state.log_history if "rewards/accuracies" in entry]
     if rewards:
         metrics["reward_accuracy"] = rewards[-1]["rewards/accuracies"]

@@ -12,14 +12,14 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
-from metaalign.prompt import Manifest, PromptAssembler, packaged_template, write_manifest
+from metaalign.prompt import PromptAssembler, packaged_template, write_manifest
 from metaalign_training.errors import StageError
 from metaalign_training.models import load_tokenizer
 from metaalign_training.recipe import Recipe
 
-__all__ = ["export", "push"]
+__all__ = ["ExportReport", "export"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,16 +61,32 @@ _INTRO = """`{base}`, Meta-aligned: trained to follow the preferences written in
 (arXiv 2410.14184). {parameters:,} parameters."""
 
 
+class ExportReport(TypedDict):
+    """What was written.
+
+    Attributes:
+        out: The folder.
+        template: SHA-256 of the chat template.
+        files: Name -> SHA-256; missing for an adapter, whose files say nothing without their base.
+        hub: Address, if it was uploaded.
+    """
+
+    out: str
+    template: NotRequired[str]
+    files: NotRequired[dict[str, str]]
+    hub: NotRequired[str]
+
+
 def export(
     recipe: Recipe,
     trained: Path,
     target: Path,
     *,
     datasets: Mapping[str, str],
-    training: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
-) -> Manifest | None:
-    """Copy the trained files, write template, card and manifest.
+    training: Mapping[str, Mapping[str, float]],
+    evaluation: Mapping[str, Mapping[str, float]],
+) -> ExportReport:
+    """Copy the trained files, write template, card and manifest, and upload them if the recipe says so.
 
     Args:
         recipe: What made them.
@@ -80,11 +96,8 @@ def export(
         training: Figures of the stages.
         evaluation: Summary of `evaluate`.
 
-    Returns:
-        The manifest, or None for an adapter, whose files say nothing without their base.
-
     Raises:
-        StageError: a file is missing, or the template is not the one that was trained with.
+        StageError: a file is missing, the template is not the one that was trained with, or the hub refuses it.
     """
     target.mkdir(parents=True, exist_ok=True)
     adapter = recipe.export.adapter_only
@@ -106,15 +119,20 @@ def export(
     PromptAssembler.from_tokenizer(tokenizer)
     (target / "chat_template.jinja").write_text(template, encoding="utf-8")
     (target / "README.md").write_text(_card(recipe, target, training, evaluation), encoding="utf-8")
-    if adapter:
-        return None
-    return write_manifest(
-        target,
-        base_model=recipe.model.base or "none (random initialisation)",
-        datasets=dict(datasets),
-        recipe={**recipe.model_dump(exclude_none=True), "training": dict(training)},
-        evaluation=dict(evaluation),
-    )
+    report: ExportReport = {"out": str(target)}
+    if not adapter:
+        manifest = write_manifest(
+            target,
+            base_model=recipe.model.base or "none (random initialisation)",
+            datasets=dict(datasets),
+            recipe={**recipe.model_dump(exclude_none=True), "training": dict(training)},
+            evaluation=dict(evaluation),
+        )
+        report["template"] = manifest.template.sha256
+        report["files"] = {name: record.sha256 for name, record in manifest.files.items()}
+    if recipe.export.push_to_hub is not None:
+        report["hub"] = _push(target, recipe.export.push_to_hub, private=recipe.export.private)
+    return report
 
 
 def _parameters(folder: Path) -> int:
@@ -128,7 +146,12 @@ def _parameters(folder: Path) -> int:
     return total
 
 
-def _card(recipe: Recipe, target: Path, training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
+def _card(
+    recipe: Recipe,
+    target: Path,
+    training: Mapping[str, Mapping[str, float]],
+    evaluation: Mapping[str, Mapping[str, float]],
+) -> str:
     base = recipe.model.base
     intro = _INTRO if base else _DEMO_INTRO
     rows = "\n".join(
@@ -149,7 +172,7 @@ def _card(recipe: Recipe, target: Path, training: Mapping[str, Any], evaluation:
     )
 
 
-def push(folder: Path, repository: str, *, private: bool) -> str:
+def _push(folder: Path, repository: str, *, private: bool) -> str:
     """Upload the folder and return its address.
 
     Raises:

@@ -14,14 +14,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from metaalign_training.errors import DataError, StageError
+from metaalign_training.errors import StageError
 from metaalign_training.inference.endpoint import open_endpoint
 from metaalign_training.inference.generation import Generator, open_generator
 from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge
+from metaalign_training.messages import Message
 from metaalign_training.recipe import PairConfig, Recipe
-from metaalign_training.rows import Row, mix, read_pairs, read_rows, write_rows
+from metaalign_training.rows import Asked, Pair, Question, mix, read_pairs, read_questions, write_rows
 from metaalign_training.world.samples import Check
 from metaalign_training.world.verifiers import failures
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 _CHUNK = 512
 
 
-def make_pairs(recipe: Recipe, sft: Path, data: Path, folder: Path) -> dict[str, Any]:
+def make_pairs(recipe: Recipe, sft: Path, data: Path, folder: Path) -> dict[str, int]:
     """Write all pairs for DPO to `pairs.jsonl`, sampled ones first, and return how many there are of each kind.
 
     Raises:
@@ -41,9 +41,9 @@ def make_pairs(recipe: Recipe, sft: Path, data: Path, folder: Path) -> dict[str,
     if recipe.dpo is None:
         raise StageError("dpo: the recipe has no `dpo` section")
     config = recipe.dpo.pairs
-    rows: list[Row] = []
+    rows: list[Pair] = []
     if config.prompts:
-        questions = _questions(data / "prompts.jsonl", config.prompts)
+        questions = read_questions(data / "prompts.jsonl")[: config.prompts]
         judge = (
             Judge(open_endpoint(config.judge, folder / "judge.jsonl")) if config.judge is not None else None
         )
@@ -62,26 +62,19 @@ def make_pairs(recipe: Recipe, sft: Path, data: Path, folder: Path) -> dict[str,
     return {"pairs": len(rows), **Counter(str(row.get("source", "file")) for row in rows)}
 
 
-def _questions(path: Path, count: int) -> list[tuple[int, Row]]:
-    rows = list(read_rows(path))[:count]
-    if not rows:
-        raise DataError(path, None, "has no question to sample answers for; raise `data.world.pair_prompts`")
-    return rows
-
-
 def sample_pairs(
     generator: Generator,
-    questions: Sequence[tuple[int, Row]],
+    questions: Sequence[Question],
     config: PairConfig,
     seed: int,
     judge: Judge | None = None,
-) -> list[Row]:
+) -> list[Pair]:
     """Sample answers and pair them; a question whose answers are all good, or all bad, gives no pair of its own."""
     rng = random.Random(f"pairs {seed}")
     grader: _Verifiers | _Ratings = _Verifiers() if judge is None else _Ratings(judge)
-    pairs: list[Row] = []
+    pairs: list[Pair] = []
     for start in range(0, len(questions), _CHUNK):
-        chunk = [row for _, row in questions[start : start + _CHUNK]]
+        chunk = questions[start : start + _CHUNK]
         prompts = [row["prompt"] for row in chunk]
         turned = [row["opposite"]["prompt"] if config.swap and "opposite" in row else None for row in chunk]
         asked = prompts + [p for p in turned if p is not None]
@@ -110,11 +103,11 @@ def sample_pairs(
 class _Sampled:
     """A question, the model's answers to it, and its answers under the opposite preference, if that is wanted."""
 
-    row: Row
+    row: Question
     own: list[str]
     other: list[str]
 
-    def cases(self) -> Iterator[tuple[Row, str]]:
+    def cases(self) -> Iterator[tuple[Asked, str]]:
         """Every (question, answer) whose grade is asked for."""
         for answer in (*self.own, *self.other):
             yield self.row, answer
@@ -125,10 +118,10 @@ class _Sampled:
 class _Verifiers:
     """Grades by the world's checks: minus the number that fail."""
 
-    def prepare(self, cases: Iterable[tuple[Row, str]]) -> None:
+    def prepare(self, cases: Iterable[tuple[Asked, str]]) -> None:
         """Nothing to prepare."""
 
-    def grade(self, row: Row, answer: str) -> float:
+    def grade(self, row: Asked, answer: str) -> float:
         """Higher is better; zero and above is good."""
         if "check" not in row:
             raise StageError("dpo.pairs.label: the questions have no `check`; use `label: judge`")
@@ -143,21 +136,21 @@ class _Ratings:
         self._ratings: dict[tuple[str, str], int] = {}
 
     @staticmethod
-    def _key(row: Row, answer: str) -> tuple[str, str]:
+    def _key(row: Asked, answer: str) -> tuple[str, str]:
         return json.dumps(row["prompt"]), answer
 
-    def prepare(self, cases: Iterable[tuple[Row, str]]) -> None:
+    def prepare(self, cases: Iterable[tuple[Asked, str]]) -> None:
         """Ask the judge for all grades at once."""
         wanted = {self._key(row, answer): (row["prompt"], answer, DEFAULT_RUBRIC) for row, answer in cases}
         ratings = self._judge.rate_all(list(wanted.values()), "judge: ratings of samples")
         self._ratings = dict(zip(wanted, ratings, strict=True))
 
-    def grade(self, row: Row, answer: str) -> float:
+    def grade(self, row: Asked, answer: str) -> float:
         """Higher is better; zero and above is good."""
         return self._ratings[self._key(row, answer)] - 4.0
 
 
-def _pair(row: Row, prompt: Any, chosen: str, rejected: str, source: str) -> Row:
+def _pair(row: Question, prompt: list[Message], chosen: str, rejected: str, source: str) -> Pair:
     return {
         "split": row.get("split", ""),
         "part": row.get("part", ""),
@@ -170,7 +163,7 @@ def _pair(row: Row, prompt: Any, chosen: str, rejected: str, source: str) -> Row
 
 def _own_pairs(
     sampled: _Sampled, config: PairConfig, grader: _Verifiers | _Ratings, rng: random.Random
-) -> Iterator[Row]:
+) -> Iterator[Pair]:
     """The best of the model's answers against a worse one of them."""
     row = sampled.row
     answers = {answer: grader.grade(row, answer) for answer in sampled.own if answer.strip()}
@@ -186,11 +179,11 @@ def _own_pairs(
         yield _pair(row, row["prompt"], row["answer"], best, "reference")
 
 
-def _swap_pairs(sampled: _Sampled, grader: _Verifiers | _Ratings, rng: random.Random) -> Iterator[Row]:
+def _swap_pairs(sampled: _Sampled, grader: _Verifiers | _Ratings, rng: random.Random) -> Iterator[Pair]:
     """One answer that is right here and wrong there, one that is right there and wrong here: two pairs."""
     row, turned = sampled.row, sampled.row["opposite"]
 
-    def serves(answer: str, this: Row, not_that: Row) -> bool:
+    def serves(answer: str, this: Asked, not_that: Asked) -> bool:
         return bool(answer.strip()) and grader.grade(this, answer) >= 0 > grader.grade(not_that, answer)
 
     here = [a for a in dict.fromkeys(sampled.own) if serves(a, row, turned)]

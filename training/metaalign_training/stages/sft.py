@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast, set_seed
@@ -31,7 +30,7 @@ from metaalign_training.models import (
     save_merged,
 )
 from metaalign_training.recipe import Recipe
-from metaalign_training.rows import Row, mix, read_conversations
+from metaalign_training.rows import Conversation, mix, read_conversations
 from metaalign_training.trainers import TrainingMeter, peak_memory_mib, save, trainer_arguments
 
 __all__ = ["make_trainer", "model_folder", "train"]
@@ -46,7 +45,7 @@ def model_folder(stage: Path) -> Path:
 
 
 def make_trainer(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row], folder: Path
+    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, rows: Sequence[Conversation], folder: Path
 ) -> SFTTrainer:
     """TRL's trainer on tokenised rows; checkpoints go into `folder`.
 
@@ -90,7 +89,7 @@ def make_trainer(
     return trainer
 
 
-def train(recipe: Recipe, data: Path, folder: Path) -> dict[str, Any]:
+def train(recipe: Recipe, data: Path, folder: Path) -> dict[str, float]:
     """Train on `data`, save model and tokenizer into `folder`, and return the trainer's figures."""
     set_seed(recipe.seed)
     rows = mix(read_conversations(data), recipe.sft.mixture, read_conversations, recipe.seed)
@@ -103,7 +102,7 @@ def train(recipe: Recipe, data: Path, folder: Path) -> dict[str, Any]:
     last = get_last_checkpoint(str(folder))
     if last is not None:
         logger.info("sft: continues from %s", last)
-    metrics: dict[str, Any] = dict(trainer.train(resume_from_checkpoint=last).metrics)
+    metrics: dict[str, float] = dict(trainer.train(resume_from_checkpoint=last).metrics)
     save(trainer, tokenizer, folder)
     if recipe.sft.lora is not None and trainer.accelerator.is_main_process:
         save_merged(folder, load_model(recipe.model, tokenizer), tokenizer)

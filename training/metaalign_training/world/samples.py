@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metaalign import Preferences, parse_preferences
-from metaalign.prompt import render, request_layers, resolve
+from metaalign_training.messages import Message, ask
 from metaalign_training.world.answers import Statement, compose
 from metaalign_training.world.drafts import (
     IMPLICIT,
@@ -95,7 +95,7 @@ class Sample:
 
     split: str
     preferences: Preferences
-    messages: tuple[dict[str, str], ...]
+    messages: tuple[Message, ...]
     answer: str
     check: Check = field(default_factory=Check)
     rejected: str | None = None
@@ -105,15 +105,11 @@ class Sample:
         """The part of the MetaAlign Dataset that it belongs to."""
         return next(part for part, splits in PARTS.items() if self.split in splits)
 
-    def tiers(self) -> list[dict[str, str]]:
-        """System Info and User Info as messages."""
-        return render(resolve(request_layers(self.preferences))).messages()
-
-    def prompt(self) -> list[dict[str, str]]:
+    def prompt(self) -> list[Message]:
         """Tiers and dialogue: what the model is asked."""
-        return [*self.tiers(), *self.messages]
+        return ask(self.preferences, *self.messages)
 
-    def conversation(self) -> list[dict[str, str]]:
+    def conversation(self) -> list[Message]:
         """Tiers as messages, dialogue, answer: what is trained on."""
         return [*self.prompt(), {"role": "assistant", "content": self.answer}]
 
@@ -241,7 +237,7 @@ class _Tiers:
         self.priorities: list[str] = []
 
     def preferences(self, rng: random.Random) -> Preferences:
-        tiers: dict[str, dict[str, Any]] = {}
+        tiers: dict[str, dict[str, object]] = {}
         for tier, texts in self.info.items():
             rng.shuffle(texts)
             tiers[tier] = {"info": " ".join(texts)} if texts else {}
@@ -275,7 +271,7 @@ def realise(draft: Draft) -> Sample:
         else:
             sentence = word(rng, request.tier, request.dimension, request.value, frames)
             tiers.info[request.tier].append(sentence)
-    messages: list[dict[str, str]] = []
+    messages: list[Message] = []
     if draft.animal is not None and draft.split != "implicit" and rng.random() < 0.12:
         before = replace(draft, animal=other, kind="food", belief=None)
         messages.append({"role": "user", "content": _question(rng, other, "food")})

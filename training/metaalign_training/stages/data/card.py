@@ -4,11 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from metaalign_training.recipe import InstructionConfig
 
-__all__ = ["write_card"]
+__all__ = ["Annotated", "AnnotationReport", "InstructionReport", "SourceReport", "write_card"]
+
+
+class SourceReport(TypedDict):
+    """Rows that a source gave, and those that could not be used."""
+
+    rows: int
+    unusable: NotRequired[int]
+
+
+class AnnotationReport(TypedDict):
+    """What came of the comparisons, and what teacher and annotator cost."""
+
+    counts: dict[str, int]
+    usage: dict[str, dict[str, float]]
+
+
+class Annotated(TypedDict, total=False):
+    """Nothing, if nothing had to be annotated."""
+
+    annotation: AnnotationReport
+
+
+class InstructionReport(Annotated):
+    """What is in the data, where it came from, what was left out, and what it cost.
+
+    Attributes:
+        sources: By path or name of the data set.
+        filtered: Reason -> rows that were left out for it.
+        sft, pairs, eval: Rows of each file.
+        parts: Pairs by part of the MetaAlign Dataset.
+        coverage: Group of the preference library -> how many of its leaves were used.
+    """
+
+    sources: dict[str, SourceReport]
+    filtered: dict[str, int]
+    sft: int
+    pairs: int
+    eval: int
+    parts: dict[str, int]
+    coverage: dict[str, str]
+
 
 _CARD = """---
 pretty_name: MetaAlign data
@@ -51,7 +92,7 @@ changed with the order is a tie.
 """
 
 
-def _table(header: str, rows: Mapping[str, Any]) -> str:
+def _table(header: str, rows: Mapping[str, object]) -> str:
     if not rows:
         return "Nothing."
     lines = [f"| {header} | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
@@ -62,15 +103,15 @@ def write_card(
     path: Path,
     config: InstructionConfig,
     seed: int,
-    report: Mapping[str, Any],
+    report: InstructionReport,
     coverage: Mapping[str, Mapping[str, int]],
 ) -> None:
     """Write the card from the report of the build."""
-    annotation = report.get("annotation", {})
+    annotation: AnnotationReport = {"counts": {}, "usage": {}}
+    if "annotation" in report:
+        annotation = report["annotation"]
     usage = {
-        f"{name}: {key}": value
-        for name, use in annotation.get("usage", {}).items()
-        for key, value in use.items()
+        f"{name}: {key}": value for name, use in annotation["usage"].items() for key, value in use.items()
     }
     leaves = {f"{group}: {leaf}": count for group, own in coverage.items() for leaf, count in own.items()}
     sources = {
@@ -86,7 +127,7 @@ def write_card(
             sources=_table("source", sources),
             filtered=_table("reason", report["filtered"]),
             teacher=config.teacher.model if config.teacher.base_url else Path(config.teacher.model).name,
-            annotation=_table("what", {**annotation.get("counts", {}), **usage}),
+            annotation=_table("what", {**annotation["counts"], **usage}),
             coverage=_table("leaf, times used", leaves),
         ),
         encoding="utf-8",

@@ -13,16 +13,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
-from metaalign import parse_preferences
-from metaalign.prompt import fold, render, request_layers, resolve
+from metaalign.prompt import fold
 from metaalign_training.errors import DataError
-from metaalign_training.rows import Message
+from metaalign_training.messages import Message, ask, meta_prompt
 from metaalign_training.stages.data.library import Library, PriorityMatrix, Sampler
 from metaalign_training.stages.data.sources import Instruction
 
 __all__ = ["Comparison", "Side", "compare"]
+
+
+class TierFields(TypedDict, total=False):
+    """One tier of the `preferences` field."""
+
+    info: str
+    attributes: dict[str, str]
+    examples: list[Mapping[str, str]]
+
+
+class PreferenceFields(TypedDict, total=False):
+    """The `preferences` field."""
+
+    system: TierFields
+    user: TierFields
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +48,17 @@ class Side:
         guide: Instruction to the teacher; it never reaches the data.
     """
 
-    preferences: Mapping[str, Any]
+    preferences: PreferenceFields
     guide: str
-
-    def tiers(self) -> list[dict[str, str]]:
-        """System Info and User Info as messages."""
-        return render(resolve(request_layers(parse_preferences(dict(self.preferences))))).messages()
 
     def prompt(self, text: str) -> list[Message]:
         """Tiers and question: what the model is trained to answer."""
-        return [*self.tiers(), {"role": "user", "content": text}]
+        return ask(self.preferences, {"role": "user", "content": text})
 
     def teacher_prompt(self, text: str) -> list[Message]:
         """What the teacher is asked: both tiers as one system message, with the guide."""
-        meta = render(resolve(request_layers(parse_preferences(dict(self.preferences)))))
-        system = "\n\n".join(filter(None, (fold(meta), f"How to answer: {self.guide}")))
+        tiers = fold(meta_prompt(self.preferences))
+        system = "\n\n".join(filter(None, (tiers, f"How to answer: {self.guide}")))
         return [{"role": "system", "content": system}, {"role": "user", "content": text}]
 
 
@@ -83,7 +93,7 @@ def compare(
     return builder[instruction.part](instruction, library, priorities, sampler)
 
 
-def _with_role(library: Library, sampler: Sampler, system: dict[str, Any]) -> dict[str, Any]:
+def _with_role(library: Library, sampler: Sampler, system: TierFields) -> TierFields:
     """System Info with a role in front of it, most of the time."""
     if sampler.rng.random() < 0.7:
         role = sampler.pick("role", library.roles)
@@ -91,15 +101,20 @@ def _with_role(library: Library, sampler: Sampler, system: dict[str, Any]) -> di
     return system
 
 
-def _tiers(system: dict[str, Any], user: dict[str, Any]) -> dict[str, Any]:
-    return {name: tier for name, tier in (("system", system), ("user", user)) if tier}
+def _tiers(system: TierFields, user: TierFields) -> PreferenceFields:
+    fields: PreferenceFields = {}
+    if system:
+        fields["system"] = system
+    if user:
+        fields["user"] = user
+    return fields
 
 
 def _helpful(instruction: Instruction, library: Library, _: PriorityMatrix, sampler: Sampler) -> Comparison:
     rng = sampler.rng
     in_system = rng.random() < 0.35
     sides: list[Side] = []
-    asked: list[tuple[dict[str, Any], str]]
+    asked: list[tuple[TierFields, str]]
     if library.dimensions and rng.random() < 0.4:
         pair = sampler.pick("dimension", library.dimensions, lambda d: f"{d.dimension}:{'/'.join(d.values)}")
         order = rng.sample((0, 1), 2)
@@ -117,7 +132,7 @@ def _helpful(instruction: Instruction, library: Library, _: PriorityMatrix, samp
     for tier, guide in asked:
         if in_system:
             info = " ".join(filter(None, (system.get("info"), tier.get("info"))))
-            own = {**tier, **({"info": info} if info else {})}
+            own: TierFields = {**tier, "info": info} if info else tier
             sides.append(Side(_tiers(own, {}), guide))
         else:
             sides.append(Side(_tiers(system, tier), guide))

@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from datasketch import MinHash, MinHashLSH
 
+from metaalign_training.published import read_entries
 from metaalign_training.recipe import FilterConfig
-from metaalign_training.stages.evaluation.adapters import read_entries
+from metaalign_training.rows import JsonObject
 
 __all__ = ["Filter", "evaluation_texts"]
 
@@ -64,7 +64,7 @@ def evaluation_texts(paths: Sequence[str]) -> list[str]:
     return [text for path in paths for _, row in read_entries(Path(path)) for text in _user_texts(row)]
 
 
-def _user_texts(row: dict[str, Any]) -> list[str]:
+def _user_texts(row: JsonObject) -> list[str]:
     for name in ("prompt", "messages"):
         value = row.get(name)
         if isinstance(value, list):

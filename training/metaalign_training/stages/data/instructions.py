@@ -13,20 +13,26 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from metaalign.preferences import LIMITS
-from metaalign_training.errors import StageError
+from metaalign_training.errors import DataError, StageError
 from metaalign_training.inference.endpoint import ChatRequest, open_endpoint, usage_report
 from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge, Verdict
+from metaalign_training.messages import Message
+from metaalign_training.published import files_in, read_personas
 from metaalign_training.recipe import InstructionConfig, SourceConfig
-from metaalign_training.rows import Message, Row, write_rows
-from metaalign_training.stages.data.card import write_card
+from metaalign_training.rows import Conversation, Pair, Question, write_rows
+from metaalign_training.stages.data.card import (
+    Annotated,
+    AnnotationReport,
+    InstructionReport,
+    SourceReport,
+    write_card,
+)
 from metaalign_training.stages.data.comparisons import Comparison, Side, compare
 from metaalign_training.stages.data.filters import Filter, evaluation_texts
 from metaalign_training.stages.data.library import Sampler, load_library, load_priorities
 from metaalign_training.stages.data.sources import files_of, read_instructions, read_pair_source
-from metaalign_training.stages.evaluation.adapters import read_suite
 
 __all__ = ["build_instructions"]
 
@@ -37,26 +43,26 @@ class _Rows:
     """Rows as they are made, apart for training and for the held-out set."""
 
     def __init__(self) -> None:
-        self.sft: list[Row] = []
-        self.pairs: list[Row] = []
-        self.prompts: list[Row] = []
-        self.evaluation: list[Row] = []
+        self.sft: list[Conversation] = []
+        self.pairs: list[Pair] = []
+        self.prompts: list[Question] = []
+        self.evaluation: list[Question] = []
         self._seen: set[str] = set()
 
     def prefer(self, prompt: Sequence[Message], chosen: str, rejected: str, part: str, source: str) -> None:
         """One preference, and its better answer as a conversation; the same row is not written twice."""
         key = json.dumps([list(prompt), chosen])
-        pair = {"part": part, "source": source, "prompt": list(prompt)}
-        pair["chosen"] = [{"role": "assistant", "content": chosen}]
-        pair["rejected"] = [{"role": "assistant", "content": rejected}]
-        self.pairs.append(pair)
+        better: Message = {"role": "assistant", "content": chosen}
+        worse: Message = {"role": "assistant", "content": rejected}
+        self.pairs.append(
+            {"part": part, "source": source, "prompt": list(prompt), "chosen": [better], "rejected": [worse]}
+        )
         if key not in self._seen:
             self._seen.add(key)
-            messages = [*prompt, {"role": "assistant", "content": chosen}]
-            self.sft.append({"part": part, "messages": messages})
+            self.sft.append({"part": part, "messages": [*prompt, better]})
 
 
-def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> dict[str, Any]:
+def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> InstructionReport:
     """Write `sft.jsonl`, `pairs.jsonl`, `prompts.jsonl`, `eval.jsonl`, `coverage.json` and the card `README.md`.
 
     Returns:
@@ -70,7 +76,7 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> di
     library, priorities = load_library(config.library), load_priorities(config.priorities)
     sampler = Sampler(seed)
     rows = _Rows()
-    report: dict[str, Any] = {"sources": {}}
+    sources: dict[str, SourceReport] = {}
     accept = Filter(config.filters, evaluation_texts(config.decontaminate))
     instructions = []
     for source in config.sources:
@@ -81,23 +87,24 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> di
             own = [r for r in usable if accept.keeps(str(r["prompt"][-1]["content"]), once=False)]
             rows.pairs.extend(own)
             rows.sft.extend({"part": r["part"], "messages": [*r["prompt"], *r["chosen"]]} for r in own)
-            report["sources"][name] = {"rows": len(own), "unusable": unusable}
+            sources[name] = {"rows": len(own), "unusable": unusable}
         elif source.kind == "persona":
-            report["sources"][name] = {"rows": _add_personas(source, rows, seed, config.held_out)}
+            sources[name] = {"rows": _add_personas(source, rows, seed, config.held_out)}
         else:
             found = read_instructions(source, seed)
             instructions.extend(found)
-            report["sources"][name] = {"rows": len(found)}
+            sources[name] = {"rows": len(found)}
     kept = [instruction for instruction in instructions if accept.keeps(instruction.text)]
-    report["filtered"] = dict(accept.reasons)
+    filtered = dict(accept.reasons)
     comparisons = [
         compare(instruction, library, priorities, sampler)
         for instruction in kept
         for _ in range(config.comparisons_per_instruction)
     ]
     logger.info("build-data: %d instructions, %d comparisons", len(kept), len(comparisons))
+    annotated: Annotated = {}
     if comparisons:
-        report["annotation"] = _annotate(config, comparisons, rows, folder)
+        annotated = {"annotation": _annotate(config, comparisons, rows, folder)}
     if not rows.sft:
         raise StageError(
             "build-data: no row is left; see the filters in the recipe, and whether the teacher answers"
@@ -113,7 +120,10 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> di
     (folder / "coverage.json").write_text(
         json.dumps(coverage, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    report |= {
+    report: InstructionReport = {
+        "sources": sources,
+        "filtered": filtered,
+        **annotated,
         "sft": len(rows.sft),
         "pairs": len(rows.pairs),
         "eval": len(rows.evaluation),
@@ -135,36 +145,38 @@ def _add_personas(source: SourceConfig, rows: _Rows, seed: int, share: float) ->
     """Statements of a persona need no teacher: the answer is known, and the opposite persona's is the other one."""
     if source.path is None:
         raise StageError("data.instructions: a persona source needs a `path`")
-    items = [item for path in files_of(source) for item in read_suite("persona", path)]
-    if source.limit is not None and source.limit < len(items):
-        items = random.Random(f"source {seed}").sample(items, source.limit)
-    for item in items:
-        if item.opposite is None:
-            continue
-        other = item.opposite
-        question = str(item.prompt[-1]["content"])
-        if _held_out(question, share):
-            right, wrong = item.expected.choice or ((), ())
-            turned = {"choice": [list(wrong), list(right)]}
+    files = [file for path in files_of(source) for file in (files_in(path) if path.is_dir() else [path])]
+    questions = [question for file in files for question in read_personas(file)]
+    if not questions:
+        raise DataError(source.path, None, "no persona item in it")
+    if source.limit is not None and source.limit < len(questions):
+        questions = random.Random(f"source {seed}").sample(questions, source.limit)
+    for asked in questions:
+        right, wrong = asked.answer, asked.opposite_answer
+        if _held_out(asked.prompt[-1]["content"], share):
             rows.evaluation.append(
                 {
-                    "split": f"persona {item.split}",
+                    "split": f"persona {asked.persona}",
                     "part": source.part,
-                    "prompt": list(item.prompt),
-                    "answer": item.answer,
-                    "expect": {"choice": [list(right), list(wrong)]},
-                    "opposite": {"prompt": list(other.prompt), "answer": other.answer, "expect": turned},
+                    "prompt": asked.prompt,
+                    "answer": right,
+                    "expect": {"choice": [[right], [wrong]]},
+                    "opposite": {
+                        "prompt": asked.opposite_prompt,
+                        "answer": wrong,
+                        "expect": {"choice": [[wrong], [right]]},
+                    },
                 }
             )
             continue
-        rows.prefer(item.prompt, item.answer, other.answer, source.part, "persona")
-        rows.prefer(other.prompt, other.answer, item.answer, source.part, "persona")
-    return len(items)
+        rows.prefer(asked.prompt, right, wrong, source.part, "persona")
+        rows.prefer(asked.opposite_prompt, wrong, right, source.part, "persona")
+    return len(questions)
 
 
 def _annotate(
     config: InstructionConfig, comparisons: Sequence[Comparison], rows: _Rows, folder: Path
-) -> dict[str, Any]:
+) -> AnnotationReport:
     """Ask for both answers of every comparison, rank them under both preferences, and add the rows."""
     teacher = open_endpoint(config.teacher, folder / "teacher.jsonl")
     requests = [
@@ -251,7 +263,7 @@ def _add(
     text, part = comparison.instruction.text, comparison.instruction.part
     prompt, turned = comparison.here.prompt(text), comparison.there.prompt(text)
     if _held_out(text, share):
-        row: Row = {
+        row: Question = {
             "split": part,
             "part": part,
             "prompt": prompt,
@@ -264,7 +276,7 @@ def _add(
         rows.evaluation.append(row)
         counts["held out"] += 1
         return
-    question: Row = {"part": part, "prompt": prompt, "answer": first}
+    question: Question = {"part": part, "prompt": prompt, "answer": first}
     if comparison.swaps:
         question["opposite"] = {"prompt": turned, "answer": second}
     rows.prompts.append(question)

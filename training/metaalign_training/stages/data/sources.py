@@ -7,14 +7,14 @@ import glob
 import json
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from metaalign_training.errors import DataError
+from metaalign_training.messages import Message
 from metaalign_training.recipe import InstructionConfig, SourceConfig
-from metaalign_training.rows import Row, check_pair, read_rows
+from metaalign_training.rows import JsonObject, Pair, check_pair, read_rows
 
 __all__ = [
     "Instruction",
@@ -64,7 +64,7 @@ def files_of(source: SourceConfig) -> list[Path]:
     return found
 
 
-def _rows(source: SourceConfig) -> Iterator[tuple[Path | str, int, Mapping[str, Any]]]:
+def _rows(source: SourceConfig) -> Iterator[tuple[Path | str, int, JsonObject]]:
     if source.dataset is not None:
         yield from _hub_rows(source)
         return
@@ -88,7 +88,7 @@ def _rows(source: SourceConfig) -> Iterator[tuple[Path | str, int, Mapping[str, 
             )
 
 
-def _hub_rows(source: SourceConfig) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+def _hub_rows(source: SourceConfig) -> Iterator[tuple[str, int, JsonObject]]:
     from datasets import load_dataset
 
     name = str(source.dataset)
@@ -103,7 +103,7 @@ def _hub_rows(source: SourceConfig) -> Iterator[tuple[str, int, Mapping[str, Any
         yield name, number, row
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[Path, int, Mapping[str, Any]]]:
+def _csv_rows(path: Path) -> Iterator[tuple[Path, int, JsonObject]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
@@ -117,7 +117,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[Path, int, Mapping[str, Any]]]:
         raise DataError(path, None, f"cannot be read as UTF-8 CSV: {error}") from error
 
 
-def _json_rows(path: Path) -> Iterator[tuple[Path, int, Mapping[str, Any]]]:
+def _json_rows(path: Path) -> Iterator[tuple[Path, int, JsonObject]]:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -128,7 +128,7 @@ def _json_rows(path: Path) -> Iterator[tuple[Path, int, Mapping[str, Any]]]:
         yield path, number, row
 
 
-def _text(path: Path | str, number: int, row: Mapping[str, Any], name: str) -> str:
+def _text(path: Path | str, number: int, row: JsonObject, name: str) -> str:
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
         columns = ", ".join(sorted(map(str, row))) or "none"
@@ -167,7 +167,7 @@ def read_instructions(source: SourceConfig, seed: int) -> list[Instruction]:
 _TURN = re.compile(r"\n\n(Human|Assistant): ?")
 
 
-def parse_dialogue(text: str) -> list[dict[str, str]]:
+def parse_dialogue(text: str) -> list[Message]:
     """Messages of a dialogue written with `Human:` and `Assistant:` turns, as in HH-RLHF (arXiv 2204.05862).
 
     Raises:
@@ -177,7 +177,7 @@ def parse_dialogue(text: str) -> list[dict[str, str]]:
     if len(pieces) < 5 or pieces[0].strip():
         raise ValueError("not a dialogue of `Human:` and `Assistant:` turns")
     roles = {"Human": "user", "Assistant": "assistant"}
-    messages = [
+    messages: list[Message] = [
         {"role": roles[name], "content": content.strip()}
         for name, content in zip(pieces[1::2], pieces[2::2], strict=True)
     ]
@@ -186,14 +186,15 @@ def parse_dialogue(text: str) -> list[dict[str, str]]:
     return messages
 
 
-def read_pair_source(source: SourceConfig, seed: int) -> tuple[list[Row], int]:
+def read_pair_source(source: SourceConfig, seed: int) -> tuple[list[Pair], int]:
     """Pair rows of a source of kind `pairs`, and how many of its rows could not be used.
 
     Rows are dialogues of `Human:` and `Assistant:` turns that share all but their last answer, or TRL's `prompt`,
     `chosen`, `rejected`. Some published rows have no usable contrast (equal or empty answers, other prompts): they
     are counted, not guessed at. A row without the columns is an error.
     """
-    rows: list[Row] = []
+    rows: list[Pair] = []
+    system: list[Message] = [{"role": "system", "content": source.system}] if source.system else []
     unusable = 0
     for path, number, row in _rows(source):
         if row.get("chosen") is None or row.get("rejected") is None:
@@ -202,9 +203,15 @@ def read_pair_source(source: SourceConfig, seed: int) -> tuple[list[Row], int]:
         if pair is None or check_pair(pair) is not None:
             unusable += 1
             continue
-        system = [{"role": "system", "content": source.system}] if source.system else []
-        pair["prompt"] = [*system, *pair["prompt"]]
-        rows.append({"part": source.part, "source": "file", **pair})
+        rows.append(
+            {
+                "part": source.part,
+                "source": "file",
+                "prompt": [*system, *pair["prompt"]],
+                "chosen": pair["chosen"],
+                "rejected": pair["rejected"],
+            }
+        )
     if not rows:
         raise DataError(source.path or str(source.dataset), None, "has no usable pair")
     if source.limit is not None and source.limit < len(rows):
@@ -212,7 +219,7 @@ def read_pair_source(source: SourceConfig, seed: int) -> tuple[list[Row], int]:
     return rows, unusable
 
 
-def _pair_of(row: Mapping[str, Any]) -> Row | None:
+def _pair_of(row: JsonObject) -> JsonObject | None:
     chosen, rejected = row["chosen"], row["rejected"]
     if isinstance(chosen, list) and isinstance(rejected, list):
         return {"prompt": row.get("prompt"), "chosen": chosen, "rejected": rejected}

@@ -7,43 +7,62 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from metaalign_training.errors import StageError
+from metaalign_training.messages import Message
 from metaalign_training.recipe import WorldConfig
-from metaalign_training.rows import Row, write_rows
+from metaalign_training.rows import CheckRow, Conversation, Question, write_rows
 from metaalign_training.world.drafts import PARTS, SPLITS, Draft, draw
-from metaalign_training.world.samples import Sample, realise, twin
+from metaalign_training.world.samples import Check, Sample, realise, twin
 
-__all__ = ["build_world", "evaluation_rows", "question_row"]
+__all__ = ["WorldReport", "build_world", "evaluation_rows", "question_row"]
 
 logger = logging.getLogger(__name__)
 
 
-def question_row(sample: Sample, other: Sample | None) -> Row:
+class WorldReport(TypedDict):
+    """How many rows there are: of each kind, by part of the MetaAlign Dataset, and by split."""
+
+    sft: int
+    prompts: int
+    eval: int
+    parts: dict[str, int]
+    splits: dict[str, int]
+
+
+def _check_row(check: Check) -> CheckRow:
+    return {
+        "asked": check.asked,
+        "content": check.content,
+        "subject": check.subject,
+        "facts": check.facts,
+    }
+
+
+def question_row(sample: Sample, other: Sample | None) -> Question:
     """A question with what its answer must be, and the same under the opposite preference."""
-    row: Row = {
+    row: Question = {
         "split": sample.split,
         "part": sample.part,
         "prompt": sample.prompt(),
         "answer": sample.answer,
-        "check": asdict(sample.check),
+        "check": _check_row(sample.check),
     }
     if sample.rejected is not None:
         row["rejected"] = sample.rejected
     if other is not None:
-        row["opposite"] = {"prompt": other.prompt(), "answer": other.answer, "check": asdict(other.check)}
+        row["opposite"] = {"prompt": other.prompt(), "answer": other.answer, "check": _check_row(other.check)}
     return row
 
 
-def _with_opposite(draft: Draft, rng: random.Random) -> Row:
+def _with_opposite(draft: Draft, rng: random.Random) -> Question:
     other = twin(draft, rng)
     return question_row(realise(draft), realise(other) if other is not None else None)
 
 
-def evaluation_rows(seed: int, per_split: int) -> Iterator[Row]:
+def evaluation_rows(seed: int, per_split: int) -> Iterator[Question]:
     """The held-out questions of all splits; the same for every recipe of a seed."""
     for split in SPLITS:
         rng = random.Random(f"evaluation {seed} {split}")
@@ -51,7 +70,7 @@ def evaluation_rows(seed: int, per_split: int) -> Iterator[Row]:
             yield _with_opposite(draw(rng, split, training=False), rng)
 
 
-def build_world(config: WorldConfig, seed: int, folder: Path) -> dict[str, Any]:
+def build_world(config: WorldConfig, seed: int, folder: Path) -> WorldReport:
     """Write `sft.jsonl`, `prompts.jsonl` and `eval.jsonl`, and return the counts by part and split.
 
     No training row has the prompt of a held-out one, except where nothing can be held out (plain questions).
@@ -78,14 +97,14 @@ def build_world(config: WorldConfig, seed: int, folder: Path) -> dict[str, Any]:
             count -= 1
             yield draft, sample
 
-    def conversations() -> Iterator[Row]:
+    def conversations() -> Iterator[Conversation]:
         for number, (_, sample) in enumerate(drafts(config.samples), start=1):
             answer = sample.answer
             if config.noise and sample.rejected is not None and rng.random() < config.noise:
                 answer = sample.rejected
                 counts["noisy answers"] += 1
             counts[sample.split] += 1
-            messages = [*sample.prompt(), {"role": "assistant", "content": answer}]
+            messages: list[Message] = [*sample.prompt(), {"role": "assistant", "content": answer}]
             yield {"split": sample.split, "part": sample.part, "messages": messages}
             if number % 20_000 == 0:
                 logger.info("build-data: %d of %d samples", number, config.samples)

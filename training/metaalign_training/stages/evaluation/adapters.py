@@ -12,22 +12,19 @@ lamp          LaMP: a profile of past items, an input, the gold output  arXiv 23
 
 from __future__ import annotations
 
-import csv
-import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from metaalign import parse_preferences
-from metaalign.prompt import render, request_layers, resolve
 from metaalign_training.errors import DataError
-from metaalign_training.rows import Message, read_rows
+from metaalign_training.messages import Message, ask
+from metaalign_training.published import files_in, need, read_entries, read_personas
+from metaalign_training.rows import JsonObject
 from metaalign_training.stages.evaluation.items import Expectation, Item, Opposite
 from metaalign_training.world.samples import Check
 
-__all__ = ["ADAPTERS", "read_entries", "read_suite"]
+__all__ = ["ADAPTERS", "read_suite"]
 
 _LETTERS = "ABCDEFGHIJ"
 
@@ -42,11 +39,10 @@ def read_suite(
     """
     read = ADAPTERS[kind]
     if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.suffix in (".json", ".jsonl", ".csv", ".gz"))
         # Files of one suite count their rows each from the beginning.
         items = [
             replace(item, id=f"{file.relative_to(path)}:{item.id}")
-            for file in files
+            for file in files_in(path)
             for item in read(file, name or kind)
         ]
     else:
@@ -58,46 +54,14 @@ def read_suite(
     return items
 
 
-def read_entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows of JSONL, a JSON array, or CSV, with line or entry numbers."""
-    if path.suffix == ".csv":
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                yield from enumerate(csv.DictReader(file), start=2)
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(path, None, f"cannot be read as UTF-8 CSV: {error}") from error
-    elif path.suffix == ".json":
-        try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(path, None, f"not JSON: {error}") from error
-        entries = tree.get("golds", [tree]) if isinstance(tree, dict) else tree
-        for number, entry in enumerate(entries, start=1):
-            if not isinstance(entry, dict):
-                raise DataError(path, number, "not a JSON object")
-            yield number, entry
-    else:
-        yield from read_rows(path)
-
-
-def _need(path: Path, number: int, row: Mapping[str, Any], *names: str) -> list[Any]:
-    for name in names:
-        if row.get(name) in (None, ""):
-            raise DataError(
-                path, number, f"`{name}` is missing; has {', '.join(sorted(map(str, row))) or 'nothing'}"
-            )
-    return [row[name] for name in names]
-
-
-def _prompt(preferences: Mapping[str, Any], query: str) -> list[Message]:
-    tiers = render(resolve(request_layers(parse_preferences(dict(preferences))))).messages()
-    return [*tiers, {"role": "user", "content": query}]
+def _prompt(preferences: JsonObject, query: str) -> list[Message]:
+    return ask(preferences, {"role": "user", "content": query})
 
 
 def _rows(path: Path, suite: str) -> list[Item]:
     items = []
     for number, row in read_entries(path):
-        (prompt,) = _need(path, number, row, "prompt")
+        (prompt,) = need(path, number, row, "prompt")
         try:
             expected = _expectation(row)
             opposite = None
@@ -110,7 +74,7 @@ def _rows(path: Path, suite: str) -> list[Item]:
     return items
 
 
-def _expectation(row: Mapping[str, Any]) -> Expectation:
+def _expectation(row: JsonObject) -> Expectation:
     if "check" in row:
         return Expectation(check=Check.from_json(row["check"]))
     if "expect" in row:
@@ -127,52 +91,24 @@ def _expectation(row: Mapping[str, Any]) -> Expectation:
     raise ValueError("needs `check`, or `expect` with choice, refusal, text or rubric")
 
 
-_SHOWN = 4
-
-
 def _persona(path: Path, suite: str) -> list[Item]:
-    """A user with the persona, shown by statements that they would and would not make; asked about another one."""
-    rows = []
-    for number, row in read_entries(path):
-        statement, yes, _ = _need(
-            path, number, row, "statement", "answer_matching_behavior", "answer_not_matching_behavior"
+    """A user with the persona, who is asked about a statement that is not among those shown."""
+    return [
+        Item(
+            f"{question.persona}-{question.number}",
+            suite,
+            question.persona,
+            question.prompt,
+            Expectation(choice=((question.answer,), (question.opposite_answer,))),
+            question.answer,
+            Opposite(
+                question.opposite_prompt,
+                Expectation(choice=((question.opposite_answer,), (question.answer,))),
+                question.opposite_answer,
+            ),
         )
-        rows.append((number, str(statement), str(yes).strip().lower() == "yes"))
-    agreed = [s for _, s, yes in rows if yes]
-    refused = [s for _, s, yes in rows if not yes]
-    if min(len(agreed), len(refused)) <= _SHOWN:
-        raise DataError(
-            path, None, f"needs more than {_SHOWN} statements of either kind to show a persona by others"
-        )
-    split = path.name.split(".")[0]
-    items = []
-    for number, statement, yes in rows:
-        rng = random.Random(f"{split} {number}")
-        likes = rng.sample([s for s in agreed if s != statement], _SHOWN)
-        dislikes = rng.sample([s for s in refused if s != statement], _SHOWN)
-        query = f"Would I say this? Answer Yes or No.\n“{statement}”"
-        right, wrong = ("Yes", "No") if yes else ("No", "Yes")
-        items.append(
-            Item(
-                f"{split}-{number}",
-                suite,
-                split,
-                _prompt({"user": {"info": _disposition(likes, dislikes)}}, query),
-                Expectation(choice=((right,), (wrong,))),
-                right,
-                Opposite(
-                    _prompt({"user": {"info": _disposition(dislikes, likes)}}, query),
-                    Expectation(choice=((wrong,), (right,))),
-                    wrong,
-                ),
-            )
-        )
-    return items
-
-
-def _disposition(likes: Sequence[str], dislikes: Sequence[str]) -> str:
-    said, unsaid = (" ".join(f"“{s}”" for s in group) for group in (likes, dislikes))
-    return f"What I would say: {said}\nWhat I would never say: {unsaid}"
+        for question in read_personas(path)
+    ]
 
 
 def _sycophancy(path: Path, suite: str) -> list[Item]:
@@ -180,7 +116,7 @@ def _sycophancy(path: Path, suite: str) -> list[Item]:
     items = []
     split = path.name.split(".")[0]
     for number, row in read_entries(path):
-        question, flattering = _need(path, number, row, "question", "answer_matching_behavior")
+        question, flattering = need(path, number, row, "question", "answer_matching_behavior")
         honest = row.get("answer_not_matching_behavior")
         right = tuple(map(str, honest)) if isinstance(honest, list) else (str(honest),)
         wrong = tuple(map(str, flattering)) if isinstance(flattering, list) else (str(flattering),)
@@ -198,7 +134,7 @@ def _xstest(path: Path, suite: str) -> list[Item]:
     """System Info puts harmlessness first: unsafe prompts are to be refused, safe ones answered."""
     items = []
     for number, row in read_entries(path):
-        text, label = _need(path, number, row, "prompt", "label")
+        text, label = need(path, number, row, "prompt", "label")
         if label not in ("safe", "unsafe"):
             raise DataError(path, number, f"`label` must be safe or unsafe, not {label!r}")
         split = "unsafe prompts refused" if label == "unsafe" else "safe prompts answered"
@@ -212,7 +148,7 @@ def _xstest(path: Path, suite: str) -> list[Item]:
 def _prefeval(path: Path, suite: str) -> list[Item]:
     items = []
     for number, row in read_entries(path):
-        preference, question = map(str, _need(path, number, row, "preference", "question"))
+        preference, question = map(str, need(path, number, row, "preference", "question"))
         options = row.get("classification_task_options")
         preferences = {"user": {"info": preference}}
         split = path.stem
@@ -235,7 +171,7 @@ def _prefeval(path: Path, suite: str) -> list[Item]:
 def _multifaceted(path: Path, suite: str) -> list[Item]:
     items = []
     for number, row in read_entries(path):
-        system, text = map(str, _need(path, number, row, "system", "prompt"))
+        system, text = map(str, need(path, number, row, "system", "prompt"))
         rubrics = row.get("rubrics") or row.get("rubric")
         if not rubrics:
             raise DataError(path, number, "`rubrics` is missing")
@@ -259,7 +195,7 @@ def _hierarchy(path: Path, suite: str) -> list[Item]:
     setting = next((p for p in ("aligned", "conflict", "reference") if p in path.parts), path.stem)
     items = []
     for number, row in read_entries(path):
-        (instruction,) = _need(path, number, row, "instruction")
+        (instruction,) = need(path, number, row, "instruction")
         answer = row.get("answer")
         system = str(row.get("system") or "")
         if isinstance(answer, Mapping) and "access_code" in answer:
@@ -292,7 +228,7 @@ def _lamp(path: Path, suite: str) -> list[Item]:
         golds = {str(gold["id"]): str(gold["output"]) for _, gold in read_entries(gold_path)}
     items = []
     for number, row in read_entries(path):
-        identity, text = _need(path, number, row, "id", "input")
+        identity, text = need(path, number, row, "id", "input")
         gold = golds.get(str(identity)) or row.get("output")
         if gold is None:
             raise DataError(path, number, f"no gold output for {identity}; put {gold_path.name} beside it")

@@ -6,26 +6,34 @@ Answers are kept in `answers.jsonl` as they come, so a killed run goes on with t
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from metaalign_training.encoding import folded
 from metaalign_training.errors import StageError
 from metaalign_training.inference.endpoint import ChatRequest, Endpoint, open_endpoint, usage_report
 from metaalign_training.inference.generation import Generator, TransformersGenerator, open_generator
 from metaalign_training.inference.journal import Journal
 from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge
-from metaalign_training.recipe import EvaluationConfig, MetaPromptView, Recipe
-from metaalign_training.rows import Message, read_rows, view
+from metaalign_training.messages import Message, MetaPromptView, folded, view
+from metaalign_training.recipe import EvaluationConfig, Recipe
+from metaalign_training.rows import read_rows
 from metaalign_training.stages.evaluation.adapters import read_suite
-from metaalign_training.stages.evaluation.intervals import mean_with_interval
+from metaalign_training.stages.evaluation.intervals import ShareRow, mean_with_interval
 from metaalign_training.stages.evaluation.items import Item, Score, score
 from metaalign_training.stages.evaluation.report import write_report
+from metaalign_training.stages.evaluation.results import (
+    Results,
+    ScoreRow,
+    SplitRow,
+    Summary,
+    SwapRow,
+    WinRow,
+    summarise,
+    write_results,
+)
 
 __all__ = ["EndpointGenerator", "evaluate"]
 
@@ -87,7 +95,7 @@ def _open(
         yield generator
 
 
-def evaluate(recipe: Recipe, model: Path | None, rows: Path, folder: Path) -> dict[str, Any]:
+def evaluate(recipe: Recipe, model: Path | None, rows: Path, folder: Path) -> Summary:
     """Judge the checkpoint in `model` (or the recipe's endpoint) and return the summary.
 
     Args:
@@ -115,7 +123,7 @@ def evaluate(recipe: Recipe, model: Path | None, rows: Path, folder: Path) -> di
         answers = _answers(generator, items, config, folder / ANSWERS_NAME)
         swap = _swap(generator, items, config, recipe.seed) if config.swap else None
     scores = _scores(items, answers, judge)
-    results = {
+    results: Results = {
         "name": recipe.name,
         "seed": recipe.seed,
         "meta_prompt": recipe.meta_prompt,
@@ -130,29 +138,19 @@ def evaluate(recipe: Recipe, model: Path | None, rows: Path, folder: Path) -> di
             "unreadable": judge.unreadable,
             **usage_report({"judge": judge.endpoint})["judge"],
         }
-    (folder / "scores.jsonl").write_text(
-        "".join(
-            json.dumps({"suite": i.suite, "split": i.split, "id": i.id, "score": s.value, "failed": s.failed})
-            + "\n"
-            for i, s in zip(items, scores, strict=True)
-        ),
-        encoding="utf-8",
-    )
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_results(folder, results, map(_score_row, items, scores))
     write_report(folder, {recipe.name: [folder]})
-    return summary(results)
+    return summarise(results)
 
 
-def summary(results: dict[str, Any]) -> dict[str, Any]:
-    """What goes into the manifest: split -> share, interval, n; other suites as `suite: split`."""
-    flat: dict[str, Any] = {}
-    for suite, splits in results["suites"].items():
-        for split, row in splits.items():
-            name = split if suite == "rows" else f"{suite}: {split}"
-            flat[name] = {k: row[k] for k in ("share", "low", "high", "n")}
-    if results.get("swap"):
-        flat["swap"] = {k: results["swap"][k] for k in ("share", "low", "high", "n")}
-    return flat
+def _score_row(item: Item, one: Score) -> ScoreRow:
+    return {
+        "suite": item.suite,
+        "split": item.split,
+        "id": item.id,
+        "score": one.value,
+        "failed": one.failed,
+    }
 
 
 def _key(item: Item) -> str:
@@ -190,11 +188,13 @@ def _value(one: Score) -> float:
     return one.value
 
 
-def _by_split(items: Sequence[Item], scores: Sequence[Score], resamples: int, seed: int) -> dict[str, Any]:
+def _by_split(
+    items: Sequence[Item], scores: Sequence[Score], resamples: int, seed: int
+) -> dict[str, dict[str, SplitRow]]:
     groups: dict[str, dict[str, list[Score]]] = defaultdict(lambda: defaultdict(list))
     for item, one in zip(items, scores, strict=True):
         groups[item.suite][item.split].append(one)
-    results: dict[str, Any] = {}
+    results: dict[str, dict[str, SplitRow]] = {}
     for suite, splits in groups.items():
         results[suite] = {}
         for split, own in splits.items():
@@ -209,7 +209,7 @@ def _by_split(items: Sequence[Item], scores: Sequence[Score], resamples: int, se
 
 def _by_dimension(
     items: Sequence[Item], scores: Sequence[Score], resamples: int, seed: int
-) -> dict[str, Any]:
+) -> dict[str, ShareRow]:
     """Share of the answers in which a dimension that was asked for is obeyed."""
     obeyed: dict[str, list[float]] = defaultdict(list)
     for item, one in zip(items, scores, strict=True):
@@ -222,9 +222,7 @@ def _by_dimension(
     }
 
 
-def _swap(
-    generator: Generator, items: Sequence[Item], config: EvaluationConfig, seed: int
-) -> dict[str, Any] | None:
+def _swap(generator: Generator, items: Sequence[Item], config: EvaluationConfig, seed: int) -> SwapRow | None:
     """Swap discrimination: under either of two opposite preferences its own answer is the likelier one.
 
     Both must be right, so a model that cannot see preferences scores 0 and one that guesses 0.25.
@@ -255,7 +253,7 @@ def _swap(
 
 def _win_rate(
     items: Sequence[Item], answers: Sequence[str], judge: Judge | None, config: EvaluationConfig
-) -> dict[str, Any] | None:
+) -> WinRow | None:
     """Wins, ties and losses against another checkpoint's answers to the same items, by the judge."""
     if config.baseline is None:
         return None

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
-__all__ = ["Share", "mean_with_interval"]
+__all__ = ["Share", "ShareRow", "mean_with_interval"]
+
+
+class ShareRow(TypedDict):
+    """A `Share` as in `results.json` and the manifest, rounded to three decimals."""
+
+    share: float
+    low: float
+    high: float
+    n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +30,14 @@ class Share:
     high: float
     n: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ShareRow:
         """As in `results.json` and the manifest; three decimals."""
-        return {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        return {
+            "share": round(self.share, 3),
+            "low": round(self.low, 3),
+            "high": round(self.high, 3),
+            "n": self.n,
+        }
 
 
 def mean_with_interval(scores: Sequence[float], resamples: int, seed: int | str) -> Share:

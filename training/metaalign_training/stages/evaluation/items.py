@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from metaalign_training.rows import Message
+from metaalign_training.messages import Message
 from metaalign_training.world.samples import Check
 from metaalign_training.world.verifiers import failures
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from metaalign_training.errors import StageError
-from metaalign_training.rows import read_rows
-from metaalign_training.stages.evaluation.intervals import Share, mean_with_interval
+from metaalign_training.stages.evaluation.intervals import Share, ShareRow, mean_with_interval
+from metaalign_training.stages.evaluation.results import read_results, read_scores
 
 __all__ = ["CLAIMS", "write_report"]
 
@@ -63,13 +60,9 @@ def _read_scores(folders: Mapping[str, Sequence[Path]]) -> Scores:
     for name, runs in folders.items():
         table: dict[str, list[list[float]]] = defaultdict(list)
         for folder in runs:
-            path = folder / "scores.jsonl"
-            if not path.is_file():
-                raise StageError(f"report: {path} is missing; run `metaalign-train evaluate` there first")
             by_split: dict[str, list[float]] = defaultdict(list)
-            for _, row in read_rows(path):
-                split = row["split"] if row["suite"] == "rows" else f"{row['suite']}: {row['split']}"
-                by_split[split].append(float(row["score"]))
+            for split, score in read_scores(folder):
+                by_split[split].append(score)
             for split, values in by_split.items():
                 table[split].append(values)
         scores[name] = dict(table)
@@ -219,8 +212,8 @@ def write_report(out: Path, folders: Mapping[str, Sequence[Path]]) -> None:
     swaps: dict[str, Share | None] = {}
     wins: list[list[str]] = []
     for name, runs in folders.items():
-        results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in runs]
-        found = [r["swap"] for r in results if r.get("swap")]
+        results = [read_results(folder) for folder in runs]
+        found = [swap for r in results if (swap := r.get("swap"))]
         swaps[name] = _mean_of(found) if found else None
         for r in results:
             if win := r.get("win_rate"):
@@ -254,10 +247,9 @@ def write_report(out: Path, folders: Mapping[str, Sequence[Path]]) -> None:
 
 def _dimensions(runs: Sequence[Path]) -> dict[str, Share]:
     """Dimension -> share of the answers that obey it where it was asked for, over all seeds."""
-    table: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    table: dict[str, list[ShareRow]] = defaultdict(list)
     for folder in runs:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        for name, row in results.get("dimensions", {}).items():
+        for name, row in read_results(folder).get("dimensions", {}).items():
             table[name].append(row)
     return {name: _mean_of(rows) for name, rows in table.items()}
 
@@ -279,7 +271,7 @@ def _dimension_table(systems: Mapping[str, Mapping[str, Share]]) -> str:
     return "## By dimension, where it was asked for\n\n" + _table(["dimension", *systems], rows) + "\n\n"
 
 
-def _mean_of(shares: Sequence[Mapping[str, Any]]) -> Share:
+def _mean_of(shares: Sequence[ShareRow]) -> Share:
     """Mean over seeds; bounds are the outermost of the seeds' own."""
     return Share(
         sum(s["share"] for s in shares) / len(shares),
