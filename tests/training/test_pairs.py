@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from metaalign_training.errors import StageError
-from metaalign_training.inference.endpoint import HttpEndpoint
+from metaalign_training.inference.endpoint import open_endpoint
 from metaalign_training.inference.judge import Judge
 from metaalign_training.messages import Message
 from metaalign_training.recipe import EndpointConfig, PairConfig
@@ -72,7 +72,7 @@ def test_a_judge_rates_all_samples_at_once_and_each_only_once() -> None:
         return rate(body)
 
     with fake_teacher(noted) as teacher:
-        judge = Judge(HttpEndpoint(EndpointConfig(base_url=teacher.url, model="m", retries=0)))
+        judge = Judge(open_endpoint(EndpointConfig(base_url=teacher.url, model="m", retries=0)))
         config = PairConfig(candidates=2, label="judge", judge=EndpointConfig(model="m"))
         pairs = sample_pairs(Scripted(), [question(n) for n in range(20)], config, 1, judge)
     assert len(seen) == len(set(seen)) == 20 * 2 * 2  # two prompts, two different answers
@@ -87,7 +87,7 @@ def test_a_judge_rates_all_samples_at_once_and_each_only_once() -> None:
 
 def test_without_swap_the_opposite_is_not_asked() -> None:
     with fake_teacher(rate) as teacher:
-        judge = Judge(HttpEndpoint(EndpointConfig(base_url=teacher.url, model="m", retries=0)))
+        judge = Judge(open_endpoint(EndpointConfig(base_url=teacher.url, model="m", retries=0)))
         config = PairConfig(candidates=2, swap=False, label="judge", judge=EndpointConfig(model="m"))
         model = Scripted()
         pairs = sample_pairs(model, [question(0)], config, 1, judge)

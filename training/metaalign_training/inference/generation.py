@@ -1,38 +1,23 @@
-"""Answers of a checkpoint or an endpoint. One protocol, three engines: transformers, offline vLLM, HTTP.
-
-vLLM is imported in this module alone, and only when an engine is started.
-"""
+"""Answers of a checkpoint or an endpoint. One protocol, three engines: transformers, offline vLLM, an endpoint."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
-from metaalign.prompt import PromptAssembler, verify_checkpoint
-from metaalign_training.encoding import as_served
-from metaalign_training.errors import StageError
-from metaalign_training.messages import Message, MetaPromptView
+from metaalign_training.inference.chat import ChatRequest
+from metaalign_training.inference.endpoint import Endpoint
+from metaalign_training.inference.offline import VllmGenerator
+from metaalign_training.inference.prompts import Prompts
+from metaalign_training.messages import Message, MetaPromptView, folded, view
 
-__all__ = ["Generator", "TransformersGenerator", "VllmGenerator", "open_generator"]
-
-logger = logging.getLogger(__name__)
-
-
-# Read by vLLM when it is imported. On CPU it would otherwise claim nine tenths of the memory for its cache.
-_VLLM_ENVIRONMENT = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-}
+__all__ = ["EndpointGenerator", "Generator", "TransformersGenerator", "open_generator"]
 
 
 class Generator(Protocol):
@@ -51,38 +36,11 @@ class Generator(Protocol):
         ...
 
 
-class _Prompts:
-    """Conversations of one checkpoint as token ids."""
-
-    def __init__(self, folder: Path, meta_prompt: MetaPromptView) -> None:
-        if folder.is_dir():
-            verify_checkpoint(folder)
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError) as error:
-            raise StageError(
-                f"{folder}: no checkpoint there ({' '.join(str(error).split())[:200]})"
-            ) from error
-        self._assembler = PromptAssembler.from_tokenizer(self.tokenizer)
-        self._view = meta_prompt
-
-    def ids(self, messages: Sequence[Message]) -> list[int]:
-        shown = as_served(self._assembler, messages, self._view)
-        return list(self._assembler.assemble(shown, add_generation_prompt=True).token_ids)
-
-    def answer_ids(self, messages: Sequence[Message], answer: str) -> tuple[list[int], int]:
-        """Ids of prompt and answer, and where the answer begins."""
-        prompt = self.ids(messages)
-        shown = as_served(self._assembler, messages, self._view)
-        whole = self._assembler.assemble([*shown, {"role": "assistant", "content": answer}]).token_ids
-        return list(whole), len(prompt)
-
-
 class TransformersGenerator:
     """Answers of a checkpoint by transformers, in batches of similar length, with log-likelihoods on demand."""
 
     def __init__(self, folder: Path, meta_prompt: MetaPromptView = "full", batch_size: int = 32) -> None:
-        self._prompts = _Prompts(folder, meta_prompt)
+        self._prompts = Prompts(folder, meta_prompt)
         self._batch_size = batch_size
         device = "cuda" if torch.cuda.is_available() else "cpu"
         # On a GPU the precision of the weights, as the server does; CPUs are slow in 16 bits.
@@ -159,27 +117,19 @@ class TransformersGenerator:
         return sums
 
 
-class VllmGenerator:
-    """Answers of a checkpoint by an offline vLLM engine; use `open_generator`, which also ends the engine."""
+class EndpointGenerator:
+    """Greedy or sampled answers of an OpenAI-compatible endpoint; the tiers go as `preferences` or folded.
 
-    def __init__(self, folder: Path, meta_prompt: MetaPromptView = "full") -> None:
-        for name, value in _VLLM_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        try:
-            from vllm import LLM
-        except ImportError as error:
-            raise StageError("engine: vllm is not installed here; use `transformers`") from error
-        self._prompts = _Prompts(folder, meta_prompt)
-        options: dict[str, Any] = {"disable_log_stats": True}
-        if not torch.cuda.is_available():
-            options |= {"enforce_eager": True, "block_size": 32, "max_num_seqs": 64, "dtype": "float32"}
-        try:
-            self._engine = LLM(model=str(folder), **options)
-        except (RuntimeError, ValueError, OSError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise StageError(
-                f"engine: vLLM did not start ({reason}); free memory, or use `transformers`"
-            ) from error
+    A MetaAlign server gets User Info as a message of the role `user_info`; any other server gets both tiers as one
+    system message in the documented wording.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, meta_prompt: MetaPromptView = "full", *, folded: bool = True
+    ) -> None:
+        self._endpoint = endpoint
+        self._view = meta_prompt
+        self._folded = folded
 
     def generate(
         self,
@@ -191,45 +141,16 @@ class VllmGenerator:
         seed: int = 0,
     ) -> list[list[str]]:
         """See `Generator.generate`."""
-        from vllm import SamplingParams, TokensPrompt
-
-        parameters = SamplingParams(
-            n=samples if temperature else 1,
-            temperature=temperature,
-            max_tokens=max_new_tokens,
-            seed=seed if temperature else None,
-        )
-        prompts = [TokensPrompt(prompt_token_ids=self._prompts.ids(messages)) for messages in conversations]
-        outputs = self._engine.generate(prompts, parameters, use_tqdm=False)
-        return [[o.text for o in output.outputs] * (1 if temperature else samples) for output in outputs]
-
-    def complete(
-        self, conversations: Sequence[Sequence[Message]], options: Sequence[Mapping[str, Any]]
-    ) -> list[tuple[str, int, int]]:
-        """One answer each with its own temperature, max_tokens, seed and schema: text, prompt and answer tokens."""
-        from vllm import SamplingParams, TokensPrompt
-        from vllm.sampling_params import StructuredOutputsParams
-
-        prompts = [TokensPrompt(prompt_token_ids=self._prompts.ids(messages)) for messages in conversations]
-        parameters = [
-            SamplingParams(
-                temperature=o["temperature"],
-                max_tokens=o["max_tokens"],
-                seed=o["seed"],
-                structured_outputs=StructuredOutputsParams(json=dict(o["schema"])) if o["schema"] else None,
-            )
-            for o in options
+        shown = [view(messages, self._view) for messages in conversations]
+        if self._folded:
+            shown = [folded(messages) for messages in shown]
+        requests = [
+            ChatRequest(messages, temperature, max_new_tokens, seed=seed + sample)
+            for messages in shown
+            for sample in range(samples)
         ]
-        outputs = self._engine.generate(prompts, parameters, use_tqdm=False)
-        return [
-            (o.outputs[0].text, len(o.prompt_token_ids or ()), len(o.outputs[0].token_ids)) for o in outputs
-        ]
-
-    def close(self) -> None:
-        """End the engine's process and give its memory back."""
-        core = getattr(self._engine.llm_engine, "engine_core", None)
-        if core is not None:
-            core.shutdown()
+        answers = self._endpoint.complete(requests, "answers")
+        return [answers[i : i + samples] for i in range(0, len(answers), samples)]
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from metaalign_training.inference.endpoint import ChatRequest, Endpoint
+from metaalign_training.inference.chat import ChatRequest
+from metaalign_training.inference.endpoint import Endpoint
 from metaalign_training.messages import Message
 
 __all__ = ["DEFAULT_RUBRIC", "Judge", "Verdict", "describe"]

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from metaalign.preferences import LIMITS
 from metaalign_training.errors import DataError, StageError
-from metaalign_training.inference.endpoint import ChatRequest, open_endpoint, usage_report
+from metaalign_training.inference.chat import ChatRequest
+from metaalign_training.inference.endpoint import open_endpoint, usage_report
 from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge, Verdict
 from metaalign_training.messages import Message
 from metaalign_training.published import files_in, read_personas

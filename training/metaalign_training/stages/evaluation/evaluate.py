@@ -13,11 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from metaalign_training.errors import StageError
-from metaalign_training.inference.endpoint import ChatRequest, Endpoint, open_endpoint, usage_report
-from metaalign_training.inference.generation import Generator, TransformersGenerator, open_generator
+from metaalign_training.inference.endpoint import open_endpoint, usage_report
+from metaalign_training.inference.generation import (
+    EndpointGenerator,
+    Generator,
+    TransformersGenerator,
+    open_generator,
+)
 from metaalign_training.inference.journal import Journal
 from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge
-from metaalign_training.messages import Message, MetaPromptView, folded, view
+from metaalign_training.messages import MetaPromptView
 from metaalign_training.recipe import EvaluationConfig, Recipe
 from metaalign_training.rows import read_rows
 from metaalign_training.stages.evaluation.adapters import read_suite
@@ -35,48 +40,12 @@ from metaalign_training.stages.evaluation.results import (
     write_results,
 )
 
-__all__ = ["EndpointGenerator", "evaluate"]
+__all__ = ["evaluate"]
 
 logger = logging.getLogger(__name__)
 
 ANSWERS_NAME = "answers.jsonl"
 _CHUNK = 256
-
-
-class EndpointGenerator:
-    """Greedy or sampled answers of an OpenAI-compatible endpoint; the tiers go as `preferences` or folded.
-
-    A MetaAlign server gets User Info as a message of the role `user_info`; any other server gets both tiers as one
-    system message in the documented wording.
-    """
-
-    def __init__(
-        self, endpoint: Endpoint, meta_prompt: MetaPromptView = "full", *, folded: bool = True
-    ) -> None:
-        self._endpoint = endpoint
-        self._view = meta_prompt
-        self._folded = folded
-
-    def generate(
-        self,
-        conversations: Sequence[Sequence[Message]],
-        *,
-        max_new_tokens: int,
-        temperature: float = 0.0,
-        samples: int = 1,
-        seed: int = 0,
-    ) -> list[list[str]]:
-        """See `Generator.generate`."""
-        shown = [view(messages, self._view) for messages in conversations]
-        if self._folded:
-            shown = [folded(messages) for messages in shown]
-        requests = [
-            ChatRequest(messages, temperature, max_new_tokens, seed=seed + sample)
-            for messages in shown
-            for sample in range(samples)
-        ]
-        answers = self._endpoint.complete(requests, "answers")
-        return [answers[i : i + samples] for i in range(0, len(answers), samples)]
 
 
 @contextmanager
