@@ -57,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
             "--set", action="append", default=[], metavar="a.b=VALUE", help="change a recipe's field"
         )
         stage.add_argument("--seed", type=int, help="seed, instead of the recipe's")
-        stage.add_argument("--force", action="store_true", help="make the stage anew, whatever is there")
+        stage.add_argument(
+            "--force", action="store_true", help="make the stage anew; the old result stays until then"
+        )
         if name in ("export", "run"):
             stage.add_argument("--out", type=Path, help="checkpoint folder; default: WORK/checkpoint")
         if name == "evaluate":
@@ -92,8 +94,8 @@ def _restart_with_environment() -> None:
         os.execv(sys.executable, [sys.executable, "-m", "metaalign_training.cli", *sys.argv[1:]])
 
 
-def _launch(config: str, arguments: Sequence[str]) -> None:
-    """Become `accelerate launch`, which starts this program again once a device."""
+def _accelerate_config(config: str) -> Path:
+    """The file that `--accelerate` names."""
     path = Path(config)
     if config in _accelerate_configs():
         path = Path(str(resources.files("metaalign_training").joinpath("accelerate", f"{config}.yaml")))
@@ -101,7 +103,19 @@ def _launch(config: str, arguments: Sequence[str]) -> None:
         raise RecipeError(
             f"--accelerate {config}: no such file, nor one of {', '.join(_accelerate_configs())}"
         )
-    launch = ["-m", "accelerate.commands.launch", "--config_file", str(path), "-m", "metaalign_training.cli"]
+    return path
+
+
+def _launch(config: Path, arguments: Sequence[str]) -> None:
+    """Become `accelerate launch`, which starts this program again, once for each device."""
+    launch = [
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(config),
+        "-m",
+        "metaalign_training.cli",
+    ]
     os.execv(sys.executable, [sys.executable, *launch, *arguments])
 
 
@@ -138,12 +152,9 @@ def _run_stage(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     work = options.work or Path("build") / recipe.name
     pipeline = Pipeline(recipe, work, force=options.force, main=os.environ.get("RANK", "0") == "0")
     if getattr(options, "accelerate", None) is not None and not launched:
-        # What must happen once happens before there are several processes.
-        if options.force:
-            pipeline.discard(options.command)
-        if options.command == "dpo":
-            pipeline.pairs()
-        _launch(options.accelerate, [a for a in arguments if a != "--force"])
+        config = _accelerate_config(options.accelerate)
+        pipeline.prepare(options.command)
+        _launch(config, [a for a in arguments if a != "--force"])
     out = getattr(options, "out", None) or work / "checkpoint"
     stages: dict[str, Callable[[], Mapping[str, object]]] = {
         "build-data": pipeline.build_data,
@@ -175,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             _run_stage(options, arguments)
     except KeyboardInterrupt:
-        sys.stderr.write("metaalign-train: interrupted; the same command goes on from here\n")
+        sys.stderr.write("metaalign-train: interrupted; the same command, without --force, continues\n")
         return 130
     except (MetaAlignError, OSError) as error:
         sys.stderr.write(f"metaalign-train: {error}\n")

@@ -11,10 +11,9 @@ WORK/export       the record; the checkpoint itself goes where --out says
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
@@ -62,7 +61,7 @@ class Pipeline:
     Args:
         recipe: What to make.
         work: Folder of the stages' folders.
-        force: Make a stage anew even if it is done, or was made with another recipe.
+        force: Make stages anew even if they are done, or were made with another recipe.
         main: Whether this process writes records; of several that train together only the first does.
     """
 
@@ -83,10 +82,17 @@ class Pipeline:
             )
         return self.work / name
 
-    def discard(self, name: str) -> None:
-        """Remove what a training stage left, its pairs included."""
-        for folder in (name, "pairs") if name == "dpo" else (name,):
-            shutil.rmtree(self.work / folder, ignore_errors=True)
+    def prepare(self, name: Literal["sft", "dpo"]) -> None:
+        """Do once what must not happen in each of the processes that train together after this one.
+
+        Raises:
+            StageError: the stage cannot start on what it finds.
+        """
+        if name == "dpo":
+            self.pairs()
+        if self._force:
+            stage = self._dpo_stage() if name == "dpo" else self._sft_stage()
+            stage.restart()
 
     def trained(self) -> Path:
         """Folder of the last training stage that the recipe has."""
@@ -127,13 +133,16 @@ class Pipeline:
     def _mixture(self, files: Iterable[str]) -> dict[str, Path]:
         return {path: Path(path) for path in files}
 
+    def _sft_stage(self) -> Stage:
+        data = self._done("build-data") / "sft.jsonl"
+        inputs = {"sft.jsonl": data, **self._mixture(f.path for f in self.recipe.sft.mixture)}
+        return self._stage("sft", self._training_config(self.recipe.sft), inputs)
+
     def sft(self) -> dict[str, float]:
         """Supervised fine-tuning."""
         from metaalign_training.stages.sft import train
 
-        data = self._done("build-data") / "sft.jsonl"
-        inputs = {"sft.jsonl": data, **self._mixture(f.path for f in self.recipe.sft.mixture)}
-        stage = self._stage("sft", self._training_config(self.recipe.sft), inputs)
+        stage, data = self._sft_stage(), self.work / "build-data" / "sft.jsonl"
         return stage.run(lambda folder: train(self.recipe, data, folder), force=self._force)
 
     def pairs(self) -> dict[str, int]:
@@ -151,6 +160,13 @@ class Pipeline:
             lambda folder: make_pairs(self.recipe, model_folder(sft), data, folder), force=self._force
         )
 
+    def _dpo_stage(self) -> Stage:
+        inputs = {
+            "sft": self._done("sft") / RECORD_NAME,
+            "pairs.jsonl": self._done("pairs") / "pairs.jsonl",
+        }
+        return self._stage("dpo", self._training_config(self.recipe.dpo), inputs)
+
     def dpo(self) -> dict[str, float]:
         """Direct preference optimisation on those pairs."""
         from metaalign_training.rows import read_pairs
@@ -159,9 +175,7 @@ class Pipeline:
 
         if self.main:
             self.pairs()
-        sft, pairs = self._done("sft"), self._done("pairs") / "pairs.jsonl"
-        inputs = {"sft": sft / RECORD_NAME, "pairs.jsonl": pairs}
-        stage = self._stage("dpo", self._training_config(self.recipe.dpo), inputs)
+        stage, sft, pairs = self._dpo_stage(), self.work / "sft", self.work / "pairs" / "pairs.jsonl"
         return stage.run(
             lambda folder: train(self.recipe, model_folder(sft), read_pairs(pairs), folder), force=self._force
         )

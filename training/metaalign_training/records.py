@@ -1,7 +1,10 @@
 """One stage: an output folder, a JSON record of what made it, and the rule for running it again.
 
-A stage that is done with the same configuration and inputs is not run again. One that was killed is run again in the
-same folder, and takes up whatever it left there. One whose configuration or inputs differ is refused, unless `force`.
+A stage that is done with the same configuration and inputs is not run again. One that was killed continues in the same
+folder with what it left there. One whose configuration or inputs differ is refused, unless `force`.
+
+With `force` the stage runs beside its folder, in `NAME.new`, which takes the folder's place once it is complete. A run
+that cannot start, or fails, leaves the old result alone; repeated without `force`, it continues.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NotRequired, TypeAlias, TypedDict, TypeVar, cast
 
@@ -51,6 +55,7 @@ class Record(TypedDict):
     metrics: NotRequired[Mapping[str, object]]
 
 
+_NEEDED = {"status", "key", "config", "inputs"}
 Metrics = TypeVar("Metrics", bound=Mapping[str, object])
 
 
@@ -62,14 +67,16 @@ def read_record(folder: Path) -> Record | None:
     """
     path = folder / RECORD_NAME
     try:
-        record: Record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or not record.keys() >= _NEEDED:
+            raise ValueError("it is not a record")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise StageError(
             f"{path}: cannot be read ({error}); remove the folder to start the stage anew"
         ) from error
-    return record
+    return cast(Record, record)
 
 
 class Stage:
@@ -102,54 +109,101 @@ class Stage:
             StageError: an input is missing, the folder belongs to another configuration, or the disk is full.
         """
         if not self._main:
-            return work(self.folder)
-        inputs = {name: self._hash(path) for name, path in self._inputs.items()}
-        digest = hashlib.sha256(json.dumps([self.config, inputs], sort_keys=True).encode()).hexdigest()
-        if force and self.folder.exists():
-            shutil.rmtree(self.folder)
-        record = read_record(self.folder)
-        if record is not None:
-            self._refuse_other(record, inputs)
-            if record["status"] == "done":
-                logger.info("%s: done already, in %s", self.name, self.folder)
-                return cast(Metrics, record["metrics"])
-            logger.info("%s: taken up again in %s", self.name, self.folder)
-        started = time.time()
+            return work(self._new if force else self._place())
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            record = {
-                "stage": self.name,
-                "status": "running",
-                "key": digest,
-                "config": self.config,
-                "inputs": inputs,
-                "versions": _versions(),
-                "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-            }
-            self._write(record)
-            metrics = work(self.folder)
-            record = {
-                **record,
-                "status": "done",
-                "seconds": round(time.time() - started, 1),
-                "metrics": metrics,
-            }
-            self._write(record)
+            return self._run(work, force)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StageError(
-                    f"{self.name}: no space left in {self.folder}; free some and run the same command again, "
-                    "finished work is kept"
+                    f"{self.name}: no space left in {self.folder.parent}; free some and run the same command again"
+                    f"{', without --force' if force else ''}, finished work is kept"
                 ) from error
             raise
+
+    def _run(self, work: Callable[[Path], Metrics], force: bool) -> Metrics:
+        if force:
+            self.restart()
+        place = self._place()
+        record = read_record(place)
+        if record is not None:
+            self._refuse_other(record)
+            if record["status"] == "done":
+                if place == self._new:  # killed before it was moved
+                    self._replace()
+                logger.info("%s: done already, in %s", self.name, self.folder)
+                return cast(Metrics, record["metrics"])
+            if not force:
+                logger.info("%s: taken up again in %s", self.name, place)
+        started = time.time()
+        record = self._record()
+        _write(place, record)
+        metrics = work(place)
+        seconds = round(time.time() - started, 1)
+        _write(place, {**record, "status": "done", "seconds": seconds, "metrics": metrics})
+        if place == self._new:
+            self._replace()
         return metrics
+
+    def restart(self) -> None:
+        """Begin anew beside the folder; runs of the same configuration continue there, in any process.
+
+        Raises:
+            StageError: an input is missing.
+        """
+        record = self._record()  # looks at the inputs, before anything is removed
+        if self._old.exists() and not self.folder.exists():  # killed while the folders changed places
+            self._old.rename(self.folder)
+        if self._new.exists():
+            shutil.rmtree(self._new)
+        _write(self._new, record)
+
+    @property
+    def _new(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.new")
+
+    @property
+    def _old(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.old")
+
+    @cached_property
+    def _hashes(self) -> dict[str, str]:
+        return {name: self._hash(path) for name, path in self._inputs.items()}
+
+    @cached_property
+    def _key(self) -> str:
+        return hashlib.sha256(json.dumps([self.config, self._hashes], sort_keys=True).encode()).hexdigest()
+
+    def _place(self) -> Path:
+        """Where to work: beside the folder if a forced run of the same configuration began there."""
+        begun = read_record(self._new)
+        return self._new if begun is not None and begun["key"] == self._key else self.folder
+
+    def _record(self) -> Record:
+        return {
+            "stage": self.name,
+            "status": "running",
+            "key": self._key,
+            "config": self.config,
+            "inputs": self._hashes,
+            "versions": _versions(),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+
+    def _replace(self) -> None:
+        """Put the new folder in the place of the old one."""
+        if self.folder.exists():
+            shutil.rmtree(self._old, ignore_errors=True)
+            self.folder.rename(self._old)
+        self._new.rename(self.folder)
+        shutil.rmtree(self._old, ignore_errors=True)
 
     def _hash(self, path: Path) -> str:
         if not path.is_file():
             raise StageError(f"{self.name}: {path} is missing; run the stage before it, or name another file")
         return sha256_of(path)
 
-    def _refuse_other(self, record: Record, inputs: Mapping[str, str]) -> None:
+    def _refuse_other(self, record: Record) -> None:
+        inputs = self._hashes
         changed = [
             f"input {n}"
             for n in sorted({*inputs, *record["inputs"]})
@@ -162,11 +216,13 @@ class Stage:
                 "use --force to make it anew, or another --work"
             )
 
-    def _write(self, record: Record) -> None:
-        path = self.folder / RECORD_NAME
-        partial = path.with_name(RECORD_NAME + ".partial")
-        partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+
+def _write(folder: Path, record: Record) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / RECORD_NAME
+    partial = path.with_name(RECORD_NAME + ".partial")
+    partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def _differences(old: Json, new: Json, name: str = "") -> list[str]:

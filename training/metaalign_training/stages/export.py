@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -99,17 +99,9 @@ def export(
     Raises:
         StageError: a file is missing, the template is not the one that was trained with, or the hub refuses it.
     """
-    target.mkdir(parents=True, exist_ok=True)
     adapter = recipe.export.adapter_only
     source = trained if adapter or not (trained / "merged").is_dir() else trained / "merged"
-    names = _ADAPTER if adapter else (*(p.name for g in _WEIGHTS for p in source.glob(g)), *_FILES)
-    for old in (*target.glob("*.safetensors"), *target.glob("*.safetensors.index.json")):
-        old.unlink()
-    for name in names:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
-        elif name != "generation_config.json":
-            raise StageError(f"export: {source / name} is missing; run the training stage again")
+    files = _files(source, adapter)
     tokenizer = load_tokenizer(recipe.model, source)
     template = str(tokenizer.chat_template)
     if recipe.model.template == "metaalign" and template != packaged_template().source:
@@ -117,6 +109,7 @@ def export(
             f"export: the chat template in {source} is not the packaged one; train again, or keep it `own`"
         )
     PromptAssembler.from_tokenizer(tokenizer)
+    _copy(files, target)
     (target / "chat_template.jinja").write_text(template, encoding="utf-8")
     (target / "README.md").write_text(_card(recipe, target, training, evaluation), encoding="utf-8")
     report: ExportReport = {"out": str(target)}
@@ -133,6 +126,35 @@ def export(
     if recipe.export.push_to_hub is not None:
         report["hub"] = _push(target, recipe.export.push_to_hub, private=recipe.export.private)
     return report
+
+
+def _files(source: Path, adapter: bool) -> list[Path]:
+    """What is copied from a training stage's folder."""
+    weights = (path.name for pattern in _WEIGHTS for path in source.glob(pattern))
+    files = []
+    for name in _ADAPTER if adapter else (*weights, *_FILES):
+        if (source / name).is_file():
+            files.append(source / name)
+        elif name != "generation_config.json":
+            raise StageError(f"export: {source / name} is missing; run the training stage again")
+    return files
+
+
+def _copy(files: Sequence[Path], target: Path) -> None:
+    """Put the files into `target`; its own earlier weights go once all of the new ones are there."""
+    target.mkdir(parents=True, exist_ok=True)
+    partial = target / ".partial"
+    try:
+        partial.mkdir(exist_ok=True)
+        for path in files:
+            shutil.copyfile(path, partial / path.name)
+        for pattern in _WEIGHTS:
+            for old in target.glob(pattern):
+                old.unlink()
+        for path in files:
+            (partial / path.name).replace(target / path.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _parameters(folder: Path) -> int:

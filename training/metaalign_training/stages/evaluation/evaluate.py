@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -88,6 +88,7 @@ def evaluate(recipe: Recipe, model: Path | None, rows: Path, folder: Path) -> Su
         raise StageError(
             "evaluate.judge: a suite can only be scored by a judge; configure one, or leave the suite out"
         )
+    baseline = _baseline(config, judge)
     with _open(config, model, recipe.meta_prompt, folder) as generator:
         answers = _answers(generator, items, config, folder / ANSWERS_NAME)
         swap = _swap(generator, items, config, recipe.seed) if config.swap else None
@@ -100,7 +101,7 @@ def evaluate(recipe: Recipe, model: Path | None, rows: Path, folder: Path) -> Su
         "suites": _by_split(items, scores, config.resamples, recipe.seed),
         "dimensions": _by_dimension(items, scores, config.resamples, recipe.seed),
         "swap": swap,
-        "win_rate": _win_rate(items, answers, judge, config),
+        "win_rate": _win_rate(items, answers, judge, baseline, config),
     }
     if judge is not None:
         results["judge"] = {
@@ -220,16 +221,28 @@ def _swap(generator: Generator, items: Sequence[Item], config: EvaluationConfig,
     }
 
 
+def _baseline(config: EvaluationConfig, judge: Judge | None) -> dict[str, str]:
+    """Item -> answer of the checkpoint to compare with."""
+    if config.baseline is None:
+        return {}
+    if judge is None:
+        raise StageError(
+            "evaluate.baseline: win rates need a judge; configure one, or leave the baseline out"
+        )
+    path = Path(config.baseline) / ANSWERS_NAME
+    return {str(row["key"]): str(row["answer"]) for _, row in read_rows(path)}
+
+
 def _win_rate(
-    items: Sequence[Item], answers: Sequence[str], judge: Judge | None, config: EvaluationConfig
+    items: Sequence[Item],
+    answers: Sequence[str],
+    judge: Judge | None,
+    theirs: Mapping[str, str],
+    config: EvaluationConfig,
 ) -> WinRow | None:
     """Wins, ties and losses against another checkpoint's answers to the same items, by the judge."""
-    if config.baseline is None:
+    if config.baseline is None or judge is None:
         return None
-    if judge is None:
-        raise StageError("evaluate.baseline: win rates need a `judge`")
-    path = Path(config.baseline) / ANSWERS_NAME
-    theirs = {str(row["key"]): str(row["answer"]) for _, row in read_rows(path)}
     cases = [
         (item.prompt, answer, theirs[_key(item)], item.expected.rubric or DEFAULT_RUBRIC)
         for item, answer in zip(items, answers, strict=True)
@@ -237,7 +250,7 @@ def _win_rate(
     ]
     if not cases:
         raise StageError(
-            f"evaluate.baseline: {path} answers none of these items; evaluate it on the same suites"
+            f"evaluate.baseline: {config.baseline} answers none of these items; evaluate it on the same suites"
         )
     verdicts = Counter(judge.compare_all(cases, "judge: comparisons"))
     wins = [1.0] * verdicts["first"] + [0.5] * verdicts["tie"] + [0.0] * verdicts["second"]
