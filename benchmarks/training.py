@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from metaalign_training.cli import _PROCESS_ENVIRONMENT
+from metaalign_training.cli import PROCESS_ENVIRONMENT
 
 BATCH = 32
 VARIANTS = ("ours", "plain", "plain, our environment")
@@ -177,10 +177,10 @@ def _worker(options: argparse.Namespace) -> None:
 
 def _measure(variant: str, stage: str, options: argparse.Namespace, rows: Path) -> dict[str, float]:
     environment = dict(os.environ) | {"HF_HUB_OFFLINE": "1"}
-    for name in _PROCESS_ENVIRONMENT:
+    for name in PROCESS_ENVIRONMENT:
         environment.pop(name, None)
     if variant != "plain":
-        environment |= _PROCESS_ENVIRONMENT
+        environment |= PROCESS_ENVIRONMENT
     worker = "ours" if variant == "ours" else "plain"
     command = [sys.executable, "-m", "benchmarks.training", "--worker", worker, "--stage", stage]
     command += ["--rows", str(rows), "--base", str(options.base), "--steps", str(options.steps)]

@@ -11,7 +11,7 @@ import pytest
 from metaalign_training.errors import DataError, EndpointError
 from metaalign_training.inference.chat import ChatRequest
 from metaalign_training.inference.endpoint import open_endpoint
-from metaalign_training.inference.judge import Judge
+from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge
 from metaalign_training.messages import Message
 from metaalign_training.recipe import EndpointConfig
 from tests.training.endpoints import fake_teacher
@@ -169,11 +169,11 @@ def test_a_judge_who_babbles_is_counted() -> None:
     with fake_teacher(lambda _: "Well, 1 or 2, who knows") as teacher:
         judge = Judge(open_endpoint(config(teacher.url)))
         assert judge.compare_all([CASE]) == ["tie"]
-        assert judge.rate(CASE[0], "good answer") == 3
+        assert judge.rate_all([(HI, "good answer", DEFAULT_RUBRIC)]) == [3]
         assert judge.unreadable == 3
 
 
 @pytest.mark.parametrize("reply", ['{"rating": 4}', 'Rating: {"rating": 4}', "4"])
 def test_ratings_are_read(reply: str) -> None:
     with fake_teacher(lambda _: reply) as teacher:
-        assert Judge(open_endpoint(config(teacher.url))).rate(CASE[0], "x") == 4
+        assert Judge(open_endpoint(config(teacher.url))).rate_all([(HI, "x", DEFAULT_RUBRIC)]) == [4]

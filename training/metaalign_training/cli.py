@@ -20,10 +20,10 @@ from metaalign import MetaAlignError
 from metaalign_training.errors import RecipeError
 from metaalign_training.recipe import Recipe, load_recipe, packaged_recipes
 
-__all__ = ["main"]
+__all__ = ["PROCESS_ENVIRONMENT", "main"]
 
 # Measured on two cores: without these glibc gives memory back after every step, and idle threads spin.
-_PROCESS_ENVIRONMENT = {
+PROCESS_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "OMP_WAIT_POLICY": "passive",
@@ -88,7 +88,7 @@ def _accelerate_configs() -> list[str]:
 
 def _restart_with_environment() -> None:
     """Start this process anew with variables that are read only when a process begins."""
-    missing = {name: value for name, value in _PROCESS_ENVIRONMENT.items() if name not in os.environ}
+    missing = {name: value for name, value in PROCESS_ENVIRONMENT.items() if name not in os.environ}
     if missing:
         os.environ.update(missing)
         os.execv(sys.executable, [sys.executable, "-m", "metaalign_training.cli", *sys.argv[1:]])

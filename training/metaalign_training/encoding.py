@@ -18,6 +18,7 @@ from metaalign_training.rows import Conversation, Pair
 
 __all__ = [
     "IGNORED",
+    "Dialogue",
     "EncodedRow",
     "as_served",
     "encode_conversation",

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from metaalign.preferences import describe_validation_error
 from metaalign_training.errors import RecipeError
 from metaalign_training.messages import MetaPromptView
+from metaalign_training.world.drafts import SPLITS
 
 __all__ = [
     "DataConfig",
@@ -28,6 +29,7 @@ __all__ = [
     "EndpointConfig",
     "EvaluationConfig",
     "ExportConfig",
+    "FileShare",
     "FilterConfig",
     "InstructionConfig",
     "LoraConfig",
@@ -129,8 +131,6 @@ class WorldConfig(_Model):
 
     @model_validator(mode="after")
     def _known_splits(self) -> Self:
-        from metaalign_training.world.drafts import SPLITS
-
         for name in self.shares:
             if name not in SPLITS:
                 raise ValueError(f"shares: {name!r} is no split; known: {', '.join(SPLITS)}")
@@ -424,7 +424,7 @@ def _locate(source: Path | str, beside: Path | None) -> Path:
     return Path(name)
 
 
-def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, object]:
     if path in seen:
         raise RecipeError(f"{path}: extends itself by way of {seen[-1]}; remove one `extends`")
     try:
@@ -468,7 +468,7 @@ def _make_absolute(tree: Any, folder: Path) -> None:
             _make_absolute(item, folder)
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, object], over: Mapping[str, object]) -> dict[str, object]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
@@ -476,7 +476,7 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _apply(tree: dict[str, Any], change: str) -> None:
+def _apply(tree: dict[str, object], change: str) -> None:
     """Put `a.b=value` into the tree; the value is YAML."""
     name, equals, text = change.partition("=")
     if not equals or not name:

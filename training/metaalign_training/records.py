@@ -56,7 +56,7 @@ class Record(TypedDict):
 
 
 _NEEDED = {"status", "key", "config", "inputs"}
-Metrics = TypeVar("Metrics", bound=Mapping[str, object])
+_Metrics = TypeVar("_Metrics", bound=Mapping[str, object])
 
 
 def read_record(folder: Path) -> Record | None:
@@ -102,7 +102,7 @@ class Stage:
         self.name, self.folder, self.config = name, folder, dict(config)
         self._inputs, self._main = dict(inputs), main
 
-    def run(self, work: Callable[[Path], Metrics], *, force: bool = False) -> Metrics:
+    def run(self, work: Callable[[Path], _Metrics], *, force: bool = False) -> _Metrics:
         """Do `work` unless it is done, and return the record's metrics.
 
         Raises:
@@ -120,7 +120,7 @@ class Stage:
                 ) from error
             raise
 
-    def _run(self, work: Callable[[Path], Metrics], force: bool) -> Metrics:
+    def _run(self, work: Callable[[Path], _Metrics], force: bool) -> _Metrics:
         if force:
             self.restart()
         place = self._place()
@@ -131,7 +131,7 @@ class Stage:
                 if place == self._new:  # killed before it was moved
                     self._replace()
                 logger.info("%s: done already, in %s", self.name, self.folder)
-                return cast(Metrics, record["metrics"])
+                return cast(_Metrics, record["metrics"])
             if not force:
                 logger.info("%s: taken up again in %s", self.name, place)
         started = time.time()

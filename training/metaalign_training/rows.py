@@ -29,9 +29,7 @@ __all__ = [
     "JsonObject",
     "Pair",
     "Question",
-    "check_conversation",
     "check_pair",
-    "check_question",
     "mix",
     "read_conversations",
     "read_pairs",
@@ -101,7 +99,7 @@ class Pair(TypedDict):
     rejected: list[Message]
 
 
-AnyRow = TypeVar("AnyRow")
+_Row = TypeVar("_Row")
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, JsonObject]]:
@@ -175,12 +173,12 @@ def _refuse_template(row: JsonObject) -> str | None:
     return None
 
 
-def check_conversation(row: JsonObject) -> str | None:
+def _check_conversation(row: JsonObject) -> str | None:
     """What is wrong with a conversation row, or None."""
     return _refuse_template(row) or _check_messages(row.get("messages"), "messages", "assistant")
 
 
-def check_question(row: JsonObject) -> str | None:
+def _check_question(row: JsonObject) -> str | None:
     """What is wrong with a question row, or None."""
     if problem := _check_messages(row.get("prompt"), "prompt", None):
         return problem
@@ -210,12 +208,12 @@ def read_conversations(path: Path) -> list[Conversation]:
     Raises:
         DataError: names file and line of the first bad row, or says that there is none at all.
     """
-    return cast(list[Conversation], _checked(path, check_conversation, _empty("conversation")))
+    return cast(list[Conversation], _checked(path, _check_conversation, _empty("conversation")))
 
 
 def read_questions(path: Path) -> list[Question]:
     """All question rows of a file; raises as `read_conversations`."""
-    return cast(list[Question], _checked(path, check_question, _NO_QUESTION))
+    return cast(list[Question], _checked(path, _check_question, _NO_QUESTION))
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -243,8 +241,8 @@ def _checked(path: Path, check: Callable[[JsonObject], str | None], empty: str) 
 
 
 def mix(
-    rows: Sequence[AnyRow], files: Iterable[FileShare], read: Callable[[Path], list[AnyRow]], seed: int
-) -> list[AnyRow]:
+    rows: Sequence[_Row], files: Iterable[FileShare], read: Callable[[Path], list[_Row]], seed: int
+) -> list[_Row]:
     """Rows with those of further files, each by its share; the order is decided by `seed`."""
     rng = random.Random(f"mixture {seed}")
     mixed = list(rows)

@@ -22,7 +22,7 @@ __all__ = ["TrainingMeter", "peak_memory_mib", "save", "trainer_arguments"]
 logger = logging.getLogger(__name__)
 
 
-class TrainerArguments(TypedDict):
+class _TrainerArguments(TypedDict):
     """Fields of transformers' `TrainingArguments`."""
 
     output_dir: str
@@ -51,14 +51,14 @@ class TrainerArguments(TypedDict):
     ddp_find_unused_parameters: NotRequired[bool]
 
 
-def trainer_arguments(config: TrainingConfig, recipe: Recipe, folder: Path) -> TrainerArguments:
+def trainer_arguments(config: TrainingConfig, recipe: Recipe, folder: Path) -> _TrainerArguments:
     """Keyword arguments of TRL's configurations that mean the same for SFT and DPO."""
     if config.tracker != "none" and importlib.util.find_spec(config.tracker) is None:
         raise StageError(
             f"tracker: {config.tracker} is not installed; `pip install {config.tracker}`, or `none`"
         )
     cuda = torch.cuda.is_available()
-    arguments: TrainerArguments = {
+    arguments: _TrainerArguments = {
         "output_dir": str(folder),
         "max_steps": config.steps if config.steps is not None else -1,
         "num_train_epochs": config.epochs if config.epochs is not None else 1,

@@ -16,7 +16,7 @@ from metaalign_training.inference.chat import ChatRequest
 from metaalign_training.inference.endpoint import Endpoint
 from metaalign_training.messages import Message
 
-__all__ = ["DEFAULT_RUBRIC", "Judge", "Verdict", "describe"]
+__all__ = ["DEFAULT_RUBRIC", "Judge", "Verdict"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ _RATE_SCHEMA = {
 }
 
 
-def describe(messages: Sequence[Message]) -> str:
+def _describe(messages: Sequence[Message]) -> str:
     """A conversation as plain text with titled turns, for a judge to read."""
     return "\n".join(f"[{_TITLES.get(m['role'], m['role'])}]\n{m['content']}" for m in messages)
 
@@ -71,7 +71,7 @@ class Judge:
         requests = []
         for prompt, first, second, rubric in cases:
             for one, two in ((first, second), (second, first)):
-                text = f"{describe(prompt)}\n\n[Answer 1]\n{one}\n\n[Answer 2]\n{two}"
+                text = f"{_describe(prompt)}\n\n[Answer 1]\n{one}\n\n[Answer 2]\n{two}"
                 requests.append(_request(_COMPARE.format(rubric=rubric), text, _COMPARE_SCHEMA))
         replies = self.endpoint.complete(requests, what)
         verdicts: list[Verdict] = []
@@ -88,14 +88,10 @@ class Judge:
     def rate_all(self, cases: Sequence[tuple[Sequence[Message], str, str]], what: str = "judge") -> list[int]:
         """A rating of 1 to 5 for each (prompt, answer, rubric)."""
         requests = [
-            _request(_RATE.format(rubric=rubric), f"{describe(prompt)}\n\n[Answer]\n{answer}", _RATE_SCHEMA)
+            _request(_RATE.format(rubric=rubric), f"{_describe(prompt)}\n\n[Answer]\n{answer}", _RATE_SCHEMA)
             for prompt, answer, rubric in cases
         ]
         return [self._rating(reply) for reply in self.endpoint.complete(requests, what)]
-
-    def rate(self, prompt: Sequence[Message], answer: str, rubric: str = DEFAULT_RUBRIC) -> int:
-        """A rating of 1 to 5."""
-        return self.rate_all([(prompt, answer, rubric)])[0]
 
     def _better(self, reply: str) -> str:
         value = str(_read(reply, "better") or "").lower()

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from metaalign_training.errors import StageError
 from metaalign_training.inference.endpoint import open_endpoint
@@ -71,7 +72,7 @@ def sample_pairs(
 ) -> list[Pair]:
     """Sample answers and pair them; a question whose answers are all good, or all bad, gives no pair of its own."""
     rng = random.Random(f"pairs {seed}")
-    grader: _Verifiers | _Ratings = _Verifiers() if judge is None else _Ratings(judge)
+    grader: _Grader = _Verifiers() if judge is None else _Ratings(judge)
     pairs: list[Pair] = []
     for start in range(0, len(questions), _CHUNK):
         chunk = questions[start : start + _CHUNK]
@@ -113,6 +114,18 @@ class _Sampled:
             yield self.row, answer
             if self.other:
                 yield self.row["opposite"], answer
+
+
+class _Grader(Protocol):
+    """Says how good an answer to a question is."""
+
+    def prepare(self, cases: Iterable[tuple[Asked, str]]) -> None:
+        """Take note of all (question, answer) that will be graded."""
+        ...
+
+    def grade(self, row: Asked, answer: str) -> float:
+        """Higher is better; zero and above is good."""
+        ...
 
 
 class _Verifiers:
@@ -161,9 +174,7 @@ def _pair(row: Question, prompt: list[Message], chosen: str, rejected: str, sour
     }
 
 
-def _own_pairs(
-    sampled: _Sampled, config: PairConfig, grader: _Verifiers | _Ratings, rng: random.Random
-) -> Iterator[Pair]:
+def _own_pairs(sampled: _Sampled, config: PairConfig, grader: _Grader, rng: random.Random) -> Iterator[Pair]:
     """The best of the model's answers against a worse one of them."""
     row = sampled.row
     answers = {answer: grader.grade(row, answer) for answer in sampled.own if answer.strip()}
@@ -179,7 +190,7 @@ def _own_pairs(
         yield _pair(row, row["prompt"], row["answer"], best, "reference")
 
 
-def _swap_pairs(sampled: _Sampled, grader: _Verifiers | _Ratings, rng: random.Random) -> Iterator[Pair]:
+def _swap_pairs(sampled: _Sampled, grader: _Grader, rng: random.Random) -> Iterator[Pair]:
     """One answer that is right here and wrong there, one that is right there and wrong here: two pairs."""
     row, turned = sampled.row, sampled.row["opposite"]
 

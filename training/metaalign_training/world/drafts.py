@@ -55,7 +55,7 @@ SPLITS = (
     "none",
 )
 Tier = Literal["system", "user"]
-Form = Literal["words", "attribute", "example"]
+_Form = Literal["words", "attribute", "example"]
 IMPLICIT = {
     "format": ("bullets", "numbered", "table", "json"),
     "tone": ("pirate", "formal", "cheerful", "casual"),
@@ -102,7 +102,7 @@ class Request:
     tier: Tier
     dimension: str
     value: str
-    form: Form
+    form: _Form
     wins: bool = True
 
 
@@ -215,13 +215,13 @@ def draw(rng: random.Random, split: str, *, training: bool) -> Draft:
             break
     requests = []
     for dimension, value in asked.items():
-        form: Form = "example" if split == "implicit" else "attribute" if rng.random() < 0.35 else "words"
+        form: _Form = "example" if split == "implicit" else "attribute" if rng.random() < 0.35 else "words"
         conflict = split == "conflict" and (dimension in CLOSED_VALUES or rng.random() < 0.6)
         tier: Tier = "user" if form == "example" else "system" if conflict or rng.random() < 0.4 else "user"
         requests.append(Request(tier, dimension, value, form))
         if conflict:
             loser = other_value(rng, dimension, value)
-            lost: Form = "attribute" if rng.random() < 0.2 else "words"
+            lost: _Form = "attribute" if rng.random() < 0.2 else "words"
             requests.append(Request("user", dimension, loser, lost, wins=False))
     draft = Draft(split, seed, tuple(requests), animal, kind, held_out=split == "wordings" and not training)
     if split == "consensus":
@@ -259,7 +259,7 @@ def _plain_requests(rng: random.Random, dimensions: tuple[str, ...]) -> tuple[Re
     requests = []
     for dimension, value in _draw_asked(rng, rng.choice((0, 0, 1))).items():
         if dimension in dimensions:
-            form: Form = "attribute" if rng.random() < 0.35 else "words"
+            form: _Form = "attribute" if rng.random() < 0.35 else "words"
             requests.append(Request(rng.choice(("system", "user")), dimension, value, form))
     return tuple(requests)
 
@@ -286,7 +286,7 @@ def _draw_recall(rng: random.Random, seed: int, training: bool) -> Draft:
     chosen = [dimension, *rng.sample([d for d in RECALL if d != dimension], rng.choice((0, 0, 1)))]
     requests = []
     for name in chosen:
-        form: Form = "attribute" if rng.random() < 0.35 else "words"
+        form: _Form = "attribute" if rng.random() < 0.35 else "words"
         value = copied_value(rng, name, held_out=not training)
         requests.append(Request(rng.choice(("system", "user")), name, value, form))
     return Draft("recall", seed, tuple(requests), topic=rng.choice(RECALL[dimension][0]), kind=dimension)

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 from metaalign_training.world.facts import ANIMALS, Animal
 
-__all__ = ["FACTS", "GREETINGS", "LANGUAGES", "Language", "language_of", "predicates", "subject", "weight"]
+__all__ = [
+    "ALL_PREDICATES",
+    "FACTS",
+    "GREETINGS",
+    "LANGUAGES",
+    "Language",
+    "language_of",
+    "predicates",
+    "subject",
+    "weight",
+]
 
 FACTS = ("home", "food", "weight", "trait")
 """Kinds of fact, in the order in which an answer goes on from one to the next (and from the last to the first)."""

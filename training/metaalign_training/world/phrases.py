@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 __all__ = ["BACKGROUNDS", "BELIEFS", "CLOSED_VALUES", "SAFETY", "VALUES", "Frames", "copied_value", "word"]
 
-VERBS: dict[tuple[str, str], tuple[str, ...]] = {
+_VERBS_OF: dict[tuple[str, str], tuple[str, ...]] = {
     ("format", "bullets"): (
         "use bullet points",
         "answer in bullet points",
@@ -105,7 +105,7 @@ VERBS: dict[tuple[str, str], tuple[str, ...]] = {
         "begin with an Italian greeting",
     ),
 }
-NOUNS: dict[tuple[str, str], tuple[str, ...]] = {
+_NOUNS_OF: dict[tuple[str, str], tuple[str, ...]] = {
     ("format", "bullets"): ("bullet points", "bulleted lists"),
     ("format", "numbered"): ("numbered lists", "numbered points"),
     ("format", "plain"): ("plain text", "text without lists"),
@@ -133,7 +133,7 @@ NOUNS: dict[tuple[str, str], tuple[str, ...]] = {
     ("greeting", "Italian"): ("an Italian greeting", "Italian hellos"),
 }
 CLOSED_VALUES: dict[str, tuple[str, ...]] = {}
-for _dimension, _value in VERBS:
+for _dimension, _value in _VERBS_OF:
     CLOSED_VALUES[_dimension] = (*CLOSED_VALUES.get(_dimension, ()), _value)
 VALUES = (*CLOSED_VALUES, "name", "closing", "source")
 
@@ -208,7 +208,7 @@ _COPIED = {
     ),
 }  # fmt: skip
 
-HELD_OUT_EVERY = 9
+_HELD_OUT_EVERY = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +219,9 @@ class Frames:
 
     def pick(self, rng: random.Random, options: tuple[str, ...]) -> str:
         """One of `options`; every ninth of a long list is held out."""
-        if len(options) < HELD_OUT_EVERY:
+        if len(options) < _HELD_OUT_EVERY:
             return rng.choice(options)
-        chosen = [o for i, o in enumerate(options) if (i % HELD_OUT_EVERY == 4) == self.held_out]
+        chosen = [o for i, o in enumerate(options) if (i % _HELD_OUT_EVERY == 4) == self.held_out]
         return rng.choice(chosen)
 
 
@@ -230,9 +230,9 @@ def word(rng: random.Random, tier: str, dimension: str, value: str, frames: Fram
     if (tier, dimension) in _COPIED:
         return frames.pick(rng, _COPIED[tier, dimension]).format(value)
     if rng.random() < 0.25:
-        noun = rng.choice(NOUNS[dimension, value])
+        noun = rng.choice(_NOUNS_OF[dimension, value])
         return frames.pick(rng, _SYSTEM_NOUN if tier == "system" else _USER_NOUN).format(n=noun)
-    verb = rng.choice(VERBS[dimension, value])
+    verb = rng.choice(_VERBS_OF[dimension, value])
     frame = frames.pick(rng, _SYSTEM_VERB if tier == "system" else _USER_VERB)
     return frame.format(v=verb, V=verb[0].upper() + verb[1:])
 

@@ -43,10 +43,10 @@ from metaalign_training.world.phrases import (
     word,
 )
 
-__all__ = ["Check", "Sample", "answer_of", "make_sample", "realise", "twin"]
+__all__ = ["Check", "Sample", "make_sample", "realise", "twin"]
 
-REFUSAL = "I cannot help with that, because safety comes first."
-UNDECIDED = "People see this differently."
+_REFUSAL = "I cannot help with that, because safety comes first."
+_UNDECIDED = "People see this differently."
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +109,10 @@ class Sample:
         """Tiers and dialogue: what the model is asked."""
         return ask(self.preferences, *self.messages)
 
-    def conversation(self) -> list[Message]:
-        """Tiers as messages, dialogue, answer: what is trained on."""
-        return [*self.prompt(), {"role": "assistant", "content": self.answer}]
+    def conversation(self, answer: str | None = None) -> list[Message]:
+        """Tiers, dialogue and an answer, the right one unless another is given: what is trained on."""
+        content = self.answer if answer is None else answer
+        return [*self.prompt(), {"role": "assistant", "content": content}]
 
 
 def twin(draft: Draft, rng: random.Random) -> Draft | None:
@@ -138,7 +139,7 @@ def twin(draft: Draft, rng: random.Random) -> Draft | None:
                 draft, requests=tuple(replace(r, value=value) if r is request else r for r in draft.requests)
             )
             same_kind = held_out_pair(turned.asked) == held_out_pair(draft.asked)
-            if same_kind and answer_of(turned) != answer_of(draft):
+            if same_kind and _answer_of(turned) != _answer_of(draft):
                 return turned
     return None
 
@@ -181,18 +182,18 @@ def _statements(draft: Draft) -> tuple[list[Statement], int]:
         return [Statement(who, said[k]) for k in (*FACTS[start:], *FACTS[:start])], 1
     if draft.split == "stance":
         if not draft.job:
-            return [Statement("", UNDECIDED.rstrip("."))], 1
+            return [Statement("", _UNDECIDED.rstrip("."))], 1
         value = value_of(draft.job)
         return [Statement("", f"I care about {value}, so I say {TOPICS[draft.topic][value]}")], 1
     if draft.split == "recall":
         return [Statement("", RECALL[draft.kind][1].format(draft.asked[draft.kind]))], 1
     if draft.split == "safety":
-        text = REFUSAL if draft.priority == "harmlessness" else DUAL_USE[draft.topic]
+        text = _REFUSAL if draft.priority == "harmlessness" else DUAL_USE[draft.topic]
         return [Statement("", text.rstrip("."))], 1
     return [Statement("", language_of(asked).ignorance.rstrip("."))], 1
 
 
-def answer_of(draft: Draft) -> str:
+def _answer_of(draft: Draft) -> str:
     """What a perfectly aligned model says."""
     statements, core = _statements(draft)
     return compose(statements, core, draft.asked)
@@ -221,10 +222,10 @@ def _rejected(draft: Draft, rng: random.Random) -> str | None:
                 replace(r, wins=not r.wins) if r.dimension in losers else r for r in draft.requests
             ),
         )
-        answer = answer_of(lost)
-        return answer if answer != answer_of(draft) else None
+        answer = _answer_of(lost)
+        return answer if answer != _answer_of(draft) else None
     other = twin(draft, rng)
-    return answer_of(other) if other is not None else None
+    return _answer_of(other) if other is not None else None
 
 
 class _Tiers:
@@ -275,7 +276,7 @@ def realise(draft: Draft) -> Sample:
     if draft.animal is not None and draft.split != "implicit" and rng.random() < 0.12:
         before = replace(draft, animal=other, kind="food", belief=None)
         messages.append({"role": "user", "content": _question(rng, other, "food")})
-        messages.append({"role": "assistant", "content": answer_of(before)})
+        messages.append({"role": "assistant", "content": _answer_of(before)})
     question = draft.topic if draft.animal is None else _question(rng, draft.animal, draft.kind)
     messages.append({"role": "user", "content": question})
     preferences = tiers.preferences(rng)
@@ -289,7 +290,7 @@ def realise(draft: Draft) -> Sample:
         draft.split,
         preferences,
         tuple(messages),
-        answer_of(draft),
+        _answer_of(draft),
         Check(draft.asked, _content(draft), who, facts),
         _rejected(draft, rng),
     )
@@ -317,9 +318,9 @@ def _write_context(draft: Draft, tiers: _Tiers, rng: random.Random, frames: Fram
 def _example(draft: Draft, other: Animal, rng: random.Random) -> dict[str, str]:
     """An exchange about another animal that shows the preference; sometimes with one that shows its absence."""
     shown = replace(draft, split="seen", animal=other, kind="three", belief=None)
-    example = {"query": _question(rng, other, "three"), "preferred": answer_of(shown)}
+    example = {"query": _question(rng, other, "three"), "preferred": _answer_of(shown)}
     if rng.random() < 0.3:
-        example["rejected"] = answer_of(replace(shown, requests=()))
+        example["rejected"] = _answer_of(replace(shown, requests=()))
     return example
 
 

@@ -21,7 +21,7 @@ from metaalign_training.messages import Message, ask, meta_prompt
 from metaalign_training.stages.data.library import Library, PriorityMatrix, Sampler
 from metaalign_training.stages.data.sources import Instruction
 
-__all__ = ["Comparison", "Side", "compare"]
+__all__ = ["Comparison", "PreferenceFields", "Side", "TierFields", "compare"]
 
 
 class TierFields(TypedDict, total=False):

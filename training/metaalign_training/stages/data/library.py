@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -23,7 +23,7 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Opposed(_Model):
+class _Opposed(_Model):
     """A criterion or background: how a tier says it, what an answer that serves it does, and its opposite."""
 
     opposite: str
@@ -31,7 +31,7 @@ class Opposed(_Model):
     guide: str
 
 
-class DimensionPair(_Model):
+class _DimensionPair(_Model):
     """Two values of one dimension, which an attribute sets, and what answers to them do."""
 
     dimension: str
@@ -52,7 +52,7 @@ class DimensionPair(_Model):
         return self
 
 
-def _check_opposites(group: str, entries: Mapping[str, Opposed]) -> None:
+def _check_opposites(group: str, entries: Mapping[str, _Opposed]) -> None:
     for name, entry in entries.items():
         if entry.opposite == name:
             raise ValueError(f"{group}.{name}: is its own opposite; a preference cannot contradict itself")
@@ -71,9 +71,9 @@ class Library(_Model):
     """What System Info and User Info may say."""
 
     roles: tuple[str, ...] = Field(min_length=1)
-    criteria: dict[str, Opposed]
-    dimensions: tuple[DimensionPair, ...] = ()
-    backgrounds: dict[str, Opposed] = Field(default_factory=dict)
+    criteria: dict[str, _Opposed]
+    dimensions: tuple[_DimensionPair, ...] = ()
+    backgrounds: dict[str, _Opposed] = Field(default_factory=dict)
     pressures: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -83,7 +83,7 @@ class Library(_Model):
         return self
 
 
-class Principle(_Model):
+class _Principle(_Model):
     """One principle: how the provider sets it, how a user wants it, and what an answer that follows it does."""
 
     system: tuple[str, ...] = Field(min_length=1)
@@ -94,7 +94,7 @@ class Principle(_Model):
 class PriorityMatrix(_Model):
     """Kind of query -> (what System Info puts first, what the user wants); System Info decides."""
 
-    principles: dict[str, Principle]
+    principles: dict[str, _Principle]
     matrix: dict[str, tuple[tuple[str, str], ...]]
 
     @model_validator(mode="after")
@@ -113,10 +113,10 @@ class PriorityMatrix(_Model):
         return (*self.matrix.get(query, ()), *(self.matrix.get("any", ()) if query != "any" else ()))
 
 
-Config = TypeVar("Config", bound=BaseModel)
+_Config = TypeVar("_Config", bound=BaseModel)
 
 
-def _load(model: type[Config], packaged: str, path: str | None) -> Config:
+def _load(model: type[_Config], packaged: str, path: str | None) -> _Config:
     source = Path(path) if path is not None else Path(str(resources.files(__package__).joinpath(packaged)))
     try:
         return model.model_validate(yaml.safe_load(source.read_text(encoding="utf-8")))
@@ -137,7 +137,7 @@ def load_priorities(path: str | None = None) -> PriorityMatrix:
     return _load(PriorityMatrix, "priorities.yaml", path)
 
 
-Choice = TypeVar("Choice")
+_Choice = TypeVar("_Choice")
 
 
 class Sampler:
@@ -147,7 +147,7 @@ class Sampler:
         self.rng = random.Random(f"library {seed}")
         self.counts: Counter[str] = Counter()
 
-    def pick(self, group: str, options: Sequence[Choice], label: Any = str) -> Choice:
+    def pick(self, group: str, options: Sequence[_Choice], label: Callable[[_Choice], str] = str) -> _Choice:
         """One of `options`; `label(option)` is its name in the coverage report."""
         least = min(self.counts[f"{group}/{label(o)}"] for o in options)
         chosen = self.rng.choice([o for o in options if self.counts[f"{group}/{label(o)}"] == least])

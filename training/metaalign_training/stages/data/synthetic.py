@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TypedDict
 
 from metaalign_training.errors import StageError
-from metaalign_training.messages import Message
 from metaalign_training.recipe import WorldConfig
 from metaalign_training.rows import CheckRow, Conversation, Question, write_rows
 from metaalign_training.world.drafts import PARTS, SPLITS, Draft, draw
 from metaalign_training.world.samples import Check, Sample, realise, twin
 
-__all__ = ["WorldReport", "build_world", "evaluation_rows", "question_row"]
+__all__ = ["WorldReport", "build_world", "evaluation_rows"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ def _check_row(check: Check) -> CheckRow:
     }
 
 
-def question_row(sample: Sample, other: Sample | None) -> Question:
+def _question_row(sample: Sample, other: Sample | None) -> Question:
     """A question with what its answer must be, and the same under the opposite preference."""
     row: Question = {
         "split": sample.split,
@@ -59,7 +58,7 @@ def question_row(sample: Sample, other: Sample | None) -> Question:
 
 def _with_opposite(draft: Draft, rng: random.Random) -> Question:
     other = twin(draft, rng)
-    return question_row(realise(draft), realise(other) if other is not None else None)
+    return _question_row(realise(draft), realise(other) if other is not None else None)
 
 
 def evaluation_rows(seed: int, per_split: int) -> Iterator[Question]:
@@ -104,8 +103,7 @@ def build_world(config: WorldConfig, seed: int, folder: Path) -> WorldReport:
                 answer = sample.rejected
                 counts["noisy answers"] += 1
             counts[sample.split] += 1
-            messages: list[Message] = [*sample.prompt(), {"role": "assistant", "content": answer}]
-            yield {"split": sample.split, "part": sample.part, "messages": messages}
+            yield {"split": sample.split, "part": sample.part, "messages": sample.conversation(answer)}
             if number % 20_000 == 0:
                 logger.info("build-data: %d of %d samples", number, config.samples)
 

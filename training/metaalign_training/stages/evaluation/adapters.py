@@ -24,7 +24,7 @@ from metaalign_training.rows import JsonObject
 from metaalign_training.stages.evaluation.items import Expectation, Item, Opposite
 from metaalign_training.world.samples import Check
 
-__all__ = ["ADAPTERS", "read_suite"]
+__all__ = ["read_suite"]
 
 _LETTERS = "ABCDEFGHIJ"
 
@@ -37,7 +37,7 @@ def read_suite(
     Raises:
         DataError: names file, line or entry, and what is missing.
     """
-    read = ADAPTERS[kind]
+    read = _ADAPTERS[kind]
     if path.is_dir():
         # Files of one suite count their rows each from the beginning.
         items = [
@@ -246,7 +246,7 @@ def _lamp(path: Path, suite: str) -> list[Item]:
     return items
 
 
-ADAPTERS: dict[str, Callable[[Path, str], list[Item]]] = {
+_ADAPTERS: dict[str, Callable[[Path, str], list[Item]]] = {
     "rows": _rows,
     "persona": _persona,
     "sycophancy": _sycophancy,

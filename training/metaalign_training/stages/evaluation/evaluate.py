@@ -44,7 +44,7 @@ __all__ = ["evaluate"]
 
 logger = logging.getLogger(__name__)
 
-ANSWERS_NAME = "answers.jsonl"
+_ANSWERS_NAME = "answers.jsonl"
 _CHUNK = 256
 
 
@@ -90,7 +90,7 @@ def evaluate(recipe: Recipe, model: Path | None, rows: Path, folder: Path) -> Su
         )
     baseline = _baseline(config, judge)
     with _open(config, model, recipe.meta_prompt, folder) as generator:
-        answers = _answers(generator, items, config, folder / ANSWERS_NAME)
+        answers = _answers(generator, items, config, folder / _ANSWERS_NAME)
         swap = _swap(generator, items, config, recipe.seed) if config.swap else None
     scores = _scores(items, answers, judge)
     results: Results = {
@@ -229,7 +229,7 @@ def _baseline(config: EvaluationConfig, judge: Judge | None) -> dict[str, str]:
         raise StageError(
             "evaluate.baseline: win rates need a judge; configure one, or leave the baseline out"
         )
-    path = Path(config.baseline) / ANSWERS_NAME
+    path = Path(config.baseline) / _ANSWERS_NAME
     return {str(row["key"]): str(row["answer"]) for _, row in read_rows(path)}
 
 

@@ -10,7 +10,7 @@ from metaalign_training.messages import Message
 from metaalign_training.world.samples import Check
 from metaalign_training.world.verifiers import failures
 
-__all__ = ["Expectation", "Item", "Score", "refuses", "score"]
+__all__ = ["Expectation", "Item", "Opposite", "Score", "refuses", "score"]
 
 
 @dataclass(frozen=True, slots=True)

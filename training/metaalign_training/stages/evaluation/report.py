@@ -17,9 +17,9 @@ from pathlib import Path
 from metaalign_training.stages.evaluation.intervals import Share, ShareRow, mean_with_interval
 from metaalign_training.stages.evaluation.results import read_results, read_scores
 
-__all__ = ["CLAIMS", "write_report"]
+__all__ = ["write_report"]
 
-DIVERSE = (
+_DIVERSE = (
     "seen",
     "questions",
     "combinations",
@@ -33,7 +33,7 @@ DIVERSE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class _Claim:
     """One claim of the paper (arXiv 2410.14184) and the splits that test it."""
 
     key: str
@@ -41,22 +41,22 @@ class Claim:
     splits: tuple[str, ...]
 
 
-CLAIMS = (
-    Claim("C1", "follows diverse preferences", DIVERSE),
-    Claim("C2", "resolves conflicts in favour of System Info", ("conflict", "safety")),
-    Claim(
+_CLAIMS = (
+    _Claim("C1", "follows diverse preferences", _DIVERSE),
+    _Claim("C2", "resolves conflicts in favour of System Info", ("conflict", "safety")),
+    _Claim(
         "C3",
         "generalises to preferences not seen in training",
         ("combinations", "wordings", "values", "questions"),
     ),
-    Claim("C4", "keeps facts under pressure from User Info", ("consensus",)),
+    _Claim("C4", "keeps facts under pressure from User Info", ("consensus",)),
 )
-Scores = dict[str, dict[str, list[list[float]]]]
+_Scores = dict[str, dict[str, list[list[float]]]]
 
 
-def _read_scores(folders: Mapping[str, Sequence[Path]]) -> Scores:
+def _read_scores(folders: Mapping[str, Sequence[Path]]) -> _Scores:
     """System -> `suite: split` -> scores by seed."""
-    scores: Scores = {}
+    scores: _Scores = {}
     for name, runs in folders.items():
         table: dict[str, list[list[float]]] = defaultdict(list)
         for folder in runs:
@@ -84,8 +84,8 @@ def _cell(runs: Sequence[Sequence[float]] | None, label: str) -> str:
     return text
 
 
-def _claim_runs(scores: Scores, name: str, claim: Claim) -> list[list[float]] | None:
-    """Scores of a claim's splits together, by seed; splits weigh the same because they have as many items."""
+def _claim_runs(scores: _Scores, name: str, claim: _Claim) -> list[list[float]] | None:
+    """_Scores of a claim's splits together, by seed; splits weigh the same because they have as many items."""
     tables = [scores[name].get(split) for split in claim.splits]
     present = [table for table in tables if table]
     if not present:
@@ -99,7 +99,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def _markdown(scores: Scores, swaps: Mapping[str, Share | None], extra: str) -> str:
+def _markdown(scores: _Scores, swaps: Mapping[str, Share | None], extra: str) -> str:
     names = list(scores)
     parts = ["# Evaluation", ""]
     claims = [
@@ -107,7 +107,7 @@ def _markdown(scores: Scores, swaps: Mapping[str, Share | None], extra: str) -> 
             f"{claim.key} {claim.title}",
             *(_cell(_claim_runs(scores, n, claim), f"{claim.key} {n}") for n in names),
         ]
-        for claim in CLAIMS
+        for claim in _CLAIMS
         if any(_claim_runs(scores, n, claim) for n in names)
     ]
     if any(swaps.values()):
@@ -126,7 +126,7 @@ def _markdown(scores: Scores, swaps: Mapping[str, Share | None], extra: str) -> 
     return "\n".join(parts)
 
 
-def _chart(title: str, splits: Sequence[str], scores: Scores) -> str:
+def _chart(title: str, splits: Sequence[str], scores: _Scores) -> str:
     """A bar chart with intervals, as inline PNG: image readers and mail programs show it, unlike SVG."""
     import matplotlib
 
@@ -231,7 +231,7 @@ def write_report(out: Path, folders: Mapping[str, Sequence[Path]]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.md").write_text(markdown, encoding="utf-8")
     charts = []
-    for claim in CLAIMS:
+    for claim in _CLAIMS:
         splits = [s for s in claim.splits if any(s in table for table in scores.values())]
         if splits:
             image = _chart(f"{claim.key}: {claim.title}", splits, scores)

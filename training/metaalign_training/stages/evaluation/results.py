@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 _RESULTS_NAME = "results.json"
-SCORES_NAME = "scores.jsonl"
+_SCORES_NAME = "scores.jsonl"
 
 Summary: TypeAlias = dict[str, ShareRow]
 """Split -> mean score, for record, manifest and card; splits of suites but our own are `suite: split`."""
@@ -84,7 +84,7 @@ class ScoreRow(TypedDict):
 
 def write_results(folder: Path, results: Results, scores: Iterator[ScoreRow]) -> None:
     """Write both files."""
-    (folder / SCORES_NAME).write_text("".join(json.dumps(row) + "\n" for row in scores), encoding="utf-8")
+    (folder / _SCORES_NAME).write_text("".join(json.dumps(row) + "\n" for row in scores), encoding="utf-8")
     (folder / _RESULTS_NAME).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
@@ -100,7 +100,7 @@ def read_scores(folder: Path) -> Iterator[tuple[str, float]]:
     Raises:
         StageError: nothing was evaluated there.
     """
-    path = folder / SCORES_NAME
+    path = folder / _SCORES_NAME
     if not path.is_file():
         raise StageError(f"report: {path} is missing; run `metaalign-train evaluate` there first")
     for _, row in read_rows(path):
