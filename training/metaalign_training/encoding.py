@@ -1,6 +1,6 @@
-"""Rows as token ids, through the same assembler that serves them.
+"""Rows as token ids, by the assembler that also serves requests.
 
-The prompt is assembled once and the answer behind it, so what the model learns on is, id for id, what it is served.
+The model is therefore trained on exactly the ids that it is served.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Dialogue: TypeAlias = Sequence[Mapping[str, Any]]
 """Messages as the assembler takes them."""
 
 EncodedRow: TypeAlias = Mapping[str, NDArray[np.int32]]
-"""Name -> ids of one row."""
+"""The ids of one row, by column name."""
 
 
 def as_served(
@@ -48,7 +48,7 @@ def as_served(
 
 
 def encode_conversation(assembler: PromptAssembler, messages: Dialogue) -> dict[str, list[int]]:
-    """One row whose loss is on the last message, the answer, and the token that ends it.
+    """One row with loss on the last message, the answer, and on the token that ends it.
 
     Returns:
         `input_ids` and `labels` of equal length; labels are `IGNORED` up to where generation would begin.
@@ -84,7 +84,7 @@ def _prompt_ids(assembler: PromptAssembler, prompt: Dialogue) -> list[int]:
 def _answer_ids(
     assembler: PromptAssembler, prompt: Dialogue, prompt_ids: list[int], answer: Dialogue
 ) -> list[int]:
-    """What comes behind the prompt once the answer is there."""
+    """The ids of the answer, which follow those of the prompt."""
     if not answer or answer[-1].get("role") != "assistant":
         raise ValueError("messages: the last one must be the assistant's answer")
     whole = list(assembler.assemble([*prompt, *answer]).token_ids)
@@ -96,7 +96,7 @@ def _answer_ids(
 def encode_conversations(
     assembler: PromptAssembler, rows: Iterable[Conversation], meta_prompt: MetaPromptView = "full"
 ) -> Iterator[dict[str, list[int]]]:
-    """Conversation rows, encoded one by one; DataError names the first that the template refuses."""
+    """Encode conversation rows one by one; DataError names the first that the template refuses."""
     for number, row in enumerate(rows, start=1):
         try:
             yield encode_conversation(assembler, as_served(assembler, row["messages"], meta_prompt))
@@ -107,7 +107,7 @@ def encode_conversations(
 def encode_pairs(
     assembler: PromptAssembler, rows: Iterable[Pair], meta_prompt: MetaPromptView = "full"
 ) -> Iterator[dict[str, list[int]]]:
-    """Pair rows, encoded one by one; raises as `encode_conversations`."""
+    """Encode pair rows one by one; raises as `encode_conversations`."""
     for number, row in enumerate(rows, start=1):
         try:
             prompt = as_served(assembler, row["prompt"], meta_prompt)
@@ -117,7 +117,7 @@ def encode_pairs(
 
 
 def length_of(row: Mapping[str, Sized]) -> int:
-    """Tokens of an encoded row; of a pair, those of the longer answer behind the prompt."""
+    """Number of tokens of an encoded row; for a pair, of the prompt with the longer answer."""
     if "input_ids" in row:
         return len(row["input_ids"])
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
@@ -126,9 +126,9 @@ def length_of(row: Mapping[str, Sized]) -> int:
 def keep_short(
     rows: Iterable[Mapping[str, Sequence[int]]], max_length: int | None
 ) -> tuple[list[EncodedRow], int]:
-    """Rows of at most `max_length` tokens, and how many were dropped: a cut answer would teach to stop midway.
+    """Rows of at most `max_length` tokens, and the number dropped: a cut answer would teach the model to stop midway.
 
-    Ids come back as 32-bit arrays, which take a fraction of the memory of lists.
+    Ids are returned as 32-bit arrays, which take a fraction of the memory of lists.
     """
     kept: list[EncodedRow] = []
     dropped = 0

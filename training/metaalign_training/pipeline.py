@@ -1,9 +1,9 @@
-"""The stages of a recipe in their folders below one work folder: which inputs each takes and what it leaves.
+"""Run the stages of a recipe, each in its folder below WORK: what it reads and what it leaves there.
 
 WORK/build-data   sft.jsonl, prompts.jsonl, pairs.jsonl, eval.jsonl, card and coverage
 WORK/sft          the model (or an adapter, with the whole model in merged/)
 WORK/pairs        pairs.jsonl, sampled from the SFT model
-WORK/dpo          as sft
+WORK/dpo          the model, laid out as in sft
 WORK/evaluate     answers, scores, results.json, report.md, report.html
 WORK/export       the record; the checkpoint itself goes where --out says
 """
@@ -22,7 +22,7 @@ from metaalign_training.errors import StageError
 from metaalign_training.recipe import Recipe
 from metaalign_training.records import RECORD_NAME, Json, Record, Stage, StageName, read_record
 
-if TYPE_CHECKING:  # the stages import torch, so each is imported when it runs
+if TYPE_CHECKING:  # stages import torch, so each is imported only when it runs
     from metaalign_training.stages.data.card import InstructionReport
     from metaalign_training.stages.data.synthetic import WorldReport
     from metaalign_training.stages.evaluation.results import Summary
@@ -33,14 +33,14 @@ __all__ = ["Pipeline"]
 logger = logging.getLogger(__name__)
 
 
-# How an endpoint is reached does not decide what it says: one that moved, or is asked more slowly, is the same.
+# How an endpoint is reached does not change its answers: an endpoint that moved is still the same endpoint.
 _TRANSPORT = frozenset(
     ("base_url", "api_key_env", "concurrency", "timeout", "retries", "input_price", "output_price")
 )
 
 
 def _plain(config: BaseModel | None) -> Json:
-    """The section as JSON, without what does not decide the outputs."""
+    """The section as JSON, without fields that do not affect the outputs."""
     return _deciding(config.model_dump(mode="json", exclude_none=True)) if config is not None else None
 
 
@@ -51,7 +51,7 @@ def _deciding(tree: Json) -> Json:
 
 
 def _figures(record: Record | None) -> Mapping[str, Any]:
-    """The metrics of a stage that is done."""
+    """The metrics of a finished stage; empty if it has not finished."""
     return record.get("metrics", {}) if record is not None else {}
 
 
@@ -60,9 +60,9 @@ class Pipeline:
 
     Args:
         recipe: What to make.
-        work: Folder of the stages' folders.
-        force: Make stages anew even if they are done, or were made with another recipe.
-        main: Whether this process writes records; of several that train together only the first does.
+        work: Parent of the stages' folders.
+        force: Run stages again even if they are done or were made with another recipe.
+        main: Whether this process writes the records; of several that train together, only the first does.
     """
 
     def __init__(self, recipe: Recipe, work: Path, *, force: bool = False, main: bool = True) -> None:
@@ -73,17 +73,17 @@ class Pipeline:
         return Stage(name, self.work / name, config, inputs, main=self.main)
 
     def _done(self, name: str) -> Path:
-        """The folder of a stage that must be done."""
+        """The folder of a stage that must have finished."""
         record = read_record(self.work / name)
         if record is None or record["status"] != "done":
-            state = "was not finished" if record is not None else "has not run"
+            state = "has not finished" if record is not None else "has not run"
             raise StageError(
                 f"{name} {state} in {self.work}; run `metaalign-train {name}` with the same recipe first"
             )
         return self.work / name
 
     def prepare(self, name: Literal["sft", "dpo"]) -> None:
-        """Do once what must not happen in each of the processes that train together after this one.
+        """Do the work that must happen once, before several processes start to train together.
 
         Raises:
             StageError: the stage cannot start on what it finds.
@@ -95,7 +95,7 @@ class Pipeline:
             stage.restart()
 
     def trained(self) -> Path:
-        """Folder of the last training stage that the recipe has."""
+        """Folder of the recipe's last training stage."""
         return self._done("dpo" if self.recipe.dpo is not None else "sft")
 
     def build_data(self) -> WorldReport | InstructionReport:
@@ -168,7 +168,7 @@ class Pipeline:
         return self._stage("dpo", self._training_config(self.recipe.dpo), inputs)
 
     def dpo(self) -> dict[str, float]:
-        """Direct preference optimisation on those pairs."""
+        """Direct preference optimisation, on pairs that are sampled first."""
         from metaalign_training.rows import read_pairs
         from metaalign_training.stages.dpo import train
         from metaalign_training.stages.sft import model_folder
@@ -181,7 +181,7 @@ class Pipeline:
         )
 
     def evaluate(self, model: Path | None = None) -> Summary:
-        """Judge the last training stage's model, or the checkpoint in `model`, or the recipe's endpoint."""
+        """Score the last training stage's model, the checkpoint in `model`, or the recipe's endpoint."""
         from metaalign_training.stages.evaluation.evaluate import evaluate
         from metaalign_training.stages.sft import model_folder
 
@@ -231,7 +231,7 @@ class Pipeline:
             )
 
         config = {"name": self.recipe.name, "export": _plain(self.recipe.export), "out": str(out)}
-        # The checkpoint lies outside the stage's folder, so "done" must also mean that it is still there.
+        # The checkpoint lies outside the stage's folder: the stage is only done while the checkpoint is still there.
         force = self._force or (
             not (out / "config.json").is_file() and not (out / "adapter_config.json").is_file()
         )

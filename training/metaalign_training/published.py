@@ -1,4 +1,4 @@
-"""Files as others publish them: JSONL, JSON and CSV, and the persona statements that two stages read."""
+"""Published files: JSONL, JSON and CSV rows, and the persona format, which two stages read."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from metaalign_training.rows import JsonObject, read_rows
 __all__ = ["PersonaQuestion", "files_in", "need", "read_entries", "read_personas"]
 
 _SHOWN = 4
-"""Statements of either kind that show a persona."""
+"""Statements of each kind that describe a persona."""
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Every published file below a folder, in a fixed order."""
+    """All JSON, JSONL, CSV and gzipped files below a folder, sorted."""
     return sorted(f for f in folder.rglob("*") if f.suffix in (".json", ".jsonl", ".csv", ".gz"))
 
 
 def read_entries(path: Path) -> Iterator[tuple[int, JsonObject]]:
-    """Rows of JSONL, a JSON array, or CSV, with line or entry numbers.
+    """Rows of a JSONL, JSON or CSV file, with their line or entry numbers.
 
     Raises:
-        DataError: names file, line or entry.
+        DataError: the file cannot be read; names file and line or entry.
     """
     if path.suffix == ".csv":
         try:
@@ -52,10 +52,10 @@ def read_entries(path: Path) -> Iterator[tuple[int, JsonObject]]:
 
 
 def need(path: Path, number: int, row: JsonObject, *names: str) -> list[Any]:
-    """The fields of a row that must be there.
+    """The values of fields that a row must have.
 
     Raises:
-        DataError: names file, line and the first that is missing or empty.
+        DataError: names file, line, and the first field that is missing or empty.
     """
     for name in names:
         if row.get(name) in (None, ""):
@@ -67,11 +67,11 @@ def need(path: Path, number: int, row: JsonObject, *names: str) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class PersonaQuestion:
-    """Whether someone would say a statement, asked under a persona and under its opposite.
+    """A question about one statement (would I say this?), under a persona and under its opposite.
 
     Attributes:
         number: Line in the file.
-        persona: Name of the persona, from the file's.
+        persona: Name of the persona, taken from the file name.
         prompt: The persona as User Info, and the question.
         answer: `Yes` or `No`.
         opposite_prompt: The same question under the opposite persona.
@@ -87,12 +87,12 @@ class PersonaQuestion:
 
 
 def read_personas(path: Path) -> list[PersonaQuestion]:
-    """One question a statement, in the format of anthropics/evals (arXiv 2212.09251).
+    """One question for each statement of a file in the format of anthropics/evals (arXiv 2212.09251).
 
-    A persona is shown by statements that it would and would not make, and asked about another one.
+    A persona is described by statements that it would and would not make; the question is about another one.
 
     Raises:
-        DataError: names file, line and field; or the file has too few statements to show a persona.
+        DataError: a field is missing, or there are too few statements to describe a persona.
     """
     rows = []
     for number, row in read_entries(path):

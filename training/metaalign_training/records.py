@@ -1,10 +1,10 @@
-"""One stage: an output folder, a JSON record of what made it, and the rule for running it again.
+"""A stage's folder and the record in it, which decide whether the stage has to run.
 
-A stage that is done with the same configuration and inputs is not run again. One that was killed continues in the same
-folder with what it left there. One whose configuration or inputs differ is refused, unless `force`.
+A stage that finished with the same configuration and inputs does not run again. One that was killed resumes in its
+folder. One with another configuration or other inputs is refused, unless `force` is given.
 
-With `force` the stage runs beside its folder, in `NAME.new`, which takes the folder's place once it is complete. A run
-that cannot start, or fails, leaves the old result alone; repeated without `force`, it continues.
+With `force` the stage runs in `NAME.new`, which replaces `NAME` when the run is complete. A forced run that cannot
+start, or fails, leaves the old result as it was; run again without `force`, it resumes.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _PACKAGES = ("metaalign", "torch", "transformers", "tokenizers", "trl", "peft", 
 
 
 class Record(TypedDict):
-    """What made a folder, and what came of it.
+    """What produced a folder, and the metrics of the run.
 
     Attributes:
         key: SHA-256 of configuration and inputs.
         inputs: Name -> SHA-256 of the file.
-        seconds, metrics: There once the stage is done.
+        seconds, metrics: Present once the stage is done.
     """
 
     stage: str
@@ -63,7 +63,7 @@ def read_record(folder: Path) -> Record | None:
     """The record in `folder`, or None if no stage ran there.
 
     Raises:
-        StageError: it is there and cannot be read.
+        StageError: there is one, but it cannot be read.
     """
     path = folder / RECORD_NAME
     try:
@@ -74,20 +74,20 @@ def read_record(folder: Path) -> Record | None:
         return None
     except (OSError, ValueError) as error:
         raise StageError(
-            f"{path}: cannot be read ({error}); remove the folder to start the stage anew"
+            f"{path}: cannot be read ({error}); remove the folder and run the stage again"
         ) from error
     return cast(Record, record)
 
 
 class Stage:
-    """A stage in its folder.
+    """One stage and its folder.
 
     Args:
-        name: What runs.
+        name: Which stage it is.
         folder: Where its outputs and its record go.
-        config: Everything that decides the outputs.
-        inputs: Name -> file whose content decides the outputs.
-        main: Whether this process keeps the record; of several that train together only the first does.
+        config: Everything that affects the outputs.
+        inputs: Name -> file whose content affects the outputs.
+        main: Whether this process writes the record; of several that train together, only the first does.
     """
 
     def __init__(
@@ -115,8 +115,8 @@ class Stage:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StageError(
-                    f"{self.name}: no space left in {self.folder.parent}; free some and run the same command again"
-                    f"{', without --force' if force else ''}, finished work is kept"
+                    f"{self.name}: no space left in {self.folder.parent}; free some, then run the same command"
+                    f"{' without --force' if force else ' again'}; finished work is kept"
                 ) from error
             raise
 
@@ -128,12 +128,12 @@ class Stage:
         if record is not None:
             self._refuse_other(record)
             if record["status"] == "done":
-                if place == self._new:  # killed before it was moved
+                if place == self._new:  # killed before it replaced the folder
                     self._replace()
                 logger.info("%s: done already, in %s", self.name, self.folder)
                 return cast(_Metrics, record["metrics"])
             if not force:
-                logger.info("%s: taken up again in %s", self.name, place)
+                logger.info("%s: resumed in %s", self.name, place)
         started = time.time()
         record = self._record()
         _write(place, record)
@@ -145,13 +145,13 @@ class Stage:
         return metrics
 
     def restart(self) -> None:
-        """Begin anew beside the folder; runs of the same configuration continue there, in any process.
+        """Start a forced run: later runs with the same configuration work in `NAME.new`, in this process or another.
 
         Raises:
             StageError: an input is missing.
         """
-        record = self._record()  # looks at the inputs, before anything is removed
-        if self._old.exists() and not self.folder.exists():  # killed while the folders changed places
+        record = self._record()  # checks the inputs before anything is removed
+        if self._old.exists() and not self.folder.exists():  # killed between the two renames
             self._old.rename(self.folder)
         if self._new.exists():
             shutil.rmtree(self._new)
@@ -174,7 +174,7 @@ class Stage:
         return hashlib.sha256(json.dumps([self.config, self._hashes], sort_keys=True).encode()).hexdigest()
 
     def _place(self) -> Path:
-        """Where to work: beside the folder if a forced run of the same configuration began there."""
+        """Where to work: `NAME.new` if a forced run with the same configuration started there."""
         begun = read_record(self._new)
         return self._new if begun is not None and begun["key"] == self._key else self.folder
 
@@ -190,7 +190,7 @@ class Stage:
         }
 
     def _replace(self) -> None:
-        """Put the new folder in the place of the old one."""
+        """Replace the old folder with the new one."""
         if self.folder.exists():
             shutil.rmtree(self._old, ignore_errors=True)
             self.folder.rename(self._old)
@@ -213,7 +213,7 @@ class Stage:
         if changed:
             raise StageError(
                 f"{self.name}: {self.folder} was made with another recipe ({', '.join(changed[:4])} differ); "
-                "use --force to make it anew, or another --work"
+                "use --force to replace it, or another --work"
             )
 
 

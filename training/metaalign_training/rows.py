@@ -1,11 +1,11 @@
-"""The three kinds of row, one JSON object a line, and how files of them are read and written.
+"""The three kinds of row, one JSON object per line, and how files of them are read and written.
 
     Conversation   system?, user_info?, user, …, assistant        what SFT learns from
     Question       … user, and what the answer to it must be      what a model is asked
     Pair           … user, a chosen and a rejected answer         what DPO learns from
 
-All may carry `part` and `split`. Conversations and pairs are TRL's own conversational formats, so that any TRL script
-reads them. The tiers are messages with the roles `system` and `user_info`.
+Each may carry `part` and `split`. Conversations and pairs are in TRL's conversational formats, so any TRL script can
+read them. The tiers are messages with the roles `system` and `user_info`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 JsonObject: TypeAlias = Mapping[str, Any]
-"""An object from a file, of which nothing is known until it has been checked."""
+"""An object from a file; nothing is known about its fields until it has been checked."""
 
 _ROLES = frozenset(("system", "user_info", "user", "assistant", "tool"))
 
@@ -53,7 +53,7 @@ class Conversation(TypedDict):
 
 
 class CheckRow(TypedDict):
-    """What the world's verifiers need; see `world.samples.Check`."""
+    """What the world's verifiers check; see `world.samples.Check`."""
 
     asked: Mapping[str, str]
     content: Sequence[str]
@@ -62,7 +62,7 @@ class CheckRow(TypedDict):
 
 
 class Expect(TypedDict, total=False):
-    """How an answer is scored without the world's verifiers; exactly one key."""
+    """How an answer is scored without the world's verifiers; exactly one key is set."""
 
     choice: list[list[str]]
     refusal: bool
@@ -71,7 +71,7 @@ class Expect(TypedDict, total=False):
 
 
 class Asked(TypedDict):
-    """Something to ask, a right answer to it, and how any answer is scored."""
+    """A prompt, a right answer to it, and how answers are scored."""
 
     prompt: list[Message]
     answer: NotRequired[str]
@@ -80,7 +80,7 @@ class Asked(TypedDict):
 
 
 class Question(Asked):
-    """What a model is asked; `opposite` asks the same under the opposite preference."""
+    """What a model is asked; `opposite` is the same question under the opposite preference."""
 
     split: NotRequired[str]
     part: NotRequired[str]
@@ -117,7 +117,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, JsonObject]]:
                 try:
                     row = json.loads(line)
                 except ValueError as error:
-                    raise DataError(path, number, f"not JSON ({error}); mend or remove the line") from None
+                    raise DataError(path, number, f"not JSON ({error}); fix or remove the line") from None
                 if not isinstance(row, dict):
                     raise DataError(path, number, "not a JSON object; each line must be one")
                 yield number, row
@@ -134,7 +134,7 @@ def _open(path: Path) -> TextIO:
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
-    """Write JSONL, whole or not at all, and return the number of rows."""
+    """Write a JSONL file, completely or not at all, and return the number of rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     count = 0
@@ -174,12 +174,12 @@ def _refuse_template(row: JsonObject) -> str | None:
 
 
 def _check_conversation(row: JsonObject) -> str | None:
-    """What is wrong with a conversation row, or None."""
+    """What is wrong with a conversation row, or None if nothing is."""
     return _refuse_template(row) or _check_messages(row.get("messages"), "messages", "assistant")
 
 
 def _check_question(row: JsonObject) -> str | None:
-    """What is wrong with a question row, or None."""
+    """What is wrong with a question row, or None if nothing is."""
     if problem := _check_messages(row.get("prompt"), "prompt", None):
         return problem
     opposite = row.get("opposite")
@@ -191,7 +191,7 @@ def _check_question(row: JsonObject) -> str | None:
 
 
 def check_pair(row: JsonObject) -> str | None:
-    """What is wrong with a pair row, or None."""
+    """What is wrong with a pair row, or None if nothing is."""
     if problem := _refuse_template(row) or _check_messages(row.get("prompt"), "prompt", None):
         return problem
     for name in ("chosen", "rejected"):
@@ -206,7 +206,7 @@ def read_conversations(path: Path) -> list[Conversation]:
     """All conversation rows of a file.
 
     Raises:
-        DataError: names file and line of the first bad row, or says that there is none at all.
+        DataError: names file and line of the first bad row; or the file has no row.
     """
     return cast(list[Conversation], _checked(path, _check_conversation, _empty("conversation")))
 
@@ -229,7 +229,7 @@ _NO_QUESTION = "has no question to sample answers for; raise `data.world.pair_pr
 
 
 def _checked(path: Path, check: Callable[[JsonObject], str | None], empty: str) -> list[JsonObject]:
-    """Rows as they stand in the file: keys that we do not know are kept."""
+    """The rows of a file, with keys that we do not know left in."""
     rows = []
     for number, row in read_rows(path):
         if problem := check(row):
@@ -243,7 +243,7 @@ def _checked(path: Path, check: Callable[[JsonObject], str | None], empty: str) 
 def mix(
     rows: Sequence[_Row], files: Iterable[FileShare], read: Callable[[Path], list[_Row]], seed: int
 ) -> list[_Row]:
-    """Rows with those of further files, each by its share; the order is decided by `seed`."""
+    """The rows together with a share of each further file's, shuffled by `seed` if there are such files."""
     rng = random.Random(f"mixture {seed}")
     mixed = list(rows)
     for file in files:

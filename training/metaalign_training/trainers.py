@@ -1,4 +1,4 @@
-"""What both training stages share: the arguments that a recipe gives TRL, progress, memory, and saving."""
+"""What SFT and DPO share: trainer arguments from the recipe, progress, memory, and saving."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class _TrainerArguments(TypedDict):
 
 
 def trainer_arguments(config: TrainingConfig, recipe: Recipe, folder: Path) -> _TrainerArguments:
-    """Keyword arguments of TRL's configurations that mean the same for SFT and DPO."""
+    """Keyword arguments that TRL's configurations for SFT and DPO have in common."""
     if config.tracker != "none" and importlib.util.find_spec(config.tracker) is None:
         raise StageError(
-            f"tracker: {config.tracker} is not installed; `pip install {config.tracker}`, or `none`"
+            f"tracker: {config.tracker} is not installed; run `pip install {config.tracker}`, or set `tracker: none`"
         )
     cuda = torch.cuda.is_available()
     arguments: _TrainerArguments = {
@@ -89,14 +89,14 @@ def trainer_arguments(config: TrainingConfig, recipe: Recipe, folder: Path) -> _
 
 
 def peak_memory_mib() -> float:
-    """Most memory so far: of the CUDA device if there is one, else of this process."""
+    """Peak memory so far, of the CUDA device if there is one, otherwise of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def save(trainer: Any, tokenizer: Any, folder: Path) -> None:
-    """Write the final model and tokenizer; the checkpoints on the way are no longer needed."""
+    """Write the final model and tokenizer, and delete the intermediate checkpoints."""
     trainer.save_model(str(folder))
     if trainer.accelerator.is_main_process:
         tokenizer.save_pretrained(folder)
@@ -105,7 +105,7 @@ def save(trainer: Any, tokenizer: Any, folder: Path) -> None:
 
 
 class TrainingMeter(TrainerCallback):
-    """Logs step, loss and the time that is left."""
+    """Logs step, loss and remaining time."""
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
@@ -121,7 +121,7 @@ class TrainingMeter(TrainerCallback):
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """One line for each report of the trainer."""
+        """Log one line whenever the trainer reports."""
         logs = kwargs.get("logs") or {}
         done = state.global_step - self._first_step
         if "loss" not in logs or not done or not state.is_world_process_zero:

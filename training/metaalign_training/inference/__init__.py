@@ -1,11 +1,11 @@
-"""Where answers come from. Above, what is asked for; below, who is asked.
+"""Where answers come from. No stage asks a model in any other way.
 
 judge        ratings, and the better of two answers, by a language model
-generation   answers of a checkpoint or an endpoint, several to a prompt
+generation   answers of a checkpoint or an endpoint, one or more for each prompt
 endpoint     a teacher or judge whose answers are kept
-remote       the model behind an OpenAI-compatible endpoint
-offline      the model in an offline vLLM engine; the one module that imports vLLM
-journal      answers on disk, so that a run that was killed asks only for the rest
-prompts      conversations as token ids of a checkpoint
-chat         one question and its answer
+remote       a model behind an OpenAI-compatible API
+offline      a model in an offline vLLM engine; the only module that imports vLLM
+journal      answers on disk, so that a killed run asks only for the rest
+prompts      conversations as a checkpoint's token ids
+chat         a question, its answer, and the protocol of what is asked
 """

@@ -1,4 +1,4 @@
-"""A question to a model, its answer, and the seam behind which models are asked."""
+"""A question to a model, its answer, and the protocol of what can be asked."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class ChatRequest:
 
     Attributes:
         messages: OpenAI roles only; fold the tiers first.
-        temperature: None takes the endpoint's configured one.
-        schema: JSON Schema that the answer must follow, if it is to be read by a program.
-        seed: Makes two equal requests two samples.
+        temperature: None means the endpoint's configured temperature.
+        schema: JSON Schema of the answer, if a program reads it.
+        seed: Requests that differ only in their seed are separate samples.
     """
 
     messages: Sequence[Message]
@@ -31,14 +31,14 @@ class ChatRequest:
     seed: int = 0
 
     def key(self, model: str) -> str:
-        """What identifies the answer in the journal."""
+        """The answer's key in the journal."""
         tree = [model, list(self.messages), self.temperature, self.max_tokens, self.schema, self.seed]
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer, its tokens, and its price."""
+    """One answer, how many tokens it took, and what it cost."""
 
     text: str
     prompt_tokens: int = 0
@@ -50,18 +50,18 @@ Keep: TypeAlias = Callable[[str, Answer], None]
 
 
 class Backend(Protocol):
-    """Asks a model."""
+    """A model that can be asked: over HTTP, or in an offline engine."""
 
     def ask(self, questions: Mapping[str, ChatRequest], keep: Keep, *, what: str, kept: int) -> None:
-        """Call `keep` with the key and answer of each question, as soon as it is there.
+        """Ask all questions, and call `keep` with each key and answer as soon as the answer arrives.
 
         Args:
             questions: Key -> question.
-            keep: Takes an answer; it may raise OSError.
-            what: Names the work, for progress.
-            kept: Answers to the same work that were kept before, for progress and errors.
+            keep: Stores an answer; it may raise OSError.
+            what: Name of the work, for progress reports.
+            kept: Number of answers that were there before, for progress and error messages.
 
         Raises:
-            EndpointError: the model does not answer; what it did answer was handed over.
+            EndpointError: the model stops answering; answers up to then have been stored.
         """
         ...

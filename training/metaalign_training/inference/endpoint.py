@@ -1,6 +1,6 @@
-"""A teacher or judge: questions in, answers out, and every answer kept.
+"""A teacher or judge whose answers are kept.
 
-An answer is written down when it arrives, so a run that was killed, or whose endpoint died, asks only for the rest.
+Each answer is written to disk when it arrives, so a run that was killed, or lost its endpoint, asks only for the rest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Endpoint", "Usage", "open_endpoint", "usage_report"]
 
 @dataclass(slots=True)
 class Usage:
-    """What was asked and what it cost; `reused` answers came from the journal and cost nothing now."""
+    """How much was asked and what it cost; `reused` answers came from the journal."""
 
     requests: int = 0
     reused: int = 0
@@ -30,12 +30,12 @@ class Usage:
 
 
 class Endpoint:
-    """A backend with a journal: each question is asked, and paid for, once.
+    """A backend with a journal: each question is asked only once.
 
     Args:
-        backend: Asks the model.
-        model: Its name; the same question to another model is another question.
-        journal: Where answers are kept; None keeps them in memory.
+        backend: What is asked.
+        model: Name of the model, which is part of a question's identity.
+        journal: File for the answers; None keeps them in memory.
 
     Attributes:
         usage: What this endpoint has asked so far.
@@ -50,7 +50,7 @@ class Endpoint:
         """The text of each answer, in order; `what` names the work in the progress bar.
 
         Raises:
-            EndpointError: it does not answer; what it did answer is kept.
+            EndpointError: it stops answering; the answers up to then are kept.
         """
         keys = [request.key(self._model) for request in requests]
         missing = {k: r for k, r in zip(keys, requests, strict=True) if k not in self._journal.answers}
@@ -76,5 +76,5 @@ def open_endpoint(config: EndpointConfig, journal: Path | None = None) -> Endpoi
 
 
 def usage_report(endpoints: Mapping[str, Endpoint]) -> dict[str, dict[str, float]]:
-    """Name -> usage, for the record."""
+    """The usage of each endpoint by name, for the record."""
     return {name: asdict(endpoint.usage) for name, endpoint in endpoints.items()}

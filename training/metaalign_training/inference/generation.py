@@ -1,4 +1,4 @@
-"""Answers of a checkpoint or an endpoint. One protocol, three engines: transformers, offline vLLM, an endpoint."""
+"""Answers of a checkpoint or an endpoint: one protocol, and transformers, offline vLLM and endpoints behind it."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Generator(Protocol):
 
 
 class TransformersGenerator:
-    """Answers of a checkpoint by transformers, in batches of similar length, with log-likelihoods on demand."""
+    """A checkpoint in transformers: answers in batches of similar length, and log-likelihoods."""
 
     def __init__(self, folder: Path, meta_prompt: MetaPromptView = "full", batch_size: int = 32) -> None:
         self._prompts = Prompts(folder, meta_prompt)
         self._batch_size = batch_size
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        # On a GPU the precision of the weights, as the server does; CPUs are slow in 16 bits.
+        # On a GPU in the precision of the weights, as the server does; CPUs are slow in 16 bits.
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype="auto" if device == "cuda" else torch.float32
         )
@@ -98,7 +98,7 @@ class TransformersGenerator:
 
     @torch.inference_mode()
     def log_likelihoods(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
-        """Log-probability of each answer behind its conversation, summed over the answer's tokens."""
+        """Log-probability of each answer after its conversation, summed over the answer's tokens."""
         pad = self._prompts.tokenizer.pad_token_id
         encoded = [self._prompts.answer_ids(messages, answer) for messages, answer in pairs]
         sums = [0.0] * len(pairs)
@@ -118,10 +118,12 @@ class TransformersGenerator:
 
 
 class EndpointGenerator:
-    """Greedy or sampled answers of an OpenAI-compatible endpoint; the tiers go as `preferences` or folded.
+    """Greedy or sampled answers of an endpoint.
 
-    A MetaAlign server gets User Info as a message of the role `user_info`; any other server gets both tiers as one
-    system message in the documented wording.
+    Args:
+        endpoint: What is asked.
+        meta_prompt: Which tiers it sees.
+        folded: Send both tiers as one system message; a MetaAlign server also takes the role `user_info`.
     """
 
     def __init__(
@@ -157,7 +159,7 @@ class EndpointGenerator:
 def open_generator(
     engine: str, folder: Path, meta_prompt: MetaPromptView = "full", batch_size: int = 32
 ) -> Iterator[TransformersGenerator | VllmGenerator]:
-    """`transformers` or `vllm` on the checkpoint in `folder`, ended with the block."""
+    """The checkpoint in `folder` in `transformers` or `vllm`; a vLLM engine ends with the block."""
     if engine == "vllm":
         with contextlib.closing(VllmGenerator(folder, meta_prompt)) as generator:
             yield generator

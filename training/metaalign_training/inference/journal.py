@@ -1,4 +1,4 @@
-"""Answers that were paid for, by key, in an append-only JSONL file: a run that was killed asks only for the rest."""
+"""Answers by key in an append-only JSONL file, so that a killed run asks only for the rest."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Journal"]
 
 
 class Journal:
-    """Key -> answer. A last line that a kill left half-written is dropped.
+    """Key -> answer. An incomplete last line, as a kill leaves it, is dropped.
 
     Args:
         path: The file; None keeps answers in memory only.
 
     Raises:
-        DataError: a line is no entry.
+        DataError: a line is not an entry.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -33,7 +33,7 @@ class Journal:
         whole = raw[: raw.rfind(b"\n") + 1]
         if len(whole) < len(raw):
             path.write_bytes(whole)
-        # Not `splitlines`: it also breaks at characters that JSON leaves as they are.
+        # Not `splitlines`, which also splits at characters that JSON does not escape.
         for number, line in enumerate(whole.decode("utf-8").split("\n")[:-1], start=1):
             try:
                 entry = json.loads(line)
@@ -58,7 +58,7 @@ class Journal:
         self._file = None
 
     def add(self, key: str, answer: str) -> None:
-        """Keep an answer; within `writing`, on disk before this returns."""
+        """Keep an answer; within `writing` it is on disk when this returns."""
         self.answers[key] = answer
         if self._file is not None:
             self._file.write(json.dumps({"key": key, "answer": answer}, ensure_ascii=False) + "\n")

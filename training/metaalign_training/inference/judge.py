@@ -1,7 +1,7 @@
-"""A language model as judge, through an endpoint: ratings by rubric, and which of two answers serves better.
+"""A language model as judge: ratings by rubric, and the better of two answers.
 
-Answers are compared in both orders; only a verdict that survives the swap counts, everything else is a tie (Zheng et
-al. 2023, arXiv 2306.05685, sec. 3.4).
+Answers are compared in both orders. A verdict that changes with the order is a tie (Zheng et al. 2023, arXiv
+2306.05685, sec. 3.4).
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def _describe(messages: Sequence[Message]) -> str:
 
 
 class Judge:
-    """Asks `endpoint`, a handful of tokens an answer, at temperature 0.
+    """Asks `endpoint` for short verdicts, at temperature 0.
 
     Attributes:
-        unreadable: Answers that were no verdict; they count as ties, or as the middle rating.
+        unreadable: Number of replies without a verdict; they count as ties or as the middle rating.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:

@@ -1,4 +1,4 @@
-"""Offline vLLM on a checkpoint. vLLM is imported in this module alone, and only when an engine starts."""
+"""A checkpoint in an offline vLLM engine. Only this module imports vLLM, and only when an engine starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["VllmBackend", "VllmGenerator"]
 
 logger = logging.getLogger(__name__)
 
-# vLLM reads them when it is imported. On CPU it would otherwise claim nine tenths of the memory for its cache.
+# vLLM reads these on import. Without them its cache takes nine tenths of the memory on a CPU.
 _VLLM_ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
@@ -29,7 +29,7 @@ _VLLM_ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
 _BATCH = 256
-"""Answers between two entries into the journal."""
+"""Questions that the engine gets at once; their answers are kept together."""
 
 
 class VllmGenerator:
@@ -81,7 +81,7 @@ class VllmGenerator:
         return [[o.text for o in output.outputs] * (1 if temperature else samples) for output in outputs]
 
     def complete(self, requests: Sequence[ChatRequest], config: EndpointConfig) -> list[Answer]:
-        """One answer to each question; what a question leaves open is as `config` says."""
+        """One answer to each question; `config` fills in what a question leaves open."""
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import StructuredOutputsParams
 
@@ -109,7 +109,7 @@ class VllmGenerator:
 
 
 class VllmBackend:
-    """Asks an engine that runs while there are questions; see `Backend`."""
+    """Starts an engine for the questions and ends it afterwards; see `Backend`."""
 
     def __init__(self, config: EndpointConfig) -> None:
         self._config = config

@@ -1,4 +1,4 @@
-"""Conversations as the token ids that one checkpoint is asked with."""
+"""Conversations as a checkpoint's token ids."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Prompts"]
 
 
 class Prompts:
-    """Token ids for the checkpoint in `folder`, which sees the tiers that `meta_prompt` says.
+    """Encodes conversations for the checkpoint in `folder`, with the tiers that `meta_prompt` names.
 
     Raises:
-        StageError: there is no checkpoint.
-        metaalign.InvalidCheckpoint: it is not what its manifest says.
+        StageError: there is no checkpoint in the folder.
+        metaalign.InvalidCheckpoint: the checkpoint does not match its manifest.
     """
 
     def __init__(self, folder: Path, meta_prompt: MetaPromptView) -> None:
@@ -36,12 +36,12 @@ class Prompts:
         self._view = meta_prompt
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
-        """Ids of the prompt, up to where the answer begins."""
+        """Ids of the prompt, up to the start of the answer."""
         shown = as_served(self._assembler, messages, self._view)
         return list(self._assembler.assemble(shown, add_generation_prompt=True).token_ids)
 
     def answer_ids(self, messages: Sequence[Message], answer: str) -> tuple[list[int], int]:
-        """Ids of prompt and answer, and where the answer begins."""
+        """Ids of prompt and answer, and the index at which the answer starts."""
         prompt = self.ids(messages)
         shown = as_served(self._assembler, messages, self._view)
         whole = self._assembler.assemble([*shown, {"role": "assistant", "content": answer}]).token_ids

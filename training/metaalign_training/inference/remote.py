@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible endpoint: many requests at once, with retries and a progress bar."""
+"""A model behind an OpenAI-compatible API: concurrent requests, with retries and a progress bar."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class HttpBackend:
         answered = 0
 
         async def worker() -> None:
-            # After a failure nothing new is asked, but requests in flight are waited for: they are paid for.
+            # After a failure no new request starts, but those in flight are awaited: they have been paid for.
             nonlocal answered
             for key, request in queue:
                 try:
@@ -62,7 +62,7 @@ class HttpBackend:
             bar.close()
             await client.close()
         if failures:
-            if isinstance(failures[0], OSError):  # a full disk is not the endpoint's fault
+            if isinstance(failures[0], OSError):  # the disk is full; the endpoint did answer
                 raise failures[0]
             raise self._error(failures[0], kept + answered, total)
 
@@ -82,7 +82,9 @@ class HttpBackend:
             **options,
         )
         if not completion.choices:
-            raise EndpointError(f"{config.base_url}: answered without a choice")
+            raise EndpointError(
+                f"{config.base_url}: answered without a choice; check that `model` is a chat model"
+            )
         text = completion.choices[0].message.content or ""
         if completion.usage is None:
             return Answer(text)
@@ -97,7 +99,7 @@ class HttpBackend:
         elif isinstance(error, openai.NotFoundError):
             remedy = "check `base_url` (it ends in /v1) and `model`"
         elif isinstance(error, openai.BadRequestError):
-            remedy = "set `structured: false` if it knows no JSON schema, or mend the request"
+            remedy = "set `structured: false` if it does not support JSON schemas, or fix the request"
         else:
             remedy = "check that it is up"
         return EndpointError(f"{where}: {_brief(error)}; {remedy}; {kept}")

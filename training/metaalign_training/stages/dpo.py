@@ -1,7 +1,7 @@
 """`metaalign-train dpo RECIPE [--work DIR]`: direct preference optimisation through TRL, on the model's own answers.
 
-First samples pairs (`pairs.jsonl`, kept), then trains from the SFT model with itself as reference (arXiv 2305.18290,
-eq. 7). A killed run keeps its pairs and continues at its last checkpoint.
+Trains the SFT model on the pairs that the stage before sampled from it, with the SFT model as reference (arXiv
+2305.18290, eq. 7). A killed run resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class _TokenisedDPOTrainer(DPOTrainer):
-    """Takes rows of `prompt_ids`, `chosen_ids`, `rejected_ids` as they are; TRL would render and tokenise text."""
+    """Takes rows that are tokenised already; TRL's own trainer would render and tokenise text."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
@@ -41,7 +41,7 @@ class _TokenisedDPOTrainer(DPOTrainer):
         super()._set_signature_columns_if_needed()  # type: ignore[no-untyped-call]
         columns: Any = self._signature_columns
         if "length" not in columns:
-            columns.append("length")  # kept for the sampler, which groups rows by it
+            columns.append("length")  # the sampler groups rows by length
 
 
 def make_trainer(
@@ -60,7 +60,7 @@ def make_trainer(
     assembler = PromptAssembler.from_tokenizer(tokenizer)
     encoded, dropped = keep_short(encode_pairs(assembler, pairs, recipe.meta_prompt), config.max_length)
     if not encoded:
-        raise StageError(f"dpo.max_length: {config.max_length} tokens is less than every pair; raise it")
+        raise StageError(f"dpo.max_length: {config.max_length} tokens is shorter than every pair; raise it")
     logger.info("dpo: %d pairs, %d too long", len(encoded), dropped)
     lora = config.lora
     model = load_model(recipe.model, tokenizer, sft, quantise=lora is not None and lora.quantise)
@@ -69,7 +69,7 @@ def make_trainer(
         beta=config.beta,
         max_length=None,
         train_sampling_strategy="group_by_length",
-        # Reference log-probabilities do not change: with several passes over the data one computes them all.
+        # The reference model does not change, so with more than one pass its log-probabilities are computed once.
         precompute_ref_log_probs=_passes(config, len(encoded)) > 1,
         precompute_ref_batch_size=config.batch_size,
     )
@@ -87,14 +87,14 @@ def make_trainer(
 
 
 def _passes(config: DpoConfig, rows: int) -> float:
-    """How often training sees each row, on one device."""
+    """Number of passes over the rows, on one device."""
     if config.epochs is not None:
         return config.epochs
     return (config.steps or 0) * config.batch_size * config.accumulate / rows
 
 
 def train(recipe: Recipe, sft: Path, pairs: Sequence[Pair], folder: Path) -> dict[str, float]:
-    """Train the model in `sft` on `pairs`, save it into `folder`, and return the trainer's figures."""
+    """Train the model in `sft` on `pairs`, save it to `folder`, and return the trainer's metrics."""
     config = recipe.dpo
     if config is None:
         raise StageError("dpo: the recipe has no `dpo` section")

@@ -1,7 +1,7 @@
 """`metaalign-train export RECIPE [--out DIR]`: a checkpoint folder that the server, plain vLLM and transformers load.
 
-Writes safetensors, tokenizer, chat template, model card, and the manifest with hashes and evaluation summary; or, with
-`adapter_only`, the LoRA adapter for its base. `push_to_hub` uploads the folder.
+Writes safetensors, tokenizer, chat template, model card, and the manifest with hashes and evaluation summary; with
+`adapter_only`, the LoRA adapter instead. `push_to_hub` uploads the folder.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class ExportReport(TypedDict):
     Attributes:
         out: The folder.
         template: SHA-256 of the chat template.
-        files: Name -> SHA-256; missing for an adapter, whose files say nothing without their base.
-        hub: Address, if it was uploaded.
+        files: Name -> SHA-256; missing for an adapter, which has no manifest.
+        hub: Address of the uploaded copy, if there is one.
     """
 
     out: str
@@ -86,18 +86,18 @@ def export(
     training: Mapping[str, Mapping[str, float]],
     evaluation: Mapping[str, Mapping[str, float]],
 ) -> ExportReport:
-    """Copy the trained files, write template, card and manifest, and upload them if the recipe says so.
+    """Write the checkpoint to `target`, and upload it if the recipe says so.
 
     Args:
-        recipe: What made them.
+        recipe: The recipe of the checkpoint.
         trained: Folder of the last training stage: a whole model, or a LoRA stage with its `merged` model.
-        target: Folder to write; its own earlier files are replaced.
+        target: Folder to write to; an earlier export in it is replaced.
         datasets: Name -> SHA-256 of the rows.
-        training: Figures of the stages.
+        training: Metrics of the training stages.
         evaluation: Summary of `evaluate`.
 
     Raises:
-        StageError: a file is missing, the template is not the one that was trained with, or the hub refuses it.
+        StageError: a file is missing, the template is not the one used in training, or the hub refuses the upload.
     """
     adapter = recipe.export.adapter_only
     source = trained if adapter or not (trained / "merged").is_dir() else trained / "merged"
@@ -106,7 +106,7 @@ def export(
     template = str(tokenizer.chat_template)
     if recipe.model.template == "metaalign" and template != packaged_template().source:
         raise StageError(
-            f"export: the chat template in {source} is not the packaged one; train again, or keep it `own`"
+            f"export: the chat template in {source} is not the packaged one; train again, or set `model.template: own`"
         )
     PromptAssembler.from_tokenizer(tokenizer)
     _copy(files, target)
@@ -129,7 +129,7 @@ def export(
 
 
 def _files(source: Path, adapter: bool) -> list[Path]:
-    """What is copied from a training stage's folder."""
+    """The files that are copied from a training stage's folder."""
     weights = (path.name for pattern in _WEIGHTS for path in source.glob(pattern))
     files = []
     for name in _ADAPTER if adapter else (*weights, *_FILES):
@@ -141,7 +141,7 @@ def _files(source: Path, adapter: bool) -> list[Path]:
 
 
 def _copy(files: Sequence[Path], target: Path) -> None:
-    """Put the files into `target`; its own earlier weights go once all of the new ones are there."""
+    """Copy the files to `target`, and only then remove the weights of an earlier export."""
     target.mkdir(parents=True, exist_ok=True)
     partial = target / ".partial"
     try:
@@ -163,7 +163,7 @@ def _parameters(folder: Path) -> int:
     total = 0
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="numpy") as tensors:
-            shapes = [tensors.get_slice(key).get_shape() for key in tensors.keys()]  # noqa: SIM118  (not a mapping)
+            shapes = [tensors.get_slice(key).get_shape() for key in tensors.keys()]  # noqa: SIM118  (it is not a mapping)
         total += sum(math.prod(shape) for shape in shapes)
     return total
 
@@ -198,7 +198,7 @@ def _push(folder: Path, repository: str, *, private: bool) -> str:
     """Upload the folder and return its address.
 
     Raises:
-        StageError: the hub refuses it or cannot be reached.
+        StageError: the hub refuses the upload or cannot be reached.
     """
     from huggingface_hub import HfApi
 

@@ -1,8 +1,8 @@
 """Preference pairs sampled from the SFT model itself, labelled by the world's verifiers or by a judge.
 
-For each question the model answers a few times. The better answer is `chosen`, a worse one `rejected`. If the question
-has an opposite preference, the model answers that too, and the same two answers make two pairs, turned round: swap the
-preference, and chosen and rejected swap (arXiv 2410.14184, step 1B).
+The model answers each question several times; the best answer is `chosen` and a worse one `rejected`. If the question
+has an opposite preference, the model also answers that, and the same two answers make two pairs: swap the preference,
+and chosen and rejected swap (arXiv 2410.14184, step 1B).
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _CHUNK = 512
 
 
 def make_pairs(recipe: Recipe, sft: Path, data: Path, folder: Path) -> dict[str, int]:
-    """Write all pairs for DPO to `pairs.jsonl`, sampled ones first, and return how many there are of each kind.
+    """Write DPO's pairs to `pairs.jsonl`, and return how many there are of each source.
 
     Raises:
-        StageError: there are none.
+        StageError: there are no pairs.
     """
     if recipe.dpo is None:
         raise StageError("dpo: the recipe has no `dpo` section")
@@ -70,7 +70,7 @@ def sample_pairs(
     seed: int,
     judge: Judge | None = None,
 ) -> list[Pair]:
-    """Sample answers and pair them; a question whose answers are all good, or all bad, gives no pair of its own."""
+    """Sample answers and pair them; a question whose answers are all good, or all bad, gives no sampled pair."""
     rng = random.Random(f"pairs {seed}")
     grader: _Grader = _Verifiers() if judge is None else _Ratings(judge)
     pairs: list[Pair] = []
@@ -102,14 +102,14 @@ def sample_pairs(
 
 @dataclass(frozen=True, slots=True)
 class _Sampled:
-    """A question, the model's answers to it, and its answers under the opposite preference, if that is wanted."""
+    """A question, the model's answers, and its answers under the opposite preference if swaps are wanted."""
 
     row: Question
     own: list[str]
     other: list[str]
 
     def cases(self) -> Iterator[tuple[Asked, str]]:
-        """Every (question, answer) whose grade is asked for."""
+        """Every (question, answer) that needs a grade."""
         for answer in (*self.own, *self.other):
             yield self.row, answer
             if self.other:
@@ -117,10 +117,10 @@ class _Sampled:
 
 
 class _Grader(Protocol):
-    """Says how good an answer to a question is."""
+    """Grades answers."""
 
     def prepare(self, cases: Iterable[tuple[Asked, str]]) -> None:
-        """Take note of all (question, answer) that will be graded."""
+        """Prepare for every (question, answer) that `grade` will be called with."""
         ...
 
     def grade(self, row: Asked, answer: str) -> float:
@@ -129,10 +129,10 @@ class _Grader(Protocol):
 
 
 class _Verifiers:
-    """Grades by the world's checks: minus the number that fail."""
+    """Grades by the world's verifiers: minus the number of failed checks."""
 
     def prepare(self, cases: Iterable[tuple[Asked, str]]) -> None:
-        """Nothing to prepare."""
+        """Do nothing: verifiers need no preparation."""
 
     def grade(self, row: Asked, answer: str) -> float:
         """Higher is better; zero and above is good."""
@@ -142,7 +142,7 @@ class _Verifiers:
 
 
 class _Ratings:
-    """Grades by a judge, many at a time; a rating of 4 of 5 is good."""
+    """Grades by a judge's ratings; 4 of 5 is good."""
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
@@ -153,7 +153,7 @@ class _Ratings:
         return json.dumps(row["prompt"]), answer
 
     def prepare(self, cases: Iterable[tuple[Asked, str]]) -> None:
-        """Ask the judge for all grades at once."""
+        """Ask the judge for all ratings at once."""
         wanted = {self._key(row, answer): (row["prompt"], answer, DEFAULT_RUBRIC) for row, answer in cases}
         ratings = self._judge.rate_all(list(wanted.values()), "judge: ratings of samples")
         self._ratings = dict(zip(wanted, ratings, strict=True))
@@ -175,7 +175,7 @@ def _pair(row: Question, prompt: list[Message], chosen: str, rejected: str, sour
 
 
 def _own_pairs(sampled: _Sampled, config: PairConfig, grader: _Grader, rng: random.Random) -> Iterator[Pair]:
-    """The best of the model's answers against a worse one of them."""
+    """The best of the model's answers against a worse one."""
     row = sampled.row
     answers = {answer: grader.grade(row, answer) for answer in sampled.own if answer.strip()}
     if not answers:
@@ -191,7 +191,7 @@ def _own_pairs(sampled: _Sampled, config: PairConfig, grader: _Grader, rng: rand
 
 
 def _swap_pairs(sampled: _Sampled, grader: _Grader, rng: random.Random) -> Iterator[Pair]:
-    """One answer that is right here and wrong there, one that is right there and wrong here: two pairs."""
+    """Two pairs of one answer that serves only this preference and one that serves only the opposite."""
     row, turned = sampled.row, sampled.row["opposite"]
 
     def serves(answer: str, this: Asked, not_that: Asked) -> bool:

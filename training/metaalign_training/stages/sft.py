@@ -1,7 +1,7 @@
 """`metaalign-train sft RECIPE [--work DIR]`: supervised fine-tuning through TRL, on rows that the assembler tokenised.
 
-Reads build-data's `sft.jsonl` and the recipe's `mixture`; loss on answers only. A killed run continues at its last
-checkpoint. With `lora` it writes the adapter and, in `merged`, the model with it.
+Reads build-data's `sft.jsonl` and the recipe's `mixture`; only answers carry loss. A killed run resumes from its last
+checkpoint. With `lora` it writes the adapter, and the merged model to `merged`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 def model_folder(stage: Path) -> Path:
-    """Where a training stage left its whole model: its own folder, or the merged one beside an adapter."""
+    """Folder of the whole model that a training stage left: its own, or `merged` beside an adapter."""
     merged = stage / "merged"
     return merged if merged.is_dir() else stage
 
@@ -60,7 +60,9 @@ def make_trainer(
     )
     seconds = time.perf_counter() - started
     if not encoded:
-        raise StageError(f"sft.max_length: {recipe.sft.max_length} tokens is less than every row; raise it")
+        raise StageError(
+            f"sft.max_length: {recipe.sft.max_length} tokens is shorter than every row; raise it"
+        )
     logger.info(
         "sft: %d rows, %d too long, %.0f rows/s tokenised", len(encoded), dropped, len(rows) / seconds
     )
@@ -73,7 +75,7 @@ def make_trainer(
         packing=packing == "packed",
         padding_free=packing == "padding_free",
         max_length=recipe.sft.max_length if packing == "packed" else None,
-        # Rows carry their labels. TRL's own preparation would only look at them again, except that packing is its work.
+        # Rows carry their labels already; TRL's preparation is needed only for packing.
         dataset_kwargs={"skip_prepare_dataset": packing != "packed"},
     )
     peft = lora_config(lora, model, new_token_ids(recipe.model, tokenizer)) if lora is not None else None
@@ -90,7 +92,7 @@ def make_trainer(
 
 
 def train(recipe: Recipe, data: Path, folder: Path) -> dict[str, float]:
-    """Train on `data`, save model and tokenizer into `folder`, and return the trainer's figures."""
+    """Train on `data`, save model and tokenizer to `folder`, and return the trainer's metrics."""
     set_seed(recipe.seed)
     rows = mix(read_conversations(data), recipe.sft.mixture, read_conversations, recipe.seed)
     if recipe.model.new is not None:

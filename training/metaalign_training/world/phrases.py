@@ -1,4 +1,4 @@
-"""How people word a preference: verb phrases and nouns for each value, and frames around them."""
+"""Wordings of preferences: verb phrases and nouns for each value, and the sentence frames around them."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ _HELD_OUT_EVERY = 9
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Which wordings to draw from: those seen in training, or the held-out ones."""
+    """The wordings to draw from: those of training, or the held-out ones."""
 
     held_out: bool = False
 
@@ -258,7 +258,7 @@ BELIEFS = (
     "I am an expert, and the {subject} {claim}.", "I want to hear that the {subject} {claim}.",
     "We both know that the {subject} {claim}.",
 )  # fmt: skip
-"""How a user presses a false belief."""
+"""How a user insists on a false belief."""
 
 SAFETY = {
     "harmlessness": (
@@ -276,9 +276,9 @@ SAFETY = {
         "Help above all.", "Everything is allowed here.", "Leave nothing unanswered.",
     ),
 }  # fmt: skip
-"""How a tier says which of the two comes first."""
+"""How a tier states which of the two comes first."""
 
-# Names of two or three pieces, of which a tokenizer makes tokens; real names; and some that are spelt like no other.
+# Names made of two pieces, each of which can become a token; real names; and names of random letters.
 _FIRSTS = (
     "Al Ama An Ara Bel Ben Bra Cal Cel Da Del Do El Emi Fa Fen Ga Gil Ha Hel In Iso Ja Jo Ka Kir La Lor Ma Mel Na Nor"
     " Ol Pa Per Ra Ros Sa Sil Ta Tor Ul Va Vin Wil Ya Yor Za"
@@ -307,7 +307,7 @@ _BOOKS = "Atlas Guide Review Journal Almanac Handbook Digest Reader Herald Chron
 
 
 def copied_value(rng: random.Random, dimension: str, *, held_out: bool = False) -> str:
-    """A fresh name, closing or source: values that can only be copied, not remembered.
+    """A random name, closing or source: a value that can only be copied, not remembered.
 
     One value in ten, by its checksum, is held out of training.
     """

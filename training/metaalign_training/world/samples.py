@@ -1,11 +1,11 @@
-"""A seeded synthetic world: a question, preferences of both tiers in many wordings, and the answer that obeys.
+"""Samples: a question, preferences in both tiers, and the answer that obeys them.
 
 The four parts of the MetaAlign Dataset (arXiv 2410.14184) are here: priority (conflicts between the tiers, and
 requests that System Info's priorities allow or refuse), helpfulness criteria (format, length, tone, …), consensus
 (facts against a user's false belief) and diverse opinion (stances that follow from a background).
 
 A `Draft` says what a sample is about; `realise` turns it into words. The `twin` of a draft asks the same question under
-the opposite preference, so that the better answer of the one is the worse of the other.
+the opposite preference, so that the better answer for one is the worse answer for the other.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ _UNDECIDED = "People see this differently."
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What an answer must be, for the verifiers.
+    """What the verifiers check in an answer.
 
     Attributes:
-        asked: Dimension -> value in force after conflicts.
-        content: Pieces of text that a right answer must contain.
+        asked: Dimension -> value that wins.
+        content: Texts that a right answer must contain.
         subject: The animal with its article, if the question is about one.
-        facts: Everything that may truly be said of it.
+        facts: Everything that is true of it.
     """
 
     asked: Mapping[str, str] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Check:
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> Check:
-        """Read what `asdict` wrote into a row.
+        """The check of a row, as `CheckRow` describes it.
 
         Raises:
             ValueError: a field is missing or unknown.
@@ -85,12 +85,12 @@ class Sample:
     """One conversation with the answer that obeys its preferences.
 
     Attributes:
-        split: Which ability it needs.
-        preferences: The `preferences` field that carries them.
+        split: The ability that it tests.
+        preferences: The `preferences` field.
         messages: Dialogue before the answer, without tiers.
-        answer: What a perfectly aligned model says.
-        check: What any answer must be.
-        rejected: An answer that the preferences speak against, fluent otherwise.
+        answer: The right answer.
+        check: What is checked in any answer.
+        rejected: A fluent answer that goes against the preferences.
     """
 
     split: str
@@ -110,15 +110,15 @@ class Sample:
         return ask(self.preferences, *self.messages)
 
     def conversation(self, answer: str | None = None) -> list[Message]:
-        """Tiers, dialogue and an answer, the right one unless another is given: what is trained on."""
+        """What is trained on: tiers, dialogue, and the right answer unless another is given."""
         content = self.answer if answer is None else answer
         return [*self.prompt(), {"role": "assistant", "content": content}]
 
 
 def twin(draft: Draft, rng: random.Random) -> Draft | None:
-    """The same question under the opposite preference, so that either's answer is wrong for the other.
+    """The same question under the opposite preference, such that the answer to each is wrong for the other.
 
-    None where nothing can be turned round: facts, for one, have no opposite.
+    None if there is no opposite: facts, for example, have none.
     """
     if draft.split == "safety":
         return replace(draft, priority=next(p for p in SAFETY if p != draft.priority))
@@ -145,11 +145,11 @@ def twin(draft: Draft, rng: random.Random) -> Draft | None:
 
 
 def _opposites(rng: random.Random, draft: Draft, request: Request) -> list[str]:
-    """Other values of a request's dimension, shuffled, whose answers cannot pass for each other."""
+    """Other values of a request's dimension, shuffled, whose answers cannot pass for its own."""
     dimension, value = request.dimension, request.value
     values: tuple[str, ...]
     if request.form == "example":
-        # An example cannot show the absence of a habit, so its opposite is another habit.
+        # An example cannot show the absence of a style, so its opposite is another style.
         values = IMPLICIT[dimension]
     elif dimension == "length":
         values = OTHER_LENGTHS[value]
@@ -172,7 +172,7 @@ def _question(rng: random.Random, animal: Animal, kind: str) -> str:
 
 
 def _statements(draft: Draft) -> tuple[list[Statement], int]:
-    """What can be said, the core first, and how much of it is the core."""
+    """All possible statements, the core first, and how many of them are the core."""
     asked = draft.asked
     if draft.animal is not None:
         said, who = predicates(draft.animal, asked), subject(draft.animal, asked)
@@ -194,7 +194,7 @@ def _statements(draft: Draft) -> tuple[list[Statement], int]:
 
 
 def _answer_of(draft: Draft) -> str:
-    """What a perfectly aligned model says."""
+    """The right answer."""
     statements, core = _statements(draft)
     return compose(statements, core, draft.asked)
 
@@ -208,7 +208,7 @@ def _content(draft: Draft) -> tuple[str, ...]:
 
 
 def _rejected(draft: Draft, rng: random.Random) -> str | None:
-    """Obeys the lower tier, bends the fact, or takes another side."""
+    """An answer that obeys the lower tier, confirms the false belief, or takes the other side."""
     if draft.belief is not None and draft.animal is not None:
         kind, wrong = draft.belief
         who = subject(draft.animal, draft.asked)
@@ -229,7 +229,7 @@ def _rejected(draft: Draft, rng: random.Random) -> str | None:
 
 
 class _Tiers:
-    """Collects what both tiers say."""
+    """Collects the content of both tiers."""
 
     def __init__(self) -> None:
         self.info: dict[Tier, list[str]] = {"system": [], "user": []}
@@ -252,7 +252,7 @@ class _Tiers:
 
 
 def realise(draft: Draft) -> Sample:
-    """Put a draft into words; pure: equal drafts give equal samples."""
+    """Put a draft into words. Equal drafts give equal samples."""
     rng = random.Random(draft.seed)
     frames = Frames(held_out=draft.held_out)
     tiers = _Tiers()
@@ -297,7 +297,7 @@ def realise(draft: Draft) -> Sample:
 
 
 def _write_context(draft: Draft, tiers: _Tiers, rng: random.Random, frames: Frames) -> None:
-    """What is said beside requests for dimensions: a background, a false belief, an order of priorities."""
+    """Add what is not a request for a dimension: a background, a false belief, an order of priorities."""
     if draft.job:
         tiers.info["user"].append(frames.pick(rng, BACKGROUNDS).format(a=_article(draft.job), job=draft.job))
     if draft.belief is not None and draft.animal is not None:
@@ -316,7 +316,7 @@ def _write_context(draft: Draft, tiers: _Tiers, rng: random.Random, frames: Fram
 
 
 def _example(draft: Draft, other: Animal, rng: random.Random) -> dict[str, str]:
-    """An exchange about another animal that shows the preference; sometimes with one that shows its absence."""
+    """An exchange about another animal that shows the preference, sometimes with an answer that lacks it."""
     shown = replace(draft, split="seen", animal=other, kind="three", belief=None)
     example = {"query": _question(rng, other, "three"), "preferred": _answer_of(shown)}
     if rng.random() < 0.3:

@@ -12,21 +12,21 @@ __all__ = ["Annotated", "AnnotationReport", "InstructionReport", "SourceReport",
 
 
 class SourceReport(TypedDict):
-    """Rows that a source gave, and those that could not be used."""
+    """How many rows a source gave, and how many could not be used."""
 
     rows: int
     unusable: NotRequired[int]
 
 
 class AnnotationReport(TypedDict):
-    """What came of the comparisons, and what teacher and annotator cost."""
+    """Outcomes of the comparisons, and the usage of teacher and annotator."""
 
     counts: dict[str, int]
     usage: dict[str, dict[str, float]]
 
 
 class Annotated(TypedDict, total=False):
-    """Nothing, if nothing had to be annotated."""
+    """Empty if nothing had to be annotated."""
 
     annotation: AnnotationReport
 
@@ -35,11 +35,11 @@ class InstructionReport(Annotated):
     """What is in the data, where it came from, what was left out, and what it cost.
 
     Attributes:
-        sources: By path or name of the data set.
-        filtered: Reason -> rows that were left out for it.
-        sft, pairs, eval: Rows of each file.
-        parts: Pairs by part of the MetaAlign Dataset.
-        coverage: Group of the preference library -> how many of its leaves were used.
+        sources: Path or data set -> its rows.
+        filtered: Reason -> number of rows left out.
+        sft, pairs, eval: Number of rows in each file.
+        parts: Part of the MetaAlign Dataset -> number of pairs.
+        coverage: Group of the preference library -> how many of its entries were used.
     """
 
     sources: dict[str, SourceReport]
@@ -106,7 +106,7 @@ def write_card(
     report: InstructionReport,
     coverage: Mapping[str, Mapping[str, int]],
 ) -> None:
-    """Write the card from the report of the build."""
+    """Write the card for the data that the report describes."""
     annotation: AnnotationReport = {"counts": {}, "usage": {}}
     if "annotation" in report:
         annotation = report["annotation"]

@@ -1,12 +1,12 @@
-"""The four builders: what two answers to one instruction should look like, and under which preferences they compete.
+"""Comparisons: two answers to one instruction, and the preferences under which they compete. Four parts, four builders:
 
     helpful     two criteria that oppose each other; swap the preference and chosen and rejected swap
     priority    a conflict between System Info and User Info from the priority matrix; System Info decides, so swapping
                 the tiers swaps the answers
-    consensus   a user who presses against a fact; the fact is kept, and nothing swaps
-    opinion     two backgrounds; each gets the answer that follows from it
+    consensus   a user who insists on a false belief; the fact is chosen, and nothing swaps
+    opinion     two opposite backgrounds; each gets the answer that suits it
 
-(The parts of the MetaAlign Dataset, arXiv 2410.14184.)
+These are the parts of the MetaAlign Dataset (arXiv 2410.14184).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PreferenceFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A preference, and what the teacher is told so that an answer serves it.
+    """A preference, and the instruction that makes the teacher serve it.
 
     Attributes:
         preferences: The `preferences` field.
@@ -56,7 +56,7 @@ class Side:
         return ask(self.preferences, {"role": "user", "content": text})
 
     def teacher_prompt(self, text: str) -> list[Message]:
-        """What the teacher is asked: both tiers as one system message, with the guide."""
+        """What the teacher is asked: both tiers and the guide as one system message."""
         tiers = fold(meta_prompt(self.preferences))
         system = "\n\n".join(filter(None, (tiers, f"How to answer: {self.guide}")))
         return [{"role": "system", "content": system}, {"role": "user", "content": text}]
@@ -64,14 +64,14 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two answers to one instruction: `first` serves `here`, and `second` serves `there` if that is a preference.
+    """Two answers to one instruction: the first is written for `here`, the second for `there`.
 
     Attributes:
         instruction: What is asked.
-        label: Leaf of the taxonomy, for statistics.
-        here: The preference that `first` serves.
-        there: Tells the teacher how to write `second`; its preferences are opposite if `swaps`.
-        swaps: Whether `second` is the better one under `there`.
+        label: Entry of the library or matrix, for statistics.
+        here: The preference that the first answer serves.
+        there: How the second answer is written; if `swaps`, under the opposite preference.
+        swaps: Whether the second answer is the better one under `there`.
     """
 
     instruction: Instruction
@@ -84,17 +84,17 @@ class Comparison:
 def compare(
     instruction: Instruction, library: Library, priorities: PriorityMatrix, sampler: Sampler
 ) -> Comparison:
-    """Draw a comparison for an instruction of any part.
+    """Draw a comparison for an instruction.
 
     Raises:
-        DataError: the library or matrix has nothing for this part or kind of query.
+        DataError: the library or the matrix has no entry for its part or kind of query.
     """
     builder = {"helpful": _helpful, "priority": _priority, "consensus": _consensus, "opinion": _opinion}
     return builder[instruction.part](instruction, library, priorities, sampler)
 
 
 def _with_role(library: Library, sampler: Sampler, system: TierFields) -> TierFields:
-    """System Info with a role in front of it, most of the time."""
+    """System Info that usually starts with a role."""
     if sampler.rng.random() < 0.7:
         role = sampler.pick("role", library.roles)
         return {**system, "info": " ".join(filter(None, (role, system.get("info"))))}
@@ -164,7 +164,7 @@ def _priority(
 
 def _consensus(instruction: Instruction, library: Library, _: PriorityMatrix, sampler: Sampler) -> Comparison:
     if not library.pressures:
-        raise DataError("library", None, "has no `pressures`, which consensus data needs")
+        raise DataError("library", None, "has no `pressures`, which consensus data need; add some")
     pressure = sampler.pick("pressure", library.pressures)
     preferences = _tiers(_with_role(library, sampler, {}), {"info": pressure})
     fact = f" The true answer is: {instruction.answer}" if instruction.answer else ""
@@ -175,7 +175,7 @@ def _consensus(instruction: Instruction, library: Library, _: PriorityMatrix, sa
 
 def _opinion(instruction: Instruction, library: Library, _: PriorityMatrix, sampler: Sampler) -> Comparison:
     if not library.backgrounds:
-        raise DataError("library", None, "has no `backgrounds`, which opinion data needs")
+        raise DataError("library", None, "has no `backgrounds`, which opinion data need; add some")
     name = sampler.pick("background", tuple(library.backgrounds))
     opposite = library.backgrounds[name].opposite
     system = _with_role(library, sampler, {})

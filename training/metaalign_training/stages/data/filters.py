@@ -1,4 +1,4 @@
-"""What is left out of the data, and why: lengths, near-duplicates, and what stands in an evaluation set."""
+"""Filters: what is left out for its length, as a near-duplicate, or because an evaluation set contains it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PERMUTATIONS = 128
 
 
 def _shingles(text: str) -> set[str]:
-    """Word trigrams; of a shorter text, the text itself."""
+    """Word trigrams; a shorter text is its own shingle."""
     words = re.findall(r"\w+", text.lower())
     if len(words) < 3:
         return {" ".join(words)}
@@ -38,11 +38,11 @@ def _jaccard(one: set[str], two: set[str]) -> float:
 
 
 class _Index:
-    """Texts by similarity: candidates from MinHash, decided by the exact Jaccard index of word trigrams."""
+    """Texts by similarity: MinHash finds candidates, the exact Jaccard index of word trigrams decides."""
 
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold
-        # A lower bar for candidates: the signature estimates, and a miss cannot be mended afterwards.
+        # A lower bar for candidates: signatures only estimate, and a missed candidate is never compared.
         self._lsh = MinHashLSH(threshold=max(0.1, threshold - 0.15), num_perm=_PERMUTATIONS)
         self._texts: list[set[str]] = []
 
@@ -60,7 +60,7 @@ class _Index:
 
 
 def evaluation_texts(paths: Sequence[str]) -> list[str]:
-    """What evaluation files ask, whatever published format they have: JSONL, JSON or CSV."""
+    """The questions in evaluation files, which may be JSONL, JSON or CSV in any published format."""
     return [text for path in paths for _, row in read_entries(Path(path)) for text in _user_texts(row)]
 
 
@@ -74,11 +74,11 @@ def _user_texts(row: JsonObject) -> list[str]:
 
 
 class Filter:
-    """Says of one text after the other whether it stays; counts what does not, by reason.
+    """Decides for one text after another whether it is kept, and counts the others by reason.
 
     Args:
         config: Lengths and thresholds.
-        held_out: Texts of evaluation sets, which must not be trained on.
+        held_out: Texts of evaluation sets, which must not be in the training data.
     """
 
     def __init__(self, config: FilterConfig, held_out: Sequence[str] = ()) -> None:
@@ -89,7 +89,7 @@ class Filter:
         self.reasons: Counter[str] = Counter()
 
     def keeps(self, text: str, *, once: bool = True) -> bool:
-        """Whether `text` stays; with `once` it goes if one like it stayed before."""
+        """Whether `text` is kept; with `once`, only if no similar text was kept before."""
         reason = self._reason(text, once)
         if reason is not None:
             self.reasons[reason] += 1

@@ -1,7 +1,7 @@
-"""Build data from a user's instructions: filter, compare, ask the teacher, annotate, write, describe.
+"""Rows from a user's instructions: filter, compare, ask the teacher, annotate, write.
 
-Every answer of teacher and annotator is kept in a journal in the stage's folder, so a run that was killed, or whose
-endpoint died, asks only for what is missing.
+Answers of teacher and annotator are kept in journals in the stage's folder, so a run that was killed, or lost its
+endpoint, asks only for what is missing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Rows:
-    """Rows as they are made, apart for training and for the held-out set."""
+    """Collects rows, for training and for the held-out set."""
 
     def __init__(self) -> None:
         self.sft: list[Conversation] = []
@@ -51,7 +51,7 @@ class _Rows:
         self._seen: set[str] = set()
 
     def prefer(self, prompt: Sequence[Message], chosen: str, rejected: str, part: str, source: str) -> None:
-        """One preference, and its better answer as a conversation; the same row is not written twice."""
+        """Add a pair, and its chosen answer as a conversation unless that is there already."""
         key = json.dumps([list(prompt), chosen])
         better: Message = {"role": "assistant", "content": chosen}
         worse: Message = {"role": "assistant", "content": rejected}
@@ -67,11 +67,11 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> In
     """Write `sft.jsonl`, `pairs.jsonl`, `prompts.jsonl`, `eval.jsonl`, `coverage.json` and the card `README.md`.
 
     Returns:
-        Counts of rows by part, what was filtered and why, how often teacher and annotator agreed, tokens and cost.
+        Number of rows by part, what was filtered and why, how often teacher and annotator agreed, tokens and cost.
 
     Raises:
         DataError: a source, the library or the matrix is wrong.
-        EndpointError: the teacher or annotator does not answer; what it answered is kept.
+        EndpointError: the teacher or annotator stops answering; its answers up to then are kept.
         StageError: nothing is left after filtering.
     """
     library, priorities = load_library(config.library), load_priorities(config.priorities)
@@ -84,7 +84,7 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> In
         name = source.path or str(source.dataset)
         if source.kind == "pairs":
             usable, unusable = read_pair_source(source, seed)
-            # Several pairs may well have one question; what must not be is a question of an evaluation set.
+            # Several pairs may share a question, but none may be a question of an evaluation set.
             own = [r for r in usable if accept.keeps(str(r["prompt"][-1]["content"]), once=False)]
             rows.pairs.extend(own)
             rows.sft.extend({"part": r["part"], "messages": [*r["prompt"], *r["chosen"]]} for r in own)
@@ -108,7 +108,7 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> In
         annotated = {"annotation": _annotate(config, comparisons, rows, folder)}
     if not rows.sft:
         raise StageError(
-            "build-data: no row is left; see the filters in the recipe, and whether the teacher answers"
+            "build-data: no row is left; relax `data.instructions.filters`, and check that the teacher answers"
         )
     for name, own_rows in (
         ("sft", rows.sft),
@@ -138,12 +138,12 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> In
 
 
 def _held_out(text: str, share: float) -> bool:
-    """Whether a question belongs to the held-out set; by its words, so that it always does."""
+    """Whether a question is held out; its words decide, so every run decides alike."""
     return zlib.crc32(text.encode()) % 10_000 < share * 10_000
 
 
 def _add_personas(source: SourceConfig, rows: _Rows, seed: int, share: float) -> int:
-    """Statements of a persona need no teacher: the answer is known, and the opposite persona's is the other one."""
+    """Add persona statements, which need no teacher: the answer is known, and the opposite persona gives the other."""
     if source.path is None:
         raise StageError("data.instructions: a persona source needs a `path`")
     files = [file for path in files_of(source) for file in (files_in(path) if path.is_dir() else [path])]
@@ -178,7 +178,7 @@ def _add_personas(source: SourceConfig, rows: _Rows, seed: int, share: float) ->
 def _annotate(
     config: InstructionConfig, comparisons: Sequence[Comparison], rows: _Rows, folder: Path
 ) -> AnnotationReport:
-    """Ask for both answers of every comparison, rank them under both preferences, and add the rows."""
+    """Ask for both answers to every comparison, rank them under both preferences, and add the rows."""
     teacher = open_endpoint(config.teacher, folder / "teacher.jsonl")
     requests = [
         ChatRequest(side.teacher_prompt(c.instruction.text), seed=number)
@@ -215,9 +215,10 @@ def _annotate(
 def _add_implicit(
     rows: _Rows, confirmed: Sequence[tuple[Comparison, str, str]], counts: Counter[str]
 ) -> None:
-    """The same preferences shown instead of said: answers to one question, by example, decide those to the next.
+    """Add pairs whose preference is shown by an example instead of stated.
 
-    Costs no further answer: of two comparisons with the same label, the first becomes User Info of the second.
+    Of two comparisons with the same label, the first becomes an example in the second's User Info, so this needs no
+    further answer.
     """
     latest: dict[str, tuple[Comparison, str, str]] = {}
     limit = LIMITS["example_text"]
@@ -241,7 +242,7 @@ def _add_implicit(
 
 
 def _verdicts(judge: Judge, usable: Sequence[tuple[Comparison, str, str]]) -> list[tuple[Verdict, Verdict]]:
-    """Which answer is better under the one preference, and which under the other (step 1B)."""
+    """Which answer is better under either preference (step 1B)."""
     cases = [
         (side.prompt(c.instruction.text), first, second, DEFAULT_RUBRIC)
         for c, first, second in usable
@@ -291,7 +292,7 @@ def _add(
         counts["only under the opposite"] += 1
         rows.prefer(turned, second, first, part, "annotated")
     elif here == "second" and comparison.swaps:
-        # The annotator says that the answer written for the other preference serves this one better: its word counts.
+        # The annotator prefers the answer that was written for the other preference; the annotator decides.
         counts["against the guide"] += 1
         rows.prefer(prompt, second, first, part, "annotated")
     else:

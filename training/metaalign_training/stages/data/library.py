@@ -1,4 +1,4 @@
-"""The preference library and the priority matrix as typed data, and seeded, even sampling from them with a count."""
+"""The preference library and the priority matrix as typed data, and even, seeded sampling from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Model(BaseModel):
 
 
 class _Opposed(_Model):
-    """A criterion or background: how a tier says it, what an answer that serves it does, and its opposite."""
+    """A criterion or background: its opposite, how a tier states it, and how an answer serves it."""
 
     opposite: str
     says: tuple[str, ...] = Field(min_length=1)
@@ -32,7 +32,7 @@ class _Opposed(_Model):
 
 
 class _DimensionPair(_Model):
-    """Two values of one dimension, which an attribute sets, and what answers to them do."""
+    """Two values of one dimension, and how answers serve them."""
 
     dimension: str
     values: tuple[str, str]
@@ -60,7 +60,7 @@ def _check_opposites(group: str, entries: Mapping[str, _Opposed]) -> None:
             raise ValueError(f"{group}.{name}: its opposite {entry.opposite!r} does not exist")
         if entries[entry.opposite].opposite != name:
             raise ValueError(
-                f"{group}.{name}: {entry.opposite!r} names {entries[entry.opposite].opposite!r} instead"
+                f"{group}.{name}: {entry.opposite!r} names {entries[entry.opposite].opposite!r} as its opposite instead"
             )
         shared = {s.lower() for s in entry.says} & {s.lower() for s in entries[entry.opposite].says}
         if shared:
@@ -84,7 +84,7 @@ class Library(_Model):
 
 
 class _Principle(_Model):
-    """One principle: how the provider sets it, how a user wants it, and what an answer that follows it does."""
+    """A principle: how the provider states it, how a user asks for it, and how an answer follows it."""
 
     system: tuple[str, ...] = Field(min_length=1)
     user: tuple[str, ...] = Field(min_length=1)
@@ -103,13 +103,13 @@ class PriorityMatrix(_Model):
             for system, user in cells:
                 for name in (system, user):
                     if name not in self.principles:
-                        raise ValueError(f"matrix.{query}: {name!r} is no principle")
+                        raise ValueError(f"matrix.{query}: no principle is called {name!r}")
                 if system == user:
-                    raise ValueError(f"matrix.{query}: {system!r} against itself is no conflict")
+                    raise ValueError(f"matrix.{query}: there is no conflict between {system!r} and itself")
         return self
 
     def cells(self, query: str) -> tuple[tuple[str, str], ...]:
-        """What can be set against each other for this kind of query."""
+        """The conflicts for this kind of query."""
         return (*self.matrix.get(query, ()), *(self.matrix.get("any", ()) if query != "any" else ()))
 
 
@@ -128,12 +128,12 @@ def _load(model: type[_Config], packaged: str, path: str | None) -> _Config:
 
 
 def load_library(path: str | None = None) -> Library:
-    """The packaged library, or the one at `path`; DataError names the entry that is wrong."""
+    """Load the packaged library, or the one at `path`; DataError names the entry that is wrong."""
     return _load(Library, "library.yaml", path)
 
 
 def load_priorities(path: str | None = None) -> PriorityMatrix:
-    """The packaged priority matrix, or the one at `path`; DataError names the cell that is wrong."""
+    """Load the packaged priority matrix, or the one at `path`; DataError names the cell that is wrong."""
     return _load(PriorityMatrix, "priorities.yaml", path)
 
 
@@ -141,7 +141,7 @@ _Choice = TypeVar("_Choice")
 
 
 class Sampler:
-    """Draws evenly: always one of the least used so far, ties by the seed. Counts by taxonomy leaf."""
+    """Draws evenly, with counts: always one of the entries used least so far; the seed breaks ties."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(f"library {seed}")
@@ -155,7 +155,7 @@ class Sampler:
         return chosen
 
     def coverage(self, library: Library, priorities: PriorityMatrix) -> dict[str, dict[str, int]]:
-        """Taxonomy group -> leaf -> how often it was used, zero included."""
+        """Group -> entry -> how often it was used, unused ones included."""
         leaves = {
             "role": list(library.roles),
             "criterion": list(library.criteria),

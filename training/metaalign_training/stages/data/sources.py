@@ -1,4 +1,4 @@
-"""Instructions from a user's files or from Hugging Face data sets, with the place that each came from."""
+"""Instructions and pairs from a user's files or from Hugging Face data sets."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One thing to ask.
+    """Something to ask.
 
     Attributes:
         text: The user's words.
         part: Part of the data set that is built from it.
         query: Kind of request, for the priority matrix.
         answer: The true answer, for facts.
-        origin: File and line, or data set and row.
+        origin: Where it came from: file and line, or data set and row.
     """
 
     text: str
@@ -46,7 +46,7 @@ class Instruction:
 
 
 def source_files(config: InstructionConfig) -> list[Path]:
-    """Every file that decides the data, so that a change of one is noticed.
+    """All files that affect the data, so that a changed file is noticed.
 
     Raises:
         DataError: a path matches nothing.
@@ -57,7 +57,7 @@ def source_files(config: InstructionConfig) -> list[Path]:
 
 
 def files_of(source: SourceConfig) -> list[Path]:
-    """Files of a source with a `path`; DataError if it matches nothing."""
+    """The files of a source with a `path`; DataError if it matches none."""
     found = sorted(Path(p) for p in glob.glob(source.path or ""))
     if not found:
         raise DataError(source.path or "sources", None, "no such file; paths are relative to the recipe")
@@ -137,10 +137,10 @@ def _text(path: Path | str, number: int, row: JsonObject, name: str) -> str:
 
 
 def read_instructions(source: SourceConfig, seed: int) -> list[Instruction]:
-    """Instructions of one source of kind `instructions` or `facts`.
+    """The instructions of a source of kind `instructions` or `facts`.
 
     Raises:
-        DataError: names file, line, column and remedy; or says that the source is empty.
+        DataError: a row is wrong (names file, line, column and remedy), or the source is empty.
     """
     found = []
     for path, number, row in _rows(source):
@@ -168,7 +168,7 @@ _TURN = re.compile(r"\n\n(Human|Assistant): ?")
 
 
 def parse_dialogue(text: str) -> list[Message]:
-    """Messages of a dialogue written with `Human:` and `Assistant:` turns, as in HH-RLHF (arXiv 2204.05862).
+    """The messages of a dialogue with `Human:` and `Assistant:` turns, as in HH-RLHF (arXiv 2204.05862).
 
     Raises:
         ValueError: it has no such turns, or does not end with the assistant's.
@@ -187,11 +187,11 @@ def parse_dialogue(text: str) -> list[Message]:
 
 
 def read_pair_source(source: SourceConfig, seed: int) -> tuple[list[Pair], int]:
-    """Pair rows of a source of kind `pairs`, and how many of its rows could not be used.
+    """The pairs of a source of kind `pairs`, and how many of its rows could not be used.
 
     Rows are dialogues of `Human:` and `Assistant:` turns that share all but their last answer, or TRL's `prompt`,
-    `chosen`, `rejected`. Some published rows have no usable contrast (equal or empty answers, other prompts): they
-    are counted, not guessed at. A row without the columns is an error.
+    `chosen`, `rejected`. Some published rows have no usable contrast (equal or empty answers, different prompts):
+    they are counted and left out. A row without the columns is an error.
     """
     rows: list[Pair] = []
     system: list[Message] = [{"role": "system", "content": source.system}] if source.system else []

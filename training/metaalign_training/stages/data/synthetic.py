@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class WorldReport(TypedDict):
-    """How many rows there are: of each kind, by part of the MetaAlign Dataset, and by split."""
+    """Number of rows in each file, and of conversations by part of the MetaAlign Dataset and by split."""
 
     sft: int
     prompts: int
@@ -41,7 +41,7 @@ def _check_row(check: Check) -> CheckRow:
 
 
 def _question_row(sample: Sample, other: Sample | None) -> Question:
-    """A question with what its answer must be, and the same under the opposite preference."""
+    """A question with the checks on its answer, and the same under the opposite preference."""
     row: Question = {
         "split": sample.split,
         "part": sample.part,
@@ -62,7 +62,7 @@ def _with_opposite(draft: Draft, rng: random.Random) -> Question:
 
 
 def evaluation_rows(seed: int, per_split: int) -> Iterator[Question]:
-    """The held-out questions of all splits; the same for every recipe of a seed."""
+    """The held-out questions of all splits; every call with the same seed gives the same ones."""
     for split in SPLITS:
         rng = random.Random(f"evaluation {seed} {split}")
         for _ in range(per_split):
@@ -72,13 +72,13 @@ def evaluation_rows(seed: int, per_split: int) -> Iterator[Question]:
 def build_world(config: WorldConfig, seed: int, folder: Path) -> WorldReport:
     """Write `sft.jsonl`, `prompts.jsonl` and `eval.jsonl`, and return the counts by part and split.
 
-    No training row has the prompt of a held-out one, except where nothing can be held out (plain questions).
+    No training row has the prompt of a held-out row, except plain questions, of which there are too few.
     """
     dropped = {split for part in config.without_parts for split in PARTS[part]}
     shares = {split: share for split, share in config.shares.items() if split not in dropped and share}
     if not shares:
-        raise StageError("data.world: without_parts leaves no split to draw from")
-    # The held-out questions belong to the world, not to the recipe: every seed and ablation is judged by the same.
+        raise StageError("data.world.without_parts: no split is left to draw from; leave out fewer parts")
+    # Held-out questions do not depend on the recipe, so all seeds and ablations are scored on the same ones.
     held_out = list(evaluation_rows(0, config.evaluation_per_split))
     write_rows(folder / "eval.jsonl", held_out)
     known = {json.dumps(row["prompt"]) for row in held_out if row["split"] != "none"}

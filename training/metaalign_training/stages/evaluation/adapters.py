@@ -1,4 +1,4 @@
-"""Read published evaluation formats from disk as items; nothing is downloaded.
+"""Adapters: published evaluation formats on disk as items. Nothing is downloaded.
 
 rows          our own: `prompt`, `check` or another expectation, `opposite`  build-data's eval.jsonl
 persona       anthropics/evals persona: statements and whether the persona would say them  arXiv 2212.09251
@@ -32,14 +32,14 @@ _LETTERS = "ABCDEFGHIJ"
 def read_suite(
     kind: str, path: Path, name: str | None = None, limit: int | None = None, seed: int = 0
 ) -> list[Item]:
-    """Items of one file; of a folder, those of all its files.
+    """The items of a file, or of all files in a folder.
 
     Raises:
         DataError: names file, line or entry, and what is missing.
     """
     read = _ADAPTERS[kind]
     if path.is_dir():
-        # Files of one suite count their rows each from the beginning.
+        # Each file of a suite numbers its rows from the start.
         items = [
             replace(item, id=f"{file.relative_to(path)}:{item.id}")
             for file in files_in(path)
@@ -92,7 +92,7 @@ def _expectation(row: JsonObject) -> Expectation:
 
 
 def _persona(path: Path, suite: str) -> list[Item]:
-    """A user with the persona, who is asked about a statement that is not among those shown."""
+    """A user with the persona asks about a statement that User Info does not show."""
     return [
         Item(
             f"{question.persona}-{question.number}",
@@ -112,7 +112,7 @@ def _persona(path: Path, suite: str) -> list[Item]:
 
 
 def _sycophancy(path: Path, suite: str) -> list[Item]:
-    """Right is the answer that does not follow from who is asking."""
+    """The right answer is the one that does not depend on who is asking."""
     items = []
     split = path.name.split(".")[0]
     for number, row in read_entries(path):
@@ -131,7 +131,7 @@ _CAREFUL = {"system": {"info": "You are a helpful assistant.", "priorities": ["h
 
 
 def _xstest(path: Path, suite: str) -> list[Item]:
-    """System Info puts harmlessness first: unsafe prompts are to be refused, safe ones answered."""
+    """System Info puts harmlessness first, so unsafe prompts must be refused and safe ones answered."""
     items = []
     for number, row in read_entries(path):
         text, label = need(path, number, row, "prompt", "label")
@@ -256,4 +256,4 @@ _ADAPTERS: dict[str, Callable[[Path, str], list[Item]]] = {
     "hierarchy": _hierarchy,
     "lamp": _lamp,
 }
-"""Kind of suite -> reader of one file."""
+"""Kind of suite -> reader for one file."""

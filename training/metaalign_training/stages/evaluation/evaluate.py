@@ -1,7 +1,7 @@
-"""`metaalign-train evaluate RECIPE [--model DIR]`: ask, score, count, and draw.
+"""`metaalign-train evaluate RECIPE [--model DIR]`: ask, score, and report.
 
-Answers are kept in `answers.jsonl` as they come, so a killed run goes on with the rest. Writes `results.json`,
-`report.md` and `report.html`.
+Answers are written to `answers.jsonl` as they arrive, so a killed run asks only for the rest. Writes `results.json`,
+`scores.jsonl`, `report.md` and `report.html`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _open(
 ) -> Iterator[Generator]:
     if config.engine == "endpoint":
         if config.endpoint is None:
-            raise StageError("evaluate.endpoint: missing")
+            raise StageError("evaluate.endpoint: missing; `engine: endpoint` needs one with a `base_url`")
         endpoint = open_endpoint(config.endpoint, folder / "endpoint.jsonl")
         yield EndpointGenerator(endpoint, meta_prompt, folded=not config.endpoint.speaks_user_info)
         return
@@ -65,13 +65,13 @@ def _open(
 
 
 def evaluate(recipe: Recipe, model: Path | None, rows: Path, folder: Path) -> Summary:
-    """Judge the checkpoint in `model` (or the recipe's endpoint) and return the summary.
+    """Score the checkpoint in `model`, or the recipe's endpoint, and return the summary.
 
     Args:
-        recipe: Its `evaluate` section says what is asked.
+        recipe: Its `evaluate` section says what is measured.
         model: Checkpoint folder; None with `engine: endpoint`.
         rows: build-data's held-out rows, for suites that name no path.
-        folder: Where results go.
+        folder: Where the results go.
     """
     config = recipe.evaluate
     items: list[Item] = []
@@ -154,7 +154,7 @@ def _scores(items: Sequence[Item], answers: Sequence[str], judge: Judge | None) 
 
 def _value(one: Score) -> float:
     if one.value is None:
-        raise StageError("evaluate: an item was not scored")
+        raise StageError("evaluate.judge: an item was not scored; configure a judge")
     return one.value
 
 
@@ -180,7 +180,7 @@ def _by_split(
 def _by_dimension(
     items: Sequence[Item], scores: Sequence[Score], resamples: int, seed: int
 ) -> dict[str, ShareRow]:
-    """Share of the answers in which a dimension that was asked for is obeyed."""
+    """For each dimension, the share of answers that obey it where it was asked for."""
     obeyed: dict[str, list[float]] = defaultdict(list)
     for item, one in zip(items, scores, strict=True):
         if item.expected.check is not None:
@@ -193,9 +193,9 @@ def _by_dimension(
 
 
 def _swap(generator: Generator, items: Sequence[Item], config: EvaluationConfig, seed: int) -> SwapRow | None:
-    """Swap discrimination: under either of two opposite preferences its own answer is the likelier one.
+    """Swap discrimination: under each of two opposite preferences, its own answer must be the likelier one.
 
-    Both must be right, so a model that cannot see preferences scores 0 and one that guesses 0.25.
+    An item counts only if both are right: a model that cannot see preferences scores 0, one that guesses 0.25.
     """
     cases = [item for item in items if item.opposite is not None and item.answer]
     if not cases or not isinstance(generator, TransformersGenerator):
@@ -222,7 +222,7 @@ def _swap(generator: Generator, items: Sequence[Item], config: EvaluationConfig,
 
 
 def _baseline(config: EvaluationConfig, judge: Judge | None) -> dict[str, str]:
-    """Item -> answer of the checkpoint to compare with."""
+    """The answers to compare with, by item."""
     if config.baseline is None:
         return {}
     if judge is None:
@@ -240,7 +240,7 @@ def _win_rate(
     theirs: Mapping[str, str],
     config: EvaluationConfig,
 ) -> WinRow | None:
-    """Wins, ties and losses against another checkpoint's answers to the same items, by the judge."""
+    """Wins, ties and losses against another checkpoint's answers to the same items, decided by the judge."""
     if config.baseline is None or judge is None:
         return None
     cases = [

@@ -13,7 +13,7 @@ __all__ = ["Share", "ShareRow", "mean_with_interval"]
 
 
 class ShareRow(TypedDict):
-    """A `Share` as in `results.json` and the manifest, rounded to three decimals."""
+    """A `Share` as JSON, rounded to three decimals."""
 
     share: float
     low: float
@@ -31,7 +31,7 @@ class Share:
     n: int
 
     def to_json(self) -> ShareRow:
-        """As in `results.json` and the manifest; three decimals."""
+        """The share as JSON, rounded to three decimals."""
         return {
             "share": round(self.share, 3),
             "low": round(self.low, 3),
@@ -41,7 +41,7 @@ class Share:
 
 
 def mean_with_interval(scores: Sequence[float], resamples: int, seed: int | str) -> Share:
-    """Mean and percentile bootstrap interval (Efron and Tibshirani 1993, ch. 13) of item scores.
+    """Mean of item scores, with its percentile bootstrap interval (Efron and Tibshirani 1993, ch. 13).
 
     Raises:
         ValueError: there are no scores.

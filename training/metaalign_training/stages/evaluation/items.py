@@ -1,4 +1,4 @@
-"""One thing to ask and how its answer is scored: by verifiers, a choice, a refusal, a text, or a judge."""
+"""Items: a prompt, and how an answer is scored: by verifiers, choice, refusal, reference text, or judge."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Expectation:
     """How an answer is scored; exactly one field is set.
 
     Attributes:
-        check: The world's verifiers: 1 if every check passes.
-        choice: The right options and the wrong ones; 1 if the answer begins with a right one.
+        check: For the world's verifiers; 1 if every check passes.
+        choice: Right and wrong options; 1 if the answer picks a right one.
         refusal: Whether the answer must refuse.
-        text: A reference; token F1, which is 1 for the same words.
-        secret: (words that must come, words that must not), as in access-control tasks.
-        rubric: For the judge: what a good answer does.
+        text: A reference answer; the score is token F1.
+        secret: Words that the answer must contain, and words that it must not, as in access-control tasks.
+        rubric: For the judge: what makes an answer good.
     """
 
     check: Check | None = None
@@ -36,7 +36,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Opposite:
-    """The same question under the opposite preference, and what is right there."""
+    """The same question under the opposite preference, and the right answer there."""
 
     prompt: Sequence[Message]
     expected: Expectation
@@ -45,16 +45,16 @@ class Opposite:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to ask.
+    """One prompt of a suite.
 
     Attributes:
-        id: Stable within its suite.
+        id: Unique and stable within its suite.
         suite: Name of the suite.
-        split: What it belongs to within the suite.
+        split: Group within the suite.
         prompt: Tiers and dialogue, ending with the user's turn.
         expected: How the answer is scored.
         answer: A right answer, where one is known.
-        opposite: For swap discrimination.
+        opposite: Present where swap discrimination can be measured.
     """
 
     id: str
@@ -68,7 +68,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A score in [0, 1] and the names of what failed; `value` is None where only a judge can tell."""
+    """A score in [0, 1] and the names of the failed checks; `value` is None where only a judge can tell."""
 
     value: float | None
     failed: list[str] = field(default_factory=list)
@@ -101,7 +101,7 @@ def score(answer: str, expected: Expectation) -> Score:
 
 
 def _chosen(answer: str, options: Sequence[str]) -> str | None:
-    """The option that an answer begins with, or the only one that stands in it."""
+    """The option that an answer starts with, or the only one that it mentions."""
     text = answer.strip().lower().strip("\"'*( ")
     for option in sorted(options, key=len, reverse=True):
         core = option.strip().lower().strip("() ")
@@ -120,7 +120,7 @@ _REFUSAL = re.compile(
 
 
 def refuses(answer: str) -> bool:
-    """Whether an answer declines, by the phrases that models decline with, near its beginning."""
+    """Whether an answer declines: whether one of the usual phrases is near its start."""
     return _REFUSAL.search(answer.lower().replace("’", "'")[:300]) is not None
 
 

@@ -1,7 +1,7 @@
-"""`metaalign-train report OUT name=FOLDER …`: results side by side, as Markdown and as HTML with one picture a claim.
+"""`metaalign-train report OUT name=FOLDER …`: results side by side, as Markdown and as HTML with a chart per claim.
 
-The same name given several times is several seeds of one system: their scores are pooled, and the spread between seeds
-is shown beside the interval.
+A name that is given several times stands for several seeds of one system: their scores are pooled, and the spread
+between seeds is shown beside the interval.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _cell(runs: Sequence[Sequence[float]] | None, label: str) -> str:
 
 
 def _claim_runs(scores: _Scores, name: str, claim: _Claim) -> list[list[float]] | None:
-    """_Scores of a claim's splits together, by seed; splits weigh the same because they have as many items."""
+    """The scores of all splits of a claim, by seed. Splits have equally many items, so they weigh the same."""
     tables = [scores[name].get(split) for split in claim.splits]
     present = [table for table in tables if table]
     if not present:
@@ -127,7 +127,7 @@ def _markdown(scores: _Scores, swaps: Mapping[str, Share | None], extra: str) ->
 
 
 def _chart(title: str, splits: Sequence[str], scores: _Scores) -> str:
-    """A bar chart with intervals, as inline PNG: image readers and mail programs show it, unlike SVG."""
+    """A bar chart with intervals as base64 PNG, which, unlike SVG, mail programs and image viewers show."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -139,7 +139,7 @@ def _chart(title: str, splits: Sequence[str], scores: _Scores) -> str:
     for place, name in enumerate(names):
         shares = [_pooled(scores[name][s], s) if s in scores[name] else None for s in splits]
         heights = [s.share if s else 0.0 for s in shares]
-        # Rounding may put a bound a hair beyond the mean; an error bar cannot be negative.
+        # Rounding may push a bound slightly beyond the mean; an error bar cannot be negative.
         errors = [
             [max(0.0, s.share - s.low) if s else 0.0 for s in shares],
             [max(0.0, s.high - s.share) if s else 0.0 for s in shares],
@@ -172,7 +172,7 @@ img{{max-width:100%;display:block;margin:1rem 0}}</style>
 
 
 def _html_table(markdown: str) -> str:
-    """The Markdown tables and headings of our own report as HTML."""
+    """Our own report's Markdown headings and tables as HTML."""
     out: list[str] = []
     open_table = False
     for line in markdown.split("\n")[1:]:
@@ -199,11 +199,11 @@ def _html_table(markdown: str) -> str:
 
 
 def write_report(out: Path, folders: Mapping[str, Sequence[Path]]) -> None:
-    """Write `report.md` and `report.html` into `out`.
+    """Write `report.md` and `report.html` to `out`.
 
     Args:
         out: Folder.
-        folders: Name of a system -> its evaluation folders, one a seed.
+        folders: Name of a system -> its evaluation folders, one per seed.
 
     Raises:
         StageError: a folder has no scores.
@@ -246,7 +246,7 @@ def write_report(out: Path, folders: Mapping[str, Sequence[Path]]) -> None:
 
 
 def _dimensions(runs: Sequence[Path]) -> dict[str, Share]:
-    """Dimension -> share of the answers that obey it where it was asked for, over all seeds."""
+    """Dimension -> share of answers that obey it where it was asked for, over all seeds."""
     table: dict[str, list[ShareRow]] = defaultdict(list)
     for folder in runs:
         for name, row in read_results(folder).get("dimensions", {}).items():
@@ -272,7 +272,7 @@ def _dimension_table(systems: Mapping[str, Mapping[str, Share]]) -> str:
 
 
 def _mean_of(shares: Sequence[ShareRow]) -> Share:
-    """Mean over seeds; bounds are the outermost of the seeds' own."""
+    """Mean over seeds, with the lowest and highest bound of any seed."""
     return Share(
         sum(s["share"] for s in shares) / len(shares),
         min(s["low"] for s in shares),

@@ -1,4 +1,4 @@
-"""What an evaluation leaves in its folder: `results.json` and `scores.jsonl`, as they are written and read."""
+"""The files of an evaluation, `results.json` and `scores.jsonl`: what they hold, written and read."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _RESULTS_NAME = "results.json"
 _SCORES_NAME = "scores.jsonl"
 
 Summary: TypeAlias = dict[str, ShareRow]
-"""Split -> mean score, for record, manifest and card; splits of suites but our own are `suite: split`."""
+"""Split -> mean score, for record, manifest and card. Splits of published suites are named `suite: split`."""
 
 
 class SplitRow(ShareRow):
-    """A split's mean score, and what failed most often."""
+    """A split's mean score, and the checks that failed most often."""
 
     failed: dict[str, int]
 
@@ -57,8 +57,8 @@ class Results(TypedDict):
     Attributes:
         suites: Suite -> split -> score.
         dimensions: Dimension -> share of the answers that obey it where it was asked for.
-        swap, win_rate: None where they were not measured.
-        judge: What the judge cost, and how many of its answers could not be read.
+        swap, win_rate: None if not measured.
+        judge: The judge's usage, and how many of its replies could not be read.
     """
 
     name: str
