@@ -1,0 +1,5 @@
+"""Moved to `metaalign_training.inference.generation`. To go when `tests/server` imports it from there."""
+
+from metaalign_training.inference.generation import TransformersGenerator
+
+__all__ = ["TransformersGenerator"]
