@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from metaalign_training.cli import _PROCESS_ENVIRONMENT
+from metaalign_training.cli import PROCESS_ENVIRONMENT
 
 BATCH = 32
 VARIANTS = ("ours", "plain", "plain, our environment")
@@ -103,9 +103,11 @@ def _run_plain(
 
 
 def _run_ours(stage: str, base: Path, rows: list[dict[str, Any]], steps: int, folder: Path) -> dict[str, Any]:
-    from metaalign_training import dpo, sft
+    from metaalign_training.messages import Message
     from metaalign_training.models import load_tokenizer
     from metaalign_training.recipe import DpoConfig, ModelConfig, SftConfig, load_recipe
+    from metaalign_training.rows import Conversation, Pair
+    from metaalign_training.stages import dpo, sft
 
     common = {
         "steps": steps,
@@ -124,15 +126,15 @@ def _run_ours(stage: str, base: Path, rows: list[dict[str, Any]], steps: int, fo
     tokenizer = load_tokenizer(recipe.model, base)
     started = time.perf_counter()
 
-    def turn(text: str) -> list[dict[str, str]]:
+    def turn(text: str) -> list[Message]:
         return [{"role": "assistant", "content": text}]
 
     trainer: Any
     if stage == "sft":
-        conversations = [{"messages": [*r["prompt"], *turn(r["chosen"])]} for r in rows]
+        conversations: list[Conversation] = [{"messages": [*r["prompt"], *turn(r["chosen"])]} for r in rows]
         trainer = sft.make_trainer(recipe, tokenizer, conversations, folder)
     else:
-        pairs = [
+        pairs: list[Pair] = [
             {"prompt": r["prompt"], "chosen": turn(r["chosen"]), "rejected": turn(r["rejected"])}
             for r in rows
         ]
@@ -176,10 +178,10 @@ def _worker(options: argparse.Namespace) -> None:
 
 def _measure(variant: str, stage: str, options: argparse.Namespace, rows: Path) -> dict[str, float]:
     environment = dict(os.environ) | {"HF_HUB_OFFLINE": "1"}
-    for name in _PROCESS_ENVIRONMENT:
+    for name in PROCESS_ENVIRONMENT:
         environment.pop(name, None)
     if variant != "plain":
-        environment |= _PROCESS_ENVIRONMENT
+        environment |= PROCESS_ENVIRONMENT
     worker = "ours" if variant == "ours" else "plain"
     command = [sys.executable, "-m", "benchmarks.training", "--worker", worker, "--stage", stage]
     command += ["--rows", str(rows), "--base", str(options.base), "--steps", str(options.steps)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,11 @@ import pytest
 from transformers import AutoTokenizer
 
 from metaalign.prompt import PromptAssembler
-from metaalign_training import dpo, sft
 from metaalign_training.encoding import IGNORED, as_served, encode_conversation, encode_pair
+from metaalign_training.messages import Message
 from metaalign_training.recipe import Recipe, load_recipe
+from metaalign_training.rows import Conversation, Pair
+from metaalign_training.stages import dpo, sft
 from metaalign_training.world.samples import make_sample
 from tests.contract.tokenizers_for_tests import chatml
 from tests.processes import ROOT
@@ -75,7 +76,9 @@ def test_sft_batches(
     view: str, tokenizer: Any, assembler: PromptAssembler, tiny: Recipe, tmp_path: Path
 ) -> None:
     rng = random.Random(2)
-    rows = [{"messages": make_sample(rng, "conflict", training=True).conversation()} for _ in range(8)]
+    rows: list[Conversation] = [
+        {"messages": make_sample(rng, "conflict", training=True).conversation()} for _ in range(8)
+    ]
     hidden = {"full": (), "system": ("user_info",), "none": ("system", "user_info")}[view]
     shown = [[m for m in row["messages"] if m["role"] not in hidden] for row in rows]
     expected = [encode_conversation(assembler, messages) for messages in shown]
@@ -93,11 +96,11 @@ def test_dpo_batches(tokenizer: Any, assembler: PromptAssembler, tiny: Recipe, t
     """Both completions after the same prompt, with loss on the completions only."""
     rng = random.Random(3)
     samples = [s for s in (make_sample(rng, "conflict", training=True) for _ in range(12)) if s.rejected][:8]
-    pairs: list[dict[str, Any]] = [
+    pairs: list[Pair] = [
         {
             "prompt": s.prompt(),
             "chosen": [{"role": "assistant", "content": s.answer}],
-            "rejected": [{"role": "assistant", "content": s.rejected}],
+            "rejected": [{"role": "assistant", "content": str(s.rejected)}],
         }
         for s in samples
     ]
@@ -122,7 +125,7 @@ def test_dpo_batches(tokenizer: Any, assembler: PromptAssembler, tiny: Recipe, t
 
 def test_a_template_without_user_info_is_trained_as_it_is_served() -> None:
     assembler = PromptAssembler.from_tokenizer(chatml())
-    messages: Sequence[dict[str, str]] = [
+    messages: list[Message] = [
         {"role": "system", "content": "Be kind."},
         {"role": "user_info", "content": "I am Ada."},
         {"role": "user", "content": "Hello"},

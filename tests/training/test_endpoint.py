@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from metaalign_training.endpoint import ChatRequest, HttpEndpoint
 from metaalign_training.errors import DataError, EndpointError
-from metaalign_training.evaluation.judge import Judge
+from metaalign_training.inference.chat import ChatRequest
+from metaalign_training.inference.endpoint import open_endpoint
+from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge
+from metaalign_training.messages import Message
 from metaalign_training.recipe import EndpointConfig
 from tests.training.endpoints import fake_teacher
 
@@ -29,7 +31,7 @@ def echo(body: dict[str, Any]) -> str:
 
 def test_answers_come_in_order_with_their_cost(tmp_path: Path) -> None:
     with fake_teacher(echo) as teacher:
-        endpoint = HttpEndpoint(config(teacher.url, input_price=1.0, output_price=4.0), tmp_path / "j.jsonl")
+        endpoint = open_endpoint(config(teacher.url, input_price=1.0, output_price=4.0), tmp_path / "j.jsonl")
         texts = [str(n) for n in range(40)]
         assert endpoint.complete([ask(t) for t in texts], "test") == [f"You said {t}" for t in texts]
         assert (endpoint.usage.requests, endpoint.usage.prompt_tokens) == (40, 400)
@@ -40,8 +42,8 @@ def test_answers_come_in_order_with_their_cost(tmp_path: Path) -> None:
 def test_the_journal_answers_what_was_answered(tmp_path: Path) -> None:
     journal = tmp_path / "j.jsonl"
     with fake_teacher(echo) as teacher:
-        HttpEndpoint(config(teacher.url), journal).complete([ask("a"), ask("b")], "test")
-        again = HttpEndpoint(config(teacher.url), journal)
+        open_endpoint(config(teacher.url), journal).complete([ask("a"), ask("b")], "test")
+        again = open_endpoint(config(teacher.url), journal)
         assert again.complete([ask("b"), ask("c"), ask("b", seed=1)], "test")[0] == "You said b"
         assert (again.usage.requests, again.usage.reused) == (2, 1)
         assert len(teacher.bodies) == 4
@@ -50,31 +52,31 @@ def test_the_journal_answers_what_was_answered(tmp_path: Path) -> None:
 def test_a_half_written_journal_loses_one_answer_at_most(tmp_path: Path) -> None:
     journal = tmp_path / "j.jsonl"
     with fake_teacher(echo) as teacher:
-        HttpEndpoint(config(teacher.url), journal).complete([ask("a"), ask("b")], "test")
+        open_endpoint(config(teacher.url), journal).complete([ask("a"), ask("b")], "test")
         raw = journal.read_bytes()
         journal.write_bytes(raw[:-5])
-        again = HttpEndpoint(config(teacher.url), journal)
+        again = open_endpoint(config(teacher.url), journal)
         again.complete([ask("a"), ask("b")], "test")
         assert (again.usage.requests, again.usage.reused) == (1, 1)
     assert len(journal.read_text().splitlines()) == 2
     journal.write_text("nonsense\n" + journal.read_text())
     with pytest.raises(DataError, match=r"j\.jsonl:1"):
-        HttpEndpoint(config(teacher.url), journal)
+        open_endpoint(config(teacher.url), journal)
 
 
 def test_an_answer_may_hold_any_character(tmp_path: Path) -> None:
     """Unicode line separators do not end a line in JSONL."""
     journal, text = tmp_path / "j.jsonl", "one\u2028two\x85three\x1e"
     with fake_teacher(lambda _: text) as teacher:
-        assert HttpEndpoint(config(teacher.url), journal).complete([ask("a")], "test") == [text]
-        assert HttpEndpoint(config(teacher.url), journal).complete([ask("a")], "test") == [text]
+        assert open_endpoint(config(teacher.url), journal).complete([ask("a")], "test") == [text]
+        assert open_endpoint(config(teacher.url), journal).complete([ask("a")], "test") == [text]
     assert len(teacher.bodies) == 1
 
 
 def test_a_full_disk_is_not_blamed_on_the_endpoint(tmp_path: Path) -> None:
     journal = tmp_path / "j.jsonl"
     with fake_teacher(echo) as teacher:
-        endpoint = HttpEndpoint(config(teacher.url), journal)
+        endpoint = open_endpoint(config(teacher.url), journal)
         journal.symlink_to("/dev/full")  # not before: reading it would never end
         with pytest.raises(OSError, match="No space left"):
             endpoint.complete([ask("a")], "test")
@@ -90,13 +92,13 @@ def test_an_endpoint_that_dies_midway_keeps_what_it_answered(tmp_path: Path) -> 
 
     requests = [ask(str(n)) for n in range(30)]
     with fake_teacher(dying) as teacher:
-        endpoint = HttpEndpoint(config(teacher.url, concurrency=2), journal)
+        endpoint = open_endpoint(config(teacher.url, concurrency=2), journal)
         with pytest.raises(EndpointError, match="12 of 30 answers are kept; run the same command again"):
             endpoint.complete(requests, "test")
     with pytest.raises(EndpointError, match="check that it is up"):  # now nothing listens there
-        HttpEndpoint(config(teacher.url), journal).complete(requests, "test")
+        open_endpoint(config(teacher.url), journal).complete(requests, "test")
     with fake_teacher(echo) as teacher:
-        again = HttpEndpoint(config(teacher.url), journal)
+        again = open_endpoint(config(teacher.url), journal)
         assert again.complete(requests, "test") == [f"You said {n}" for n in range(30)]
         assert (again.usage.requests, again.usage.reused) == (18, 12)
 
@@ -111,7 +113,7 @@ def test_overload_is_tried_again() -> None:
 
     with fake_teacher(busy) as teacher:
         settings = EndpointConfig(base_url=teacher.url, model="m", retries=3)
-        assert HttpEndpoint(settings).complete([ask("a")], "test") == ["You said a"]
+        assert open_endpoint(settings).complete([ask("a")], "test") == ["You said a"]
     assert count == 2
 
 
@@ -124,19 +126,20 @@ def test_errors_name_the_remedy(status: int, remedy: str) -> None:
         fake_teacher(lambda _: status) as teacher,
         pytest.raises(EndpointError, match=rf"(?s)status {status}.*{remedy}"),
     ):
-        HttpEndpoint(config(teacher.url)).complete([ask("a")], "test")
+        open_endpoint(config(teacher.url)).complete([ask("a")], "test")
 
 
 def test_a_schema_is_sent_unless_switched_off() -> None:
     schema = {"type": "object"}
     with fake_teacher(echo) as teacher:
-        HttpEndpoint(config(teacher.url)).complete([ask("a", schema=schema)], "test")
-        HttpEndpoint(config(teacher.url, structured=False)).complete([ask("b", schema=schema)], "test")
+        open_endpoint(config(teacher.url)).complete([ask("a", schema=schema)], "test")
+        open_endpoint(config(teacher.url, structured=False)).complete([ask("b", schema=schema)], "test")
     assert teacher.bodies[0]["response_format"]["json_schema"]["schema"] == schema
     assert "response_format" not in teacher.bodies[1]
 
 
-CASE = ([{"role": "user", "content": "Hi"}], "good answer", "bad answer", "kindness")
+HI: list[Message] = [{"role": "user", "content": "Hi"}]
+CASE = (HI, "good answer", "bad answer", "kindness")
 
 
 def verdict(text: str) -> Any:
@@ -152,25 +155,25 @@ def verdict(text: str) -> Any:
 @pytest.mark.parametrize(("preferred", "expected"), [("good", "first"), ("bad", "second"), ("none", "tie")])
 def test_a_judge_finds_the_better_answer(preferred: str, expected: str) -> None:
     with fake_teacher(verdict(preferred)) as teacher:
-        assert Judge(HttpEndpoint(config(teacher.url))).compare_all([CASE]) == [expected]
+        assert Judge(open_endpoint(config(teacher.url))).compare_all([CASE]) == [expected]
 
 
 def test_a_judge_who_always_takes_the_first_says_nothing() -> None:
     with fake_teacher(lambda _: '{"better": "1"}') as teacher:
-        judge = Judge(HttpEndpoint(config(teacher.url)))
+        judge = Judge(open_endpoint(config(teacher.url)))
         assert judge.compare_all([CASE]) == ["tie"]
         assert judge.unreadable == 0
 
 
 def test_a_judge_who_babbles_is_counted() -> None:
     with fake_teacher(lambda _: "Well, 1 or 2, who knows") as teacher:
-        judge = Judge(HttpEndpoint(config(teacher.url)))
+        judge = Judge(open_endpoint(config(teacher.url)))
         assert judge.compare_all([CASE]) == ["tie"]
-        assert judge.rate(CASE[0], "good answer") == 3
+        assert judge.rate_all([(HI, "good answer", DEFAULT_RUBRIC)]) == [3]
         assert judge.unreadable == 3
 
 
 @pytest.mark.parametrize("reply", ['{"rating": 4}', 'Rating: {"rating": 4}', "4"])
 def test_ratings_are_read(reply: str) -> None:
     with fake_teacher(lambda _: reply) as teacher:
-        assert Judge(HttpEndpoint(config(teacher.url))).rate(CASE[0], "x") == 4
+        assert Judge(open_endpoint(config(teacher.url))).rate_all([(HI, "x", DEFAULT_RUBRIC)]) == [4]

@@ -11,10 +11,10 @@ import pytest
 
 from metaalign_training.cli import main
 from metaalign_training.errors import DataError
-from metaalign_training.evaluation.adapters import read_suite
-from metaalign_training.evaluation.items import Expectation, refuses, score
-from metaalign_training.evaluation.statistics import mean_with_interval
 from metaalign_training.rows import write_rows
+from metaalign_training.stages.evaluation.adapters import read_suite
+from metaalign_training.stages.evaluation.intervals import mean_with_interval
+from metaalign_training.stages.evaluation.items import Expectation, refuses, score
 from tests.training.endpoints import fake_teacher
 
 YES_NO = Expectation(choice=(("Yes",), ("No",)))

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from metaalign_training.data.world import evaluation_rows
-from metaalign_training.endpoint import ChatRequest, OfflineEndpoint
 from metaalign_training.errors import StageError
-from metaalign_training.generation import TransformersGenerator, open_generator
+from metaalign_training.inference.chat import ChatRequest
+from metaalign_training.inference.endpoint import open_endpoint
+from metaalign_training.inference.generation import TransformersGenerator, open_generator
 from metaalign_training.recipe import EndpointConfig
+from metaalign_training.stages.data.synthetic import evaluation_rows
 from tests.processes import ROOT
 
 CHECKPOINT = ROOT / "checkpoints" / "metaalign-demo"
@@ -32,16 +33,14 @@ def test_offline_vllm(tmp_path: Path) -> None:
         ChatRequest([{"role": "user", "content": "What does a fox eat?"}], temperature=0.0),
         ChatRequest([{"role": "user", "content": "1 or 2?"}], max_tokens=40, schema=schema),
     ]
-    teacher = OfflineEndpoint(
+    teacher = open_endpoint(
         EndpointConfig(model=str(CHECKPOINT), temperature=0.0), tmp_path / "journal.jsonl"
     )
     plain, held = teacher.complete(requests, "test")
     assert "mice" in plain
     assert json.loads(held)["n"] in ("1", "2")
     assert teacher.usage.requests == 2
-    again = OfflineEndpoint(
-        EndpointConfig(model=str(CHECKPOINT), temperature=0.0), tmp_path / "journal.jsonl"
-    )
+    again = open_endpoint(EndpointConfig(model=str(CHECKPOINT), temperature=0.0), tmp_path / "journal.jsonl")
     assert again.complete(requests, "test") == [plain, held]
     assert (again.usage.requests, again.usage.reused) == (0, 2)
 

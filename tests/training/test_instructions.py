@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from metaalign_training.cli import main
-from metaalign_training.data.filters import Filter
-from metaalign_training.data.library import load_library, load_priorities
 from metaalign_training.errors import DataError
 from metaalign_training.recipe import FilterConfig
-from metaalign_training.rows import read_conversations, read_pairs, read_rows, write_rows
+from metaalign_training.rows import read_conversations, read_pairs, read_questions, write_rows
+from metaalign_training.stages.data.filters import Filter
+from metaalign_training.stages.data.library import load_library, load_priorities
 from tests.training.endpoints import fake_teacher
 
 LIBRARY: dict[str, Any] = {
@@ -203,7 +203,7 @@ def test_held_out_questions_are_asked_nowhere_else(tmp_path: Path) -> None:
     with fake_teacher(teach) as teacher:
         assert build(tmp_path, teacher.url, "data.instructions.held_out=0.5") == 0
     folder = tmp_path / "work" / "build-data"
-    held_out = {row["prompt"][-1]["content"] for _, row in read_rows(folder / "eval.jsonl")}
+    held_out = {row["prompt"][-1]["content"] for row in read_questions(folder / "eval.jsonl")}
     trained = {row["prompt"][-1]["content"] for row in read_pairs(folder / "pairs.jsonl")}
     assert held_out
     assert trained

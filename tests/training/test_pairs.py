@@ -8,23 +8,24 @@ from typing import Any
 
 import pytest
 
-from metaalign_training.endpoint import HttpEndpoint
 from metaalign_training.errors import StageError
-from metaalign_training.evaluation.judge import Judge
-from metaalign_training.pairs import sample_pairs
+from metaalign_training.inference.endpoint import open_endpoint
+from metaalign_training.inference.judge import Judge
+from metaalign_training.messages import Message
 from metaalign_training.recipe import EndpointConfig, PairConfig
-from metaalign_training.rows import Message, Row
+from metaalign_training.rows import Pair, Question
+from metaalign_training.stages.pairs import sample_pairs
 from tests.training.endpoints import fake_teacher
 
 BRIEF, DEEP = "Be brief.", "Go deep."
 
 
-def prompt(wish: str, number: int = 0) -> list[dict[str, str]]:
+def prompt(wish: str, number: int = 0) -> list[Message]:
     return [{"role": "user_info", "content": wish}, {"role": "user", "content": f"Question {number}?"}]
 
 
-def question(number: int) -> tuple[int, Row]:
-    return number, {"prompt": prompt(BRIEF, number), "opposite": {"prompt": prompt(DEEP, number)}}
+def question(number: int) -> Question:
+    return {"prompt": prompt(BRIEF, number), "opposite": {"prompt": prompt(DEEP, number)}}
 
 
 class Scripted:
@@ -55,7 +56,7 @@ def rate(body: dict[str, Any]) -> str:
     return json.dumps({"rating": 5 if text.endswith(wanted) else 1})
 
 
-def summary(pairs: Sequence[Row]) -> set[tuple[str, str, str, str]]:
+def summary(pairs: Sequence[Pair]) -> set[tuple[str, str, str, str]]:
     return {
         (p["source"], p["prompt"][0]["content"], p["chosen"][0]["content"], p["rejected"][0]["content"])
         for p in pairs
@@ -71,7 +72,7 @@ def test_a_judge_rates_all_samples_at_once_and_each_only_once() -> None:
         return rate(body)
 
     with fake_teacher(noted) as teacher:
-        judge = Judge(HttpEndpoint(EndpointConfig(base_url=teacher.url, model="m", retries=0)))
+        judge = Judge(open_endpoint(EndpointConfig(base_url=teacher.url, model="m", retries=0)))
         config = PairConfig(candidates=2, label="judge", judge=EndpointConfig(model="m"))
         pairs = sample_pairs(Scripted(), [question(n) for n in range(20)], config, 1, judge)
     assert len(seen) == len(set(seen)) == 20 * 2 * 2  # two prompts, two different answers
@@ -86,7 +87,7 @@ def test_a_judge_rates_all_samples_at_once_and_each_only_once() -> None:
 
 def test_without_swap_the_opposite_is_not_asked() -> None:
     with fake_teacher(rate) as teacher:
-        judge = Judge(HttpEndpoint(EndpointConfig(base_url=teacher.url, model="m", retries=0)))
+        judge = Judge(open_endpoint(EndpointConfig(base_url=teacher.url, model="m", retries=0)))
         config = PairConfig(candidates=2, swap=False, label="judge", judge=EndpointConfig(model="m"))
         model = Scripted()
         pairs = sample_pairs(model, [question(0)], config, 1, judge)

@@ -11,11 +11,11 @@ import yaml
 
 from metaalign.prompt import verify_checkpoint
 from metaalign_training.cli import main
-from metaalign_training.data.sources import read_instructions, read_pair_source
-from metaalign_training.evaluation.adapters import read_suite
-from metaalign_training.evaluation.items import score
 from metaalign_training.recipe import SourceConfig
 from metaalign_training.rows import read_conversations, read_pairs, read_rows
+from metaalign_training.stages.data.sources import read_instructions, read_pair_source
+from metaalign_training.stages.evaluation.adapters import read_suite
+from metaalign_training.stages.evaluation.items import score
 from tests.processes import free_port, running
 from tests.training.real_data import PAIRS_NAME, XSTEST_NAME, data_folder
 

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from metaalign_training.data.sources import parse_dialogue, read_instructions, read_pair_source
 from metaalign_training.errors import DataError
+from metaalign_training.messages import Message, view
 from metaalign_training.recipe import SourceConfig
-from metaalign_training.rows import mix, read_conversations, read_pairs, view, write_rows
+from metaalign_training.rows import Conversation, mix, read_conversations, read_pairs, write_rows
+from metaalign_training.stages.data.sources import parse_dialogue, read_instructions, read_pair_source
 
-USER = {"role": "user", "content": "Hello"}
-ANSWER = {"role": "assistant", "content": "Hi."}
-OTHER = {"role": "assistant", "content": "Go away."}
-GOOD = {"messages": [USER, ANSWER]}
+USER: Message = {"role": "user", "content": "Hello"}
+ANSWER: Message = {"role": "assistant", "content": "Hi."}
+OTHER: Message = {"role": "assistant", "content": "Go away."}
+GOOD: Conversation = {"messages": [USER, ANSWER]}
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_a_mixture_draws_its_share(tmp_path: Path) -> None:
 
 
 def test_views() -> None:
-    messages = [{"role": r, "content": r} for r in ("system", "user_info", "user")]
+    messages: list[Message] = [{"role": r, "content": r} for r in ("system", "user_info", "user")]
     assert [m["role"] for m in view(messages, "full")] == ["system", "user_info", "user"]
     assert [m["role"] for m in view(messages, "system")] == ["system", "user"]
     assert [m["role"] for m in view(messages, "none")] == ["user"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 
 from metaalign.prompt import verify_checkpoint
 from metaalign_training.cli import main
-from metaalign_training.generation import TransformersGenerator
+from metaalign_training.inference.generation import TransformersGenerator
 from metaalign_training.world.samples import make_sample
 from metaalign_training.world.verifiers import obeys
 from tests.processes import ROOT
@@ -92,6 +93,56 @@ def test_another_recipe_is_refused_until_forced(
     assert main(["sft", "tiny", *change, "--force"]) == 0
     assert main(["dpo", "tiny", *change]) == 1
     assert "input sft" in error_of(capsys)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("sft --set sft.learning_rate=-1", "learning_rate"),
+        ("sft --set sft.mixture=[{path: /nowhere.jsonl}]", "/nowhere.jsonl is missing"),
+        ("sft --set sft.tracker=wandb", "pip install wandb"),
+        ("sft --set model={base: /nowhere}", "model.base"),
+        ("sft --accelerate fsdp7", "fsdp2"),
+        ("dpo --set dpo.max_length=8", "dpo.max_length"),
+        ("build-data --set data.world.shares={seen: 1} --set data.world.without_parts=[helpful]", "without_parts"),
+        ("evaluate --set evaluate.baseline=/nowhere", "win rates need a judge"),
+        ("evaluate --set evaluate.suites=[{path: /nowhere.jsonl}]", "/nowhere.jsonl"),
+        ("evaluate --model /nowhere", "/nowhere"),
+    ],
+)  # fmt: skip
+def test_a_forced_run_that_cannot_start_keeps_the_old_result(
+    command: str, message: str, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(work, copy)
+    stage, *options = re.split(r" (?=--)", command)
+    arguments = [word for option in options for word in option.split(" ", 1)]
+    before = contents(copy / stage)
+    assert before
+    assert main([stage, "tiny", "--work", str(copy), "--force", *arguments]) == 1
+    assert message in error_of(capsys)
+    assert contents(copy / stage) == before
+    assert main([stage, "tiny", "--work", str(copy)]) == 0
+    assert contents(copy / stage) == before
+
+
+def test_an_export_that_cannot_start_keeps_the_old_checkpoint(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, out = tmp_path / "copy", tmp_path / "out"
+    shutil.copytree(work, copy)
+    command = ["export", "tiny", "--work", str(copy), "--out", str(out)]
+    assert main(command) == 0
+    before = contents(out)
+    (copy / "dpo" / "tokenizer_config.json").unlink()
+    assert main([*command, "--force"]) == 1
+    assert "tokenizer_config.json is missing" in error_of(capsys)
+    assert contents(out) == before
+    assert verify_checkpoint(out) is not None
 
 
 def test_a_stage_without_the_one_before_says_which(

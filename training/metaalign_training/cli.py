@@ -1,7 +1,7 @@
 """`metaalign-train {build-data,sft,dpo,evaluate,export,run} [RECIPE]`: make Meta-aligned checkpoints, stage by stage.
 
-RECIPE is a YAML file or the name of a packaged recipe (`metaalign-train recipes` lists them). Each stage leaves its
-result and a record in its folder below --work, is not run again once it is done, and goes on where it was killed.
+RECIPE is a YAML file or the name of a packaged recipe (`metaalign-train recipes` lists them). Each stage writes its
+result and a record to its folder below --work. A finished stage is not run again, and a killed one resumes.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ import logging
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from metaalign import MetaAlignError
 from metaalign_training.errors import RecipeError
 from metaalign_training.recipe import Recipe, load_recipe, packaged_recipes
 
-__all__ = ["main"]
+__all__ = ["PROCESS_ENVIRONMENT", "main"]
 
-# Measured on two cores: without these glibc gives memory back after every step, and idle threads spin.
-_PROCESS_ENVIRONMENT = {
+# Measured on two cores: without these, glibc returns memory to the system after every step, and idle threads spin.
+PROCESS_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "OMP_WAIT_POLICY": "passive",
@@ -32,12 +31,12 @@ _PROCESS_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 _STAGES = {
-    "build-data": "make the rows that the other stages read",
+    "build-data": "build the rows that the other stages read",
     "sft": "supervised fine-tuning",
     "dpo": "sample pairs from the SFT model, then direct preference optimisation",
-    "evaluate": "judge the checkpoint and draw the report",
+    "evaluate": "score the checkpoint and write the report",
     "export": "write the checkpoint folder that servers load",
-    "run": "all of these, one after the other",
+    "run": "all of these, in order",
 }
 
 
@@ -52,13 +51,17 @@ def _parser() -> argparse.ArgumentParser:
             "recipe", nargs="?", default="demo", help="YAML file or packaged name; default: demo"
         )
         stage.add_argument(
-            "--work", type=Path, help="folder of the stages; default: build/NAME of the recipe"
+            "--work", type=Path, help="folder for the stages; default: build/NAME of the recipe"
         )
         stage.add_argument(
-            "--set", action="append", default=[], metavar="a.b=VALUE", help="change a recipe's field"
+            "--set", action="append", default=[], metavar="a.b=VALUE", help="override a field of the recipe"
         )
         stage.add_argument("--seed", type=int, help="seed, instead of the recipe's")
-        stage.add_argument("--force", action="store_true", help="make the stage anew, whatever is there")
+        stage.add_argument(
+            "--force",
+            action="store_true",
+            help="run the stage again; the old result is kept until the new one is complete",
+        )
         if name in ("export", "run"):
             stage.add_argument("--out", type=Path, help="checkpoint folder; default: WORK/checkpoint")
         if name == "evaluate":
@@ -86,23 +89,35 @@ def _accelerate_configs() -> list[str]:
 
 
 def _restart_with_environment() -> None:
-    """Start this process anew with variables that are read only when a process begins."""
-    missing = {name: value for name, value in _PROCESS_ENVIRONMENT.items() if name not in os.environ}
+    """Restart this process with variables that are read only at its start."""
+    missing = {name: value for name, value in PROCESS_ENVIRONMENT.items() if name not in os.environ}
     if missing:
         os.environ.update(missing)
         os.execv(sys.executable, [sys.executable, "-m", "metaalign_training.cli", *sys.argv[1:]])
 
 
-def _launch(config: str, arguments: Sequence[str]) -> None:
-    """Become `accelerate launch`, which starts this program again once a device."""
+def _accelerate_config(config: str) -> Path:
+    """The file that `--accelerate` names."""
     path = Path(config)
     if config in _accelerate_configs():
         path = Path(str(resources.files("metaalign_training").joinpath("accelerate", f"{config}.yaml")))
     if not path.is_file():
         raise RecipeError(
-            f"--accelerate {config}: no such file, nor one of {', '.join(_accelerate_configs())}"
+            f"--accelerate {config}: no such file; give a file or one of {', '.join(_accelerate_configs())}"
         )
-    launch = ["-m", "accelerate.commands.launch", "--config_file", str(path), "-m", "metaalign_training.cli"]
+    return path
+
+
+def _launch(config: Path, arguments: Sequence[str]) -> None:
+    """Become `accelerate launch`, which starts this program again, once for each device."""
+    launch = [
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(config),
+        "-m",
+        "metaalign_training.cli",
+    ]
     os.execv(sys.executable, [sys.executable, *launch, *arguments])
 
 
@@ -114,7 +129,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from metaalign_training.evaluation.report import write_report
+    from metaalign_training.stages.evaluation.report import write_report
 
     folders: dict[str, list[Path]] = defaultdict(list)
     for text in options.results:
@@ -139,14 +154,11 @@ def _run_stage(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     work = options.work or Path("build") / recipe.name
     pipeline = Pipeline(recipe, work, force=options.force, main=os.environ.get("RANK", "0") == "0")
     if getattr(options, "accelerate", None) is not None and not launched:
-        # What must happen once happens before there are several processes.
-        if options.force:
-            pipeline.discard(options.command)
-        if options.command == "dpo":
-            pipeline.pairs()
-        _launch(options.accelerate, [a for a in arguments if a != "--force"])
+        config = _accelerate_config(options.accelerate)
+        pipeline.prepare(options.command)
+        _launch(config, [a for a in arguments if a != "--force"])
     out = getattr(options, "out", None) or work / "checkpoint"
-    stages: dict[str, Callable[[], dict[str, Any]]] = {
+    stages: dict[str, Callable[[], Mapping[str, object]]] = {
         "build-data": pipeline.build_data,
         "sft": pipeline.sft,
         "dpo": pipeline.dpo,
@@ -160,13 +172,15 @@ def _run_stage(options: argparse.Namespace, arguments: Sequence[str]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0 done, 1 failed with one line on standard error, 130 interrupted."""
+    """Run a command and return the exit code: 0 done, 1 failed with one line on standard error, 130 interrupted."""
     if argv is None:
         _restart_with_environment()
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
-    first = os.environ.get("RANK", "0") == "0"  # of several processes that train together one speaks
+    first = (
+        os.environ.get("RANK", "0") == "0"
+    )  # of several processes that train together, only the first logs progress
     logging.getLogger("metaalign_training").setLevel(logging.INFO if first else logging.WARNING)
     try:
         if options.command == "recipes":
@@ -176,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             _run_stage(options, arguments)
     except KeyboardInterrupt:
-        sys.stderr.write("metaalign-train: interrupted; the same command goes on from here\n")
+        sys.stderr.write("metaalign-train: interrupted; run the same command without --force to resume\n")
         return 130
     except (MetaAlignError, OSError) as error:
         sys.stderr.write(f"metaalign-train: {error}\n")

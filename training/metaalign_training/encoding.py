@@ -1,29 +1,30 @@
-"""Rows as token ids, through the same assembler that serves them.
+"""Rows as token ids, by the assembler that also serves requests.
 
-The prompt is assembled once and the answer behind it, so what the model learns on is, id for id, what it is served.
+The model is therefore trained on exactly the ids that it is served.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from metaalign.prompt import PromptAssembler, fold
-from metaalign.prompt.rendering import MetaPrompt
+from metaalign.prompt import PromptAssembler
 from metaalign_training.errors import DataError
-from metaalign_training.recipe import MetaPromptView
-from metaalign_training.rows import Message, Row, view
+from metaalign_training.messages import Message, MetaPromptView, folded, view
+from metaalign_training.rows import Conversation, Pair
 
 __all__ = [
     "IGNORED",
+    "Dialogue",
+    "EncodedRow",
     "as_served",
     "encode_conversation",
     "encode_conversations",
     "encode_pair",
     "encode_pairs",
-    "folded",
     "keep_short",
     "length_of",
 ]
@@ -31,15 +32,11 @@ __all__ = [
 IGNORED = -100
 """Label of a position that carries no loss."""
 
+Dialogue: TypeAlias = Sequence[Mapping[str, Any]]
+"""Messages as the assembler takes them."""
 
-def folded(messages: Sequence[Message]) -> list[Message]:
-    """Both tiers as one system message in the documented wording, for templates and servers without `user_info`."""
-    user = next((str(m["content"]) for m in messages if m["role"] == "user_info"), None)
-    if user is None:
-        return list(messages)
-    system = next((str(m["content"]) for m in messages if m["role"] == "system"), "")
-    rest = [m for m in messages if m["role"] not in ("system", "user_info")]
-    return [{"role": "system", "content": fold(MetaPrompt(system, user, ""))}, *rest]
+EncodedRow: TypeAlias = Mapping[str, NDArray[np.int32]]
+"""The ids of one row, by column name."""
 
 
 def as_served(
@@ -50,8 +47,8 @@ def as_served(
     return shown if assembler.template.knows_user_info else folded(shown)
 
 
-def encode_conversation(assembler: PromptAssembler, messages: Sequence[Message]) -> dict[str, list[int]]:
-    """One row whose loss is on the last message, the answer, and the token that ends it.
+def encode_conversation(assembler: PromptAssembler, messages: Dialogue) -> dict[str, list[int]]:
+    """One row with loss on the last message, the answer, and on the token that ends it.
 
     Returns:
         `input_ids` and `labels` of equal length; labels are `IGNORED` up to where generation would begin.
@@ -67,9 +64,9 @@ def encode_conversation(assembler: PromptAssembler, messages: Sequence[Message])
 
 def encode_pair(
     assembler: PromptAssembler,
-    prompt: Sequence[Message],
-    chosen: Sequence[Message],
-    rejected: Sequence[Message],
+    prompt: Dialogue,
+    chosen: Dialogue,
+    rejected: Dialogue,
 ) -> dict[str, list[int]]:
     """One preference pair as `prompt_ids`, `chosen_ids` and `rejected_ids`; raises as `encode_conversation`."""
     prompt_ids = _prompt_ids(assembler, prompt)
@@ -80,14 +77,14 @@ def encode_pair(
     }
 
 
-def _prompt_ids(assembler: PromptAssembler, prompt: Sequence[Message]) -> list[int]:
+def _prompt_ids(assembler: PromptAssembler, prompt: Dialogue) -> list[int]:
     return list(assembler.assemble(prompt, add_generation_prompt=True).token_ids)
 
 
 def _answer_ids(
-    assembler: PromptAssembler, prompt: Sequence[Message], prompt_ids: list[int], answer: Sequence[Message]
+    assembler: PromptAssembler, prompt: Dialogue, prompt_ids: list[int], answer: Dialogue
 ) -> list[int]:
-    """What comes behind the prompt once the answer is there."""
+    """The ids of the answer, which follow those of the prompt."""
     if not answer or answer[-1].get("role") != "assistant":
         raise ValueError("messages: the last one must be the assistant's answer")
     whole = list(assembler.assemble([*prompt, *answer]).token_ids)
@@ -97,9 +94,9 @@ def _answer_ids(
 
 
 def encode_conversations(
-    assembler: PromptAssembler, rows: Iterable[Row], meta_prompt: MetaPromptView = "full"
+    assembler: PromptAssembler, rows: Iterable[Conversation], meta_prompt: MetaPromptView = "full"
 ) -> Iterator[dict[str, list[int]]]:
-    """Conversation rows, encoded one by one; DataError names the first that the template refuses."""
+    """Encode conversation rows one by one; DataError names the first that the template refuses."""
     for number, row in enumerate(rows, start=1):
         try:
             yield encode_conversation(assembler, as_served(assembler, row["messages"], meta_prompt))
@@ -108,9 +105,9 @@ def encode_conversations(
 
 
 def encode_pairs(
-    assembler: PromptAssembler, rows: Iterable[Row], meta_prompt: MetaPromptView = "full"
+    assembler: PromptAssembler, rows: Iterable[Pair], meta_prompt: MetaPromptView = "full"
 ) -> Iterator[dict[str, list[int]]]:
-    """Pair rows, encoded one by one; raises as `encode_conversations`."""
+    """Encode pair rows one by one; raises as `encode_conversations`."""
     for number, row in enumerate(rows, start=1):
         try:
             prompt = as_served(assembler, row["prompt"], meta_prompt)
@@ -119,19 +116,21 @@ def encode_pairs(
             raise DataError("dpo rows", number, str(error)) from error
 
 
-def length_of(row: Mapping[str, Any]) -> int:
-    """Tokens of an encoded row; of a pair, those of the longer answer behind the prompt."""
+def length_of(row: Mapping[str, Sized]) -> int:
+    """Number of tokens of an encoded row; for a pair, of the prompt with the longer answer."""
     if "input_ids" in row:
         return len(row["input_ids"])
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
-def keep_short(rows: Iterable[Mapping[str, Any]], max_length: int | None) -> tuple[list[dict[str, Any]], int]:
-    """Rows of at most `max_length` tokens, and how many were dropped: a cut answer would teach to stop midway.
+def keep_short(
+    rows: Iterable[Mapping[str, Sequence[int]]], max_length: int | None
+) -> tuple[list[EncodedRow], int]:
+    """Rows of at most `max_length` tokens, and the number dropped: a cut answer would teach the model to stop midway.
 
-    Ids come back as 32-bit arrays, which take a fraction of the memory of lists.
+    Ids are returned as 32-bit arrays, which take a fraction of the memory of lists.
     """
-    kept: list[dict[str, Any]] = []
+    kept: list[EncodedRow] = []
     dropped = 0
     for row in rows:
         if max_length is not None and length_of(row) > max_length:

@@ -1,13 +1,13 @@
-"""What can go wrong in training, as part of the product's error tree.
+"""The errors of the training package, below the contract's `MetaAlignError`.
 
     MetaAlignError
     └── TrainingError
         ├── RecipeError     recipe_error     a recipe that cannot be used
         ├── DataError       data_error       a row or a file that cannot be used
-        ├── EndpointError   endpoint_error   a teacher, judge or model endpoint that does not answer as it should
-        └── StageError      stage_error      a stage that cannot run on what it finds
+        ├── EndpointError   endpoint_error   a teacher, judge or model that does not answer as expected
+        └── StageError      stage_error      a stage that cannot run with its configuration or inputs
 
-Each message is one line with file, line or field, and the remedy.
+Each message is one line that names the file and line, or the field, and the remedy.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RecipeError(TrainingError):
 
 
 class DataError(TrainingError):
-    """A row or file that cannot be used; says where."""
+    """A row or file that cannot be used; the message says where."""
 
     code = "data_error"
 
@@ -41,12 +41,12 @@ class DataError(TrainingError):
 
 
 class EndpointError(TrainingError):
-    """An endpoint that does not answer as it should; finished answers are kept."""
+    """An endpoint that does not answer as expected; finished answers are kept."""
 
     code = "endpoint_error"
 
 
 class StageError(TrainingError):
-    """A stage that cannot run on what it finds."""
+    """A stage that cannot run with its configuration or inputs."""
 
     code = "stage_error"

@@ -1,4 +1,4 @@
-"""Models and tokenizers to start from: a new small one, or a base that gets the three-tier template and its tokens."""
+"""Models and tokenizers to start from: new and small, or a base that gets the three-tier template and its tokens."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 def training_dtype(config: ModelConfig) -> torch.dtype:
-    """Of the weights: bfloat16 where a CUDA device has it, unless the recipe says otherwise."""
+    """Type of the weights: the recipe's, or bfloat16 where a CUDA device supports it."""
     if config.dtype == "auto":
         return (
             torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
@@ -48,17 +48,17 @@ def training_dtype(config: ModelConfig) -> torch.dtype:
 
 
 def new_tokenizer(config: ModelConfig, texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer learnt from `texts`, for a new model."""
+    """A tokenizer trained on `texts`, for a new model."""
     if config.new is None:
-        raise StageError("model: only a `new` model has a tokenizer of its own")
+        raise StageError("model.new: missing; only a new model gets a new tokenizer")
     return train_tokenizer(texts, config.new.vocabulary_size)
 
 
 def load_tokenizer(config: ModelConfig, folder: str | Path | None = None) -> PreTrainedTokenizerFast:
-    """The tokenizer of `folder`, or of the recipe's base with the template that the recipe wants.
+    """The tokenizer in `folder`, or the base's with the template that the recipe asks for.
 
     Raises:
-        StageError: it cannot be loaded, has no fast form, or has no template of its own where one is wanted.
+        StageError: it cannot be loaded, is not a fast tokenizer, or lacks the template that `template: own` needs.
     """
     source = folder if folder is not None else config.base
     if Path(str(source)).is_dir():
@@ -67,10 +67,12 @@ def load_tokenizer(config: ModelConfig, folder: str | Path | None = None) -> Pre
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise StageError(
-            f"model.base: no tokenizer in {source}: {' '.join(str(error).split())[:300]}"
+            f"model.base: no tokenizer in {source}; check the name or folder: {' '.join(str(error).split())[:300]}"
         ) from error
     if not tokenizer.is_fast:
-        raise StageError(f"model.base: {source} has no tokenizer.json, which injection-proof assembly needs")
+        raise StageError(
+            f"model.base: {source} has no tokenizer.json, which injection-proof assembly needs; name another base"
+        )
     if folder is not None:
         return tokenizer  # type: ignore[return-value]  # `is_fast` was checked
     if config.template == "own":
@@ -100,7 +102,7 @@ def load_model(
     *,
     quantise: bool = False,
 ) -> Any:
-    """The model of `folder`, or the recipe's base, or a new one; embeddings fit the tokenizer.
+    """The model in `folder`, the recipe's base, or a new one, with an embedding row for every token.
 
     Raises:
         StageError: it cannot be loaded.
@@ -115,11 +117,11 @@ def load_model(
         model: Any = AutoModelForCausalLM.from_pretrained(source, **options)
     except (OSError, ValueError, ImportError) as error:
         raise StageError(
-            f"model.base: {source} cannot be loaded: {' '.join(str(error).split())[:300]}"
+            f"model.base: {source} cannot be loaded; check the name or folder: {' '.join(str(error).split())[:300]}"
         ) from error
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
-        # Multiples of 64 keep matrix shapes that tensor cores and vLLM's sharding like.
+        # Multiples of 64 suit tensor cores and vLLM's sharding.
         model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
         logger.info("model: %d embedding rows, was %d", len(tokenizer), rows)
     model.config.eos_token_id = tokenizer.eos_token_id
@@ -167,7 +169,7 @@ def new_model(shape: NewModelConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen
 
 
 def lora_config(config: LoraConfig, model: Any, new_tokens: list[int]) -> Any:
-    """peft's configuration; tokens that the base did not know are trained in full, the rest of the embedding is not."""
+    """The peft configuration; new tokens' embeddings are trained in full, the others stay frozen."""
     from peft import LoraConfig as PeftLoraConfig
 
     trainable = None
@@ -186,7 +188,7 @@ def lora_config(config: LoraConfig, model: Any, new_tokens: list[int]) -> Any:
 
 
 def new_token_ids(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """Ids of the control tokens that our template brought to the recipe's base."""
+    """Ids of the control tokens that our template added to the recipe's base."""
     if config.base is None or config.template == "own":
         return []
     known = AutoTokenizer.from_pretrained(config.base).get_vocab()
@@ -194,7 +196,7 @@ def new_token_ids(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> li
 
 
 def save_merged(adapter: Path, base: Any, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Write `base` with the weights of the adapter in `adapter` added in, as a plain model, into `adapter/merged`."""
+    """Merge the adapter in `adapter` into `base`, and write the result to `adapter/merged` as a plain model."""
     from peft import PeftModel
 
     merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()

@@ -1,9 +1,9 @@
-"""The stages of a recipe in their folders below one work folder: which inputs each takes and what it leaves.
+"""Run the stages of a recipe, each in its folder below WORK: what it reads and what it leaves there.
 
 WORK/build-data   sft.jsonl, prompts.jsonl, pairs.jsonl, eval.jsonl, card and coverage
 WORK/sft          the model (or an adapter, with the whole model in merged/)
 WORK/pairs        pairs.jsonl, sampled from the SFT model
-WORK/dpo          as sft
+WORK/dpo          the model, laid out as in sft
 WORK/evaluate     answers, scores, results.json, report.md, report.html
 WORK/export       the record; the checkpoint itself goes where --out says
 """
@@ -11,38 +11,48 @@ WORK/export       the record; the checkpoint itself goes where --out says
 from __future__ import annotations
 
 import logging
-import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
 from metaalign.prompt.manifest import sha256_of
 from metaalign_training.errors import StageError
 from metaalign_training.recipe import Recipe
-from metaalign_training.stages import RECORD_NAME, Stage, read_record
+from metaalign_training.records import RECORD_NAME, Json, Record, Stage, StageName, read_record
+
+if TYPE_CHECKING:  # stages import torch, so each is imported only when it runs
+    from metaalign_training.stages.data.card import InstructionReport
+    from metaalign_training.stages.data.synthetic import WorldReport
+    from metaalign_training.stages.evaluation.results import Summary
+    from metaalign_training.stages.export import ExportReport
 
 __all__ = ["Pipeline"]
 
 logger = logging.getLogger(__name__)
 
 
-# How an endpoint is reached does not decide what it says: one that moved, or is asked more slowly, is the same.
+# How an endpoint is reached does not change its answers: an endpoint that moved is still the same endpoint.
 _TRANSPORT = frozenset(
     ("base_url", "api_key_env", "concurrency", "timeout", "retries", "input_price", "output_price")
 )
 
 
-def _plain(config: BaseModel | None) -> Any:
-    """The section as JSON, without what does not decide the outputs."""
+def _plain(config: BaseModel | None) -> Json:
+    """The section as JSON, without fields that do not affect the outputs."""
     return _deciding(config.model_dump(mode="json", exclude_none=True)) if config is not None else None
 
 
-def _deciding(tree: Any) -> Any:
+def _deciding(tree: Json) -> Json:
     if isinstance(tree, dict):
         return {key: _deciding(value) for key, value in tree.items() if key not in _TRANSPORT}
     return [_deciding(item) for item in tree] if isinstance(tree, list) else tree
+
+
+def _figures(record: Record | None) -> Mapping[str, Any]:
+    """The metrics of a finished stage; empty if it has not finished."""
+    return record.get("metrics", {}) if record is not None else {}
 
 
 class Pipeline:
@@ -50,61 +60,68 @@ class Pipeline:
 
     Args:
         recipe: What to make.
-        work: Folder of the stages' folders.
-        force: Make a stage anew even if it is done, or was made with another recipe.
-        main: Whether this process writes records; of several that train together only the first does.
+        work: Parent of the stages' folders.
+        force: Run stages again even if they are done or were made with another recipe.
+        main: Whether this process writes the records; of several that train together, only the first does.
     """
 
     def __init__(self, recipe: Recipe, work: Path, *, force: bool = False, main: bool = True) -> None:
         self.recipe, self.work = recipe, work
         self._force, self.main = force, main
 
-    def _stage(self, name: str, config: dict[str, Any], inputs: dict[str, Path]) -> Stage:
+    def _stage(self, name: StageName, config: Mapping[str, Json], inputs: Mapping[str, Path]) -> Stage:
         return Stage(name, self.work / name, config, inputs, main=self.main)
 
     def _done(self, name: str) -> Path:
-        """The folder of a stage that must be done."""
+        """The folder of a stage that must have finished."""
         record = read_record(self.work / name)
         if record is None or record["status"] != "done":
-            state = "was not finished" if record is not None else "has not run"
+            state = "has not finished" if record is not None else "has not run"
             raise StageError(
                 f"{name} {state} in {self.work}; run `metaalign-train {name}` with the same recipe first"
             )
         return self.work / name
 
-    def discard(self, name: str) -> None:
-        """Remove what a training stage left, its pairs included."""
-        for folder in (name, "pairs") if name == "dpo" else (name,):
-            shutil.rmtree(self.work / folder, ignore_errors=True)
+    def prepare(self, name: Literal["sft", "dpo"]) -> None:
+        """Do the work that must happen once, before several processes start to train together.
+
+        Raises:
+            StageError: the stage cannot start on what it finds.
+        """
+        if name == "dpo":
+            self.pairs()
+        if self._force:
+            stage = self._dpo_stage() if name == "dpo" else self._sft_stage()
+            stage.restart()
 
     def trained(self) -> Path:
-        """Folder of the last training stage that the recipe has."""
+        """Folder of the recipe's last training stage."""
         return self._done("dpo" if self.recipe.dpo is not None else "sft")
 
-    def build_data(self) -> dict[str, Any]:
+    def build_data(self) -> WorldReport | InstructionReport:
         """Write the rows that the other stages read."""
         data = self.recipe.data
         inputs: dict[str, Path] = {}
         if data.instructions is not None:
-            from metaalign_training.data.sources import source_files
+            from metaalign_training.stages.data.sources import source_files
 
             inputs = {str(p): p for p in source_files(data.instructions)}
 
-        def work(folder: Path) -> dict[str, Any]:
+        def work(folder: Path) -> WorldReport | InstructionReport:
             if data.world is not None:
-                from metaalign_training.data.world import build_world
+                from metaalign_training.stages.data.synthetic import build_world
 
                 return build_world(data.world, self.recipe.seed, folder)
             if data.instructions is None:
                 raise StageError("data: neither `world` nor `instructions`")
-            from metaalign_training.data.instructions import build_instructions
+            from metaalign_training.stages.data.instructions import build_instructions
 
             return build_instructions(data.instructions, self.recipe.seed, folder)
 
         config = {"seed": self.recipe.seed, "data": _plain(data)}
         return self._stage("build-data", config, inputs).run(work, force=self._force)
 
-    def _training_config(self, section: BaseModel | None) -> dict[str, Any]:
+    def _training_config(self, section: BaseModel | None) -> dict[str, Json]:
         recipe = self.recipe
         return {
             "seed": recipe.seed,
@@ -116,19 +133,22 @@ class Pipeline:
     def _mixture(self, files: Iterable[str]) -> dict[str, Path]:
         return {path: Path(path) for path in files}
 
-    def sft(self) -> dict[str, Any]:
-        """Supervised fine-tuning."""
-        from metaalign_training.sft import train
-
+    def _sft_stage(self) -> Stage:
         data = self._done("build-data") / "sft.jsonl"
         inputs = {"sft.jsonl": data, **self._mixture(f.path for f in self.recipe.sft.mixture)}
-        stage = self._stage("sft", self._training_config(self.recipe.sft), inputs)
+        return self._stage("sft", self._training_config(self.recipe.sft), inputs)
+
+    def sft(self) -> dict[str, float]:
+        """Supervised fine-tuning."""
+        from metaalign_training.stages.sft import train
+
+        stage, data = self._sft_stage(), self.work / "build-data" / "sft.jsonl"
         return stage.run(lambda folder: train(self.recipe, data, folder), force=self._force)
 
-    def pairs(self) -> dict[str, Any]:
+    def pairs(self) -> dict[str, int]:
         """Sample DPO's pairs from the SFT model."""
-        from metaalign_training.pairs import make_pairs
-        from metaalign_training.sft import model_folder
+        from metaalign_training.stages.pairs import make_pairs
+        from metaalign_training.stages.sft import model_folder
 
         if self.recipe.dpo is None:
             raise StageError("dpo: the recipe has no `dpo` section; it is one-stage")
@@ -140,25 +160,30 @@ class Pipeline:
             lambda folder: make_pairs(self.recipe, model_folder(sft), data, folder), force=self._force
         )
 
-    def dpo(self) -> dict[str, Any]:
-        """Direct preference optimisation on those pairs."""
-        from metaalign_training.dpo import train
+    def _dpo_stage(self) -> Stage:
+        inputs = {
+            "sft": self._done("sft") / RECORD_NAME,
+            "pairs.jsonl": self._done("pairs") / "pairs.jsonl",
+        }
+        return self._stage("dpo", self._training_config(self.recipe.dpo), inputs)
+
+    def dpo(self) -> dict[str, float]:
+        """Direct preference optimisation, on pairs that are sampled first."""
         from metaalign_training.rows import read_pairs
-        from metaalign_training.sft import model_folder
+        from metaalign_training.stages.dpo import train
+        from metaalign_training.stages.sft import model_folder
 
         if self.main:
             self.pairs()
-        sft, pairs = self._done("sft"), self._done("pairs") / "pairs.jsonl"
-        inputs = {"sft": sft / RECORD_NAME, "pairs.jsonl": pairs}
-        stage = self._stage("dpo", self._training_config(self.recipe.dpo), inputs)
+        stage, sft, pairs = self._dpo_stage(), self.work / "sft", self.work / "pairs" / "pairs.jsonl"
         return stage.run(
             lambda folder: train(self.recipe, model_folder(sft), read_pairs(pairs), folder), force=self._force
         )
 
-    def evaluate(self, model: Path | None = None) -> dict[str, Any]:
-        """Judge the last training stage's model, or the checkpoint in `model`, or the recipe's endpoint."""
-        from metaalign_training.evaluation.evaluate import evaluate
-        from metaalign_training.sft import model_folder
+    def evaluate(self, model: Path | None = None) -> Summary:
+        """Score the last training stage's model, the checkpoint in `model`, or the recipe's endpoint."""
+        from metaalign_training.stages.evaluation.evaluate import evaluate
+        from metaalign_training.stages.sft import model_folder
 
         config = self.recipe.evaluate
         inputs: dict[str, Path] = {}
@@ -181,42 +206,38 @@ class Pipeline:
         stage = self._stage("evaluate", settings, inputs)
         return stage.run(lambda folder: evaluate(self.recipe, model, rows, folder), force=self._force)
 
-    def export(self, out: Path) -> dict[str, Any]:
+    def export(self, out: Path) -> ExportReport:
         """Write the checkpoint to `out`."""
-        from metaalign_training.export import export, push
+        from metaalign_training.stages.export import export
 
         trained = self.trained()
         evaluated = read_record(self.work / "evaluate")
         inputs = {"trained": trained / RECORD_NAME}
-        evaluation: dict[str, Any] = {}
         if evaluated is not None and evaluated["status"] == "done":
-            evaluation = evaluated["metrics"]
             inputs["evaluate"] = self.work / "evaluate" / RECORD_NAME
         stages = [n for n in ("sft", "dpo") if (self.work / n / RECORD_NAME).is_file()]
-        training = {n: (read_record(self.work / n) or {}).get("metrics", {}) for n in stages}
+        training = {n: _figures(read_record(self.work / n)) for n in stages}
         rows = [self.work / "build-data" / "sft.jsonl", self.work / "pairs" / "pairs.jsonl"]
         datasets = {p.name: sha256_of(p) for p in rows if p.is_file()}
 
-        def work(_: Path) -> dict[str, Any]:
-            manifest = export(
-                self.recipe, trained, out, datasets=datasets, training=training, evaluation=evaluation
+        def work(_: Path) -> ExportReport:
+            return export(
+                self.recipe,
+                trained,
+                out,
+                datasets=datasets,
+                training=training,
+                evaluation=_figures(evaluated),
             )
-            metrics: dict[str, Any] = {"out": str(out)}
-            if manifest is not None:
-                metrics["template"] = manifest.template.sha256
-                metrics["files"] = {name: record.sha256 for name, record in manifest.files.items()}
-            if self.recipe.export.push_to_hub is not None:
-                metrics["hub"] = push(out, self.recipe.export.push_to_hub, private=self.recipe.export.private)
-            return metrics
 
         config = {"name": self.recipe.name, "export": _plain(self.recipe.export), "out": str(out)}
-        # The checkpoint lies outside the stage's folder, so "done" must also mean that it is still there.
+        # The checkpoint lies outside the stage's folder: the stage is only done while the checkpoint is still there.
         force = self._force or (
             not (out / "config.json").is_file() and not (out / "adapter_config.json").is_file()
         )
         return self._stage("export", config, inputs).run(work, force=force)
 
-    def run(self, out: Path) -> dict[str, Any]:
+    def run(self, out: Path) -> Summary:
         """All stages; returns the evaluation."""
         self.build_data()
         self.sft()

@@ -1,11 +1,11 @@
-"""The typed recipe of a checkpoint: one YAML file, one section a stage. Packaged recipes are under `recipes/`.
+"""The typed recipe of a checkpoint: one YAML file with a section for each stage. Packaged recipes are in `recipes/`.
 
     name, seed, meta_prompt, model     what is trained, and which tiers it sees
     data                               build-data: the synthetic world, or a user's own instructions
     sft, dpo                           the two training stages; without `dpo` the recipe is one-stage
-    evaluate, export                   how it is judged and what is written
+    evaluate, export                   how it is scored and what is written
 
-`extends: other.yaml` takes another recipe and changes what is named; relative paths are relative to the recipe's file.
+`extends: other.yaml` starts from another recipe and overrides its fields. Relative paths are relative to the recipe.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from metaalign.preferences import describe_validation_error
 from metaalign_training.errors import RecipeError
+from metaalign_training.messages import MetaPromptView
+from metaalign_training.world.drafts import SPLITS
 
 __all__ = [
     "DataConfig",
@@ -27,10 +29,10 @@ __all__ = [
     "EndpointConfig",
     "EvaluationConfig",
     "ExportConfig",
+    "FileShare",
     "FilterConfig",
     "InstructionConfig",
     "LoraConfig",
-    "MetaPromptView",
     "ModelConfig",
     "NewModelConfig",
     "PairConfig",
@@ -49,22 +51,19 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-MetaPromptView = Literal["full", "system", "none"]
-
-
 class EndpointConfig(_Model):
-    """An OpenAI-compatible endpoint, or an engine started here.
+    """An OpenAI-compatible endpoint, or an offline engine in this process.
 
     Attributes:
         base_url: With `/v1`; None starts vLLM offline with `model`.
-        model: Name that the endpoint serves, or checkpoint folder for offline vLLM.
-        api_key_env: Environment variable that holds the key; the key itself never stands in a recipe.
+        model: Model name at the endpoint, or the checkpoint folder for offline vLLM.
+        api_key_env: Environment variable that holds the key; keys do not belong in recipes.
         concurrency: Requests in flight.
         timeout: Seconds for one request.
-        retries: Further tries after a connection error, 408, 409, 429 or 5xx.
-        speaks_user_info: A MetaAlign server takes User Info as a message of that role; others get one system message.
-        structured: Ask for JSON by schema where an answer is machine-read; off for endpoints that refuse it.
-        input_price, output_price: Per million tokens, for the cost report.
+        retries: How often a request is repeated after a connection error, 408, 409, 429 or 5xx.
+        speaks_user_info: Whether it takes the role `user_info`, as MetaAlign servers do; others get one system message.
+        structured: Whether to ask for JSON by schema where a program reads the answer; not all endpoints accept it.
+        input_price, output_price: Price of a million tokens, for the cost report.
     """
 
     base_url: str | None = None
@@ -82,7 +81,7 @@ class EndpointConfig(_Model):
 
 
 class NewModelConfig(_Model):
-    """Shape of a Qwen3-architecture model with random weights and its tokenizer, for small worlds."""
+    """Shape of a small Qwen3-architecture model with random weights, and of its tokenizer."""
 
     vocabulary_size: int = Field(ge=300)
     hidden_size: int = Field(ge=8)
@@ -98,11 +97,11 @@ class ModelConfig(_Model):
 
     Attributes:
         base: Hugging Face name or folder.
-        new: Shape of a new model instead.
+        new: Shape of a new model, instead of a base.
         template: `metaalign` gives the base our three-tier template and its control tokens; `own` keeps the base's
             template and folds both tiers into one system message, as the server does with such a model.
-        attention: Implementation that transformers is asked for; `flash_attention_2` is needed for packing.
-        dtype: Of the weights in training; `auto` is bfloat16 where the device has it.
+        attention: Attention implementation in transformers; packing needs `flash_attention_2`.
+        dtype: Type of the weights in training; `auto` is bfloat16 where the device supports it.
     """
 
     base: str | None = None
@@ -121,7 +120,7 @@ class ModelConfig(_Model):
 
 
 class WorldConfig(_Model):
-    """The synthetic world: samples by split, held-out evaluation rows, and questions to sample DPO pairs for."""
+    """The synthetic world: how many samples of each split, held-out rows, and questions for DPO pairs."""
 
     samples: int = Field(ge=1)
     shares: dict[str, Annotated[float, Field(ge=0)]]
@@ -132,11 +131,9 @@ class WorldConfig(_Model):
 
     @model_validator(mode="after")
     def _known_splits(self) -> Self:
-        from metaalign_training.world.drafts import SPLITS
-
         for name in self.shares:
             if name not in SPLITS:
-                raise ValueError(f"shares: {name!r} is no split; known: {', '.join(SPLITS)}")
+                raise ValueError(f"shares: {name!r} is not a split; the splits are {', '.join(SPLITS)}")
         if not sum(self.shares.values()):
             raise ValueError("shares: at least one must be above zero")
         return self
@@ -148,14 +145,14 @@ class SourceConfig(_Model):
     Attributes:
         path: File (`.jsonl`, `.json`, `.csv`, `.parquet`, also `.gz`) or glob; relative to the recipe.
         dataset, subset, split: A Hugging Face data set instead, from its cache or the hub.
-        kind: `instructions`: one text a row; `facts`: question and answer; `persona`: statements that a person of the
-            named disposition would agree with; `pairs`: chosen and rejected dialogues, taken as they are.
+        kind: `instructions`: one text per row; `facts`: question and answer; `persona`: statements that someone with
+            this disposition would agree with; `pairs`: chosen and rejected dialogues, used as they are.
         text, answer: Names of the columns.
         part: Part of the data set that is built from it.
         system: System Info under which `pairs` were ranked.
-        query: What the requests are, for the priority matrix: a fixed kind, or by a column's value.
-        query_column, query_values: Column, and value -> kind.
-        limit: At most this many rows, drawn by the recipe's seed.
+        query: Kind of request, for the priority matrix, if it is the same for all rows.
+        query_column, query_values: Column that tells the kind, and its values -> kinds.
+        limit: Maximum number of rows; they are drawn with the recipe's seed.
     """
 
     path: str | None = None
@@ -182,7 +179,7 @@ class SourceConfig(_Model):
 
 
 class FilterConfig(_Model):
-    """What is left out, and why: lengths in characters, similarity as Jaccard index of word trigrams."""
+    """Limits of the filters: lengths in characters, similarity as the Jaccard index of word trigrams."""
 
     min_characters: int = Field(3, ge=0)
     max_characters: int = Field(8000, ge=1)
@@ -192,7 +189,7 @@ class FilterConfig(_Model):
 
 
 class InstructionConfig(_Model):
-    """A user's own instructions, answered and ranked by a teacher."""
+    """A user's own instructions, answered by a teacher and ranked by an annotator."""
 
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     library: str | None = None
@@ -207,7 +204,7 @@ class InstructionConfig(_Model):
 
 
 class DataConfig(_Model):
-    """Exactly one of the two ways to make data."""
+    """Where data come from; exactly one of the two."""
 
     world: WorldConfig | None = None
     instructions: InstructionConfig | None = None
@@ -220,7 +217,7 @@ class DataConfig(_Model):
 
 
 class LoraConfig(_Model):
-    """Low-rank adapters; `quantise` loads the base in 4 bit (QLoRA, needs CUDA)."""
+    """Low-rank adapters; `quantise` loads the base in 4 bits (QLoRA; needs CUDA)."""
 
     rank: int = Field(16, ge=1)
     alpha: int = Field(32, ge=1)
@@ -230,14 +227,14 @@ class LoraConfig(_Model):
 
 
 class FileShare(_Model):
-    """Rows of a further file in a mixture; `share` below 1 draws that part of them."""
+    """A further file of rows for a mixture; a `share` below 1 draws that fraction of them."""
 
     path: str
     share: float = Field(1.0, gt=0, le=1)
 
 
 class TrainingConfig(_Model):
-    """What both training stages have in common; steps or epochs, learning rate with cosine decay to zero."""
+    """What both training stages have in common: steps or epochs, and a learning rate with cosine decay to zero."""
 
     steps: int | None = Field(None, ge=1)
     epochs: float | None = Field(None, gt=0)
@@ -265,24 +262,24 @@ class SftConfig(TrainingConfig):
     """Supervised fine-tuning.
 
     Attributes:
-        packing: `none` pads batches of similar length; `padding_free` joins a batch without padding; `packed` fills
-            sequences of `max_length` best-fit. Both need `attention: flash_attention_2`.
+        packing: `none` pads batches of similar length; `padding_free` concatenates a batch without padding; `packed`
+            fills sequences of `max_length` by best fit. The last two need `attention: flash_attention_2`.
     """
 
     packing: Literal["none", "padding_free", "packed"] = "none"
 
 
 class PairConfig(_Model):
-    """Where DPO's pairs come from: sampled from the SFT model, or files, or both.
+    """Where DPO's pairs come from: samples of the SFT model, files, or both.
 
     Attributes:
-        prompts: Questions to sample answers for, from build-data's `prompts.jsonl`; 0 takes pairs from files only.
-        candidates: Answers sampled for each.
+        prompts: Number of questions from build-data's `prompts.jsonl` to sample answers for; 0 uses files only.
+        candidates: Answers sampled for each question.
         engine: `vllm` (offline), or `transformers`.
         label: How the better answer is found: the world's `verifier`, or the `judge` endpoint.
-        reference: Where every sampled answer is bad, take the known right one as `chosen`.
+        reference: Where no sampled answer is good, use the known right one as `chosen`.
         swap: Whether the same two answers also make a pair under the opposite preference.
-        files: Further pairs, as JSONL rows of `prompt`, `chosen`, `rejected`.
+        files: Further JSONL files with `prompt`, `chosen` and `rejected`.
         build_data: Whether build-data's own pairs are used too.
     """
 
@@ -306,7 +303,7 @@ class PairConfig(_Model):
 
 
 class DpoConfig(TrainingConfig):
-    """Direct preference optimisation of the SFT model (arXiv 2305.18290) against itself as reference."""
+    """Direct preference optimisation (arXiv 2305.18290) of the SFT model, which is also the reference."""
 
     beta: float = Field(0.1, gt=0)
     pairs: PairConfig = PairConfig()
@@ -324,15 +321,15 @@ class SuiteConfig(_Model):
 
 
 class EvaluationConfig(_Model):
-    """How a checkpoint or an endpoint is judged.
+    """How a checkpoint or an endpoint is scored.
 
     Attributes:
         suites: Default: the held-out rows that build-data wrote.
         engine: `transformers`, offline `vllm`, or the `endpoint`.
-        swap: Also measure swap discrimination by log-likelihood (not for endpoints).
-        judge: Endpoint that decides where no program can; without one such suites are refused.
-        baseline: Answers to compare with by the judge: an evaluation folder of another checkpoint.
-        resamples: Of the bootstrap.
+        swap: Whether to measure swap discrimination by log-likelihood too; endpoints cannot.
+        judge: Endpoint that scores what no program can; suites that need one are refused without it.
+        baseline: Evaluation folder of another checkpoint, whose answers the judge compares with.
+        resamples: Bootstrap resamples.
     """
 
     suites: tuple[SuiteConfig, ...] = (SuiteConfig(),)
@@ -361,7 +358,7 @@ class ExportConfig(_Model):
 
 
 class Recipe(_Model):
-    """Everything that decides a checkpoint, apart from the code."""
+    """Everything that determines a checkpoint, apart from the code."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
     seed: int
@@ -381,12 +378,12 @@ class Recipe(_Model):
         if self.sft.packing != "none" and self.model.attention != "flash_attention_2":
             raise ValueError(
                 f"sft.packing: {self.sft.packing} needs `model.attention: flash_attention_2`, "
-                "otherwise rows would see each other or be slower than padded"
+                "because otherwise rows attend to each other, or are slower than padded ones"
             )
         if self.export.adapter_only and (self.sft.lora is None or self.model.template == "metaalign"):
             raise ValueError(
                 "export.adapter_only: needs `sft.lora` and `model.template: own`; our template adds tokens to the base,"
-                " which an adapter alone does not carry"
+                " which an adapter alone does not contain"
             )
         return self
 
@@ -396,16 +393,16 @@ def _packaged_folder() -> Path:
 
 
 def packaged_recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
+    """Names of the packaged recipes."""
     folder = _packaged_folder()
     return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
 
 
 def load_recipe(source: Path | str = "demo", changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe: a packaged name or a YAML file, with changes such as `sft.steps=100` on top.
+    """Read a recipe by packaged name or from a YAML file, and apply changes such as `sft.steps=100`.
 
     Raises:
-        RecipeError: unreadable, or a field is wrong.
+        RecipeError: it cannot be read, or a field is wrong.
     """
     try:
         tree = _read(_locate(source, None))
@@ -427,9 +424,9 @@ def _locate(source: Path | str, beside: Path | None) -> Path:
     return Path(name)
 
 
-def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, object]:
     if path in seen:
-        raise RecipeError(f"{path}: extends itself by way of {seen[-1]}; remove one `extends`")
+        raise RecipeError(f"{path}: extends itself through {seen[-1]}; remove one `extends`")
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -439,7 +436,7 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise RecipeError(f"{path}: not a readable YAML file: {_one_line(error)}") from error
     if not isinstance(tree, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of `name`, `seed`, `model`, `data`, `sft`, …")
-    if path.parent != _packaged_folder():  # those name paths of the user's, relative to where the user is
+    if path.parent != _packaged_folder():  # paths in packaged recipes are relative to the working directory
         _make_absolute(tree, path.parent)
     base = tree.pop("extends", None)
     if base is None:
@@ -455,7 +452,7 @@ _PATHS = frozenset(("path", "library", "priorities", "baseline"))
 
 
 def _make_absolute(tree: Any, folder: Path) -> None:
-    """Read paths relative to the recipe that names them."""
+    """Make paths relative to the recipe's folder absolute."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             if key in _PATHS and isinstance(value, str):
@@ -471,7 +468,7 @@ def _make_absolute(tree: Any, folder: Path) -> None:
             _make_absolute(item, folder)
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, object], over: Mapping[str, object]) -> dict[str, object]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
@@ -479,8 +476,8 @@ def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _apply(tree: dict[str, Any], change: str) -> None:
-    """Put `a.b=value` into the tree; the value is YAML."""
+def _apply(tree: dict[str, object], change: str) -> None:
+    """Set `a.b=value` in the tree; the value is YAML."""
     name, equals, text = change.partition("=")
     if not equals or not name:
         raise RecipeError(f"--set {change}: must look like sft.steps=100")
@@ -493,4 +490,4 @@ def _apply(tree: dict[str, Any], change: str) -> None:
     try:
         tree[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"--set {change}: the value is no YAML: {_one_line(error)}") from error
+        raise RecipeError(f"--set {change}: the value is not valid YAML: {_one_line(error)}") from error

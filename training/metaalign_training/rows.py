@@ -1,11 +1,11 @@
-"""The three kinds of row, one JSON object a line, and how files of them are read and written.
+"""The three kinds of row, one JSON object per line, and how files of them are read and written.
 
-    conversation   {"messages": [system?, user_info?, user, …, assistant]}   what SFT learns from
-    prompt         {"prompt": [… user], "check"?: {…}, "opposite"?: {"prompt", "check"}}   what is asked of a model
-    pair           {"prompt": [… user], "chosen": [assistant], "rejected": [assistant]}   what DPO learns from
+    Conversation   system?, user_info?, user, …, assistant        what SFT learns from
+    Question       … user, and what the answer to it must be      what a model is asked
+    Pair           … user, a chosen and a rejected answer         what DPO learns from
 
-All may carry `part` and `split`. Conversations and pairs are TRL's own conversational formats, so that any TRL script
-reads them. The tiers are messages with the roles `system` and `user_info`.
+Each may carry `part` and `split`. Conversations and pairs are in TRL's conversational formats, so any TRL script can
+read them. The tiers are messages with the roles `system` and `user_info`.
 """
 
 from __future__ import annotations
@@ -13,36 +13,100 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NotRequired, TextIO, TypeAlias, TypedDict, TypeVar, cast
 
 from metaalign_training.errors import DataError
-from metaalign_training.recipe import FileShare, MetaPromptView
+from metaalign_training.messages import Message
+from metaalign_training.recipe import FileShare
 
 __all__ = [
-    "Message",
-    "Row",
-    "check_conversation",
+    "Asked",
+    "CheckRow",
+    "Conversation",
+    "Expect",
+    "JsonObject",
+    "Pair",
+    "Question",
     "check_pair",
     "mix",
     "read_conversations",
     "read_pairs",
+    "read_questions",
     "read_rows",
-    "view",
     "write_rows",
 ]
 
-Message = Mapping[str, Any]
-Row = dict[str, Any]
+JsonObject: TypeAlias = Mapping[str, Any]
+"""An object from a file; nothing is known about its fields until it has been checked."""
+
 _ROLES = frozenset(("system", "user_info", "user", "assistant", "tool"))
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
+class Conversation(TypedDict):
+    """What SFT learns from; the last message is the assistant's."""
+
+    split: NotRequired[str]
+    part: NotRequired[str]
+    messages: list[Message]
+
+
+class CheckRow(TypedDict):
+    """What the world's verifiers check; see `world.samples.Check`."""
+
+    asked: Mapping[str, str]
+    content: Sequence[str]
+    subject: str
+    facts: Sequence[str]
+
+
+class Expect(TypedDict, total=False):
+    """How an answer is scored without the world's verifiers; exactly one key is set."""
+
+    choice: list[list[str]]
+    refusal: bool
+    text: str
+    rubric: str
+
+
+class Asked(TypedDict):
+    """A prompt, a right answer to it, and how answers are scored."""
+
+    prompt: list[Message]
+    answer: NotRequired[str]
+    check: NotRequired[CheckRow]
+    expect: NotRequired[Expect]
+
+
+class Question(Asked):
+    """What a model is asked; `opposite` is the same question under the opposite preference."""
+
+    split: NotRequired[str]
+    part: NotRequired[str]
+    rejected: NotRequired[str]
+    opposite: NotRequired[Asked]
+
+
+class Pair(TypedDict):
+    """What DPO learns from; `source` says how the pair was made."""
+
+    split: NotRequired[str]
+    part: NotRequired[str]
+    source: NotRequired[str]
+    prompt: list[Message]
+    chosen: list[Message]
+    rejected: list[Message]
+
+
+_Row = TypeVar("_Row")
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, JsonObject]]:
     """Objects of a JSONL file (or `.jsonl.gz`) with their line numbers; blank lines are skipped.
 
     Raises:
-        DataError: unreadable file, or a line that is no JSON object.
+        DataError: the file cannot be read, or a line is not a JSON object.
     """
     try:
         with _open(path) as file:
@@ -53,7 +117,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
                 try:
                     row = json.loads(line)
                 except ValueError as error:
-                    raise DataError(path, number, f"not JSON ({error}); mend or remove the line") from None
+                    raise DataError(path, number, f"not JSON ({error}); fix or remove the line") from None
                 if not isinstance(row, dict):
                     raise DataError(path, number, "not a JSON object; each line must be one")
                 yield number, row
@@ -69,8 +133,8 @@ def _open(path: Path) -> TextIO:
     return path.open(encoding="utf-8")
 
 
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write JSONL, whole or not at all, and return the number of rows."""
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
+    """Write a JSONL file, completely or not at all, and return the number of rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     count = 0
@@ -102,20 +166,32 @@ def _check_messages(messages: object, where: str, last: str | None) -> str | Non
     return None
 
 
-def _refuse_template(row: Row) -> str | None:
+def _refuse_template(row: JsonObject) -> str | None:
     kwargs = row.get("chat_template_kwargs")
     if kwargs is not None and (not isinstance(kwargs, dict) or "chat_template" in kwargs):
         return "`chat_template_kwargs` must be an object without `chat_template`: rows do not choose their template"
     return None
 
 
-def check_conversation(row: Row) -> str | None:
-    """What is wrong with a conversation row, or None."""
+def _check_conversation(row: JsonObject) -> str | None:
+    """What is wrong with a conversation row, or None if nothing is."""
     return _refuse_template(row) or _check_messages(row.get("messages"), "messages", "assistant")
 
 
-def check_pair(row: Row) -> str | None:
-    """What is wrong with a pair row, or None."""
+def _check_question(row: JsonObject) -> str | None:
+    """What is wrong with a question row, or None if nothing is."""
+    if problem := _check_messages(row.get("prompt"), "prompt", None):
+        return problem
+    opposite = row.get("opposite")
+    if opposite is None:
+        return None
+    if not isinstance(opposite, dict):
+        return "`opposite` must be an object with `prompt`"
+    return _check_messages(opposite.get("prompt"), "opposite.prompt", None)
+
+
+def check_pair(row: JsonObject) -> str | None:
+    """What is wrong with a pair row, or None if nothing is."""
     if problem := _refuse_template(row) or _check_messages(row.get("prompt"), "prompt", None):
         return problem
     for name in ("chosen", "rejected"):
@@ -126,33 +202,48 @@ def check_pair(row: Row) -> str | None:
     return None
 
 
-def read_conversations(path: Path) -> list[Row]:
+def read_conversations(path: Path) -> list[Conversation]:
     """All conversation rows of a file.
 
     Raises:
-        DataError: names file and line of the first bad row, or says that there is none at all.
+        DataError: names file and line of the first bad row; or the file has no row.
     """
-    return _checked(path, check_conversation, "conversation")
+    return cast(list[Conversation], _checked(path, _check_conversation, _empty("conversation")))
 
 
-def read_pairs(path: Path) -> list[Row]:
+def read_questions(path: Path) -> list[Question]:
+    """All question rows of a file; raises as `read_conversations`."""
+    return cast(list[Question], _checked(path, _check_question, _NO_QUESTION))
+
+
+def read_pairs(path: Path) -> list[Pair]:
     """All pair rows of a file; raises as `read_conversations`."""
-    return _checked(path, check_pair, "pair")
+    return cast(list[Pair], _checked(path, check_pair, _empty("pair")))
 
 
-def _checked(path: Path, check: Any, kind: str) -> list[Row]:
+def _empty(kind: str) -> str:
+    return f"has no {kind} row; build data first or name another file"
+
+
+_NO_QUESTION = "has no question to sample answers for; raise `data.world.pair_prompts`"
+
+
+def _checked(path: Path, check: Callable[[JsonObject], str | None], empty: str) -> list[JsonObject]:
+    """The rows of a file, with keys that we do not know left in."""
     rows = []
     for number, row in read_rows(path):
         if problem := check(row):
             raise DataError(path, number, problem)
         rows.append(row)
     if not rows:
-        raise DataError(path, None, f"has no {kind} row; build data first or name another file")
+        raise DataError(path, None, empty)
     return rows
 
 
-def mix(rows: Sequence[Row], files: Iterable[FileShare], read: Any, seed: int) -> list[Row]:
-    """Rows with those of further files, each by its share; the order is decided by `seed`."""
+def mix(
+    rows: Sequence[_Row], files: Iterable[FileShare], read: Callable[[Path], list[_Row]], seed: int
+) -> list[_Row]:
+    """The rows together with a share of each further file's, shuffled by `seed` if there are such files."""
     rng = random.Random(f"mixture {seed}")
     mixed = list(rows)
     for file in files:
@@ -161,9 +252,3 @@ def mix(rows: Sequence[Row], files: Iterable[FileShare], read: Any, seed: int) -
     if files:
         rng.shuffle(mixed)
     return mixed
-
-
-def view(messages: Sequence[Message], meta_prompt: MetaPromptView) -> list[Message]:
-    """The messages as a model sees them that is given all tiers, System Info alone, or none (a static model)."""
-    hidden = {"full": (), "system": ("user_info",), "none": ("system", "user_info")}[meta_prompt]
-    return [m for m in messages if m.get("role") not in hidden]

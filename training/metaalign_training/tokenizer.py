@@ -13,13 +13,13 @@ from metaalign.prompt.template import TOOL_CALL_TOKENS
 
 __all__ = ["train_tokenizer"]
 
-# A word that begins with a capital stands apart from the space before it. So a name has the same tokens in the middle
-# of a preference and at the beginning of an answer: copying it is copying, where with the space it would be spelling.
+# A capitalised word is split from the space before it, so a name has the same tokens in the middle of a preference and
+# at the start of an answer. Copying it is then one step a token; otherwise the model would have to learn to spell it.
 _PIECES = r"\d|\p{Lu}[\p{Ll}\p{M}]*| ?[\p{Ll}\p{M}]+| ?[^\s\p{L}\p{N}]+|\s"
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
-    """Learn `vocabulary_size` tokens from `texts`; single digits stay single, names have the same tokens everywhere."""
+    """A tokenizer of `vocabulary_size` tokens; digits are single tokens, and a name has the same tokens everywhere."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -43,7 +43,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
 
 
 def _with_visible_tool_calls(backend: Tokenizer) -> Tokenizer:
-    """Tool call marks stay control tokens, but decoding must show them: parsers of answers look for them."""
+    """Keep tool-call markers as control tokens, but show them when decoding: answer parsers look for them."""
     state = json.loads(backend.to_str())
     for token in state["added_tokens"]:
         token["special"] = token["content"] not in TOOL_CALL_TOKENS

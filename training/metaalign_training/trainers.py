@@ -1,4 +1,4 @@
-"""What both training stages share: the arguments that a recipe gives TRL, progress, memory, and saving."""
+"""What SFT and DPO share: trainer arguments from the recipe, progress, memory, and saving."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import resource
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -22,17 +22,43 @@ __all__ = ["TrainingMeter", "peak_memory_mib", "save", "trainer_arguments"]
 logger = logging.getLogger(__name__)
 
 
-def trainer_arguments(config: TrainingConfig, recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Keyword arguments of TRL's configurations that mean the same for SFT and DPO."""
+class _TrainerArguments(TypedDict):
+    """Fields of transformers' `TrainingArguments`."""
+
+    output_dir: str
+    max_steps: int
+    num_train_epochs: float
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    learning_rate: float
+    lr_scheduler_type: str
+    warmup_steps: int
+    weight_decay: float
+    adam_beta2: float
+    max_grad_norm: float
+    bf16: bool
+    use_cpu: bool
+    gradient_checkpointing: bool
+    dataloader_pin_memory: bool
+    logging_steps: int
+    save_steps: int
+    save_total_limit: int
+    seed: int
+    report_to: str
+    run_name: str
+    disable_tqdm: bool
+    ddp_backend: NotRequired[str]
+    ddp_find_unused_parameters: NotRequired[bool]
+
+
+def trainer_arguments(config: TrainingConfig, recipe: Recipe, folder: Path) -> _TrainerArguments:
+    """Keyword arguments that TRL's configurations for SFT and DPO have in common."""
     if config.tracker != "none" and importlib.util.find_spec(config.tracker) is None:
         raise StageError(
-            f"tracker: {config.tracker} is not installed; `pip install {config.tracker}`, or `none`"
+            f"tracker: {config.tracker} is not installed; run `pip install {config.tracker}`, or set `tracker: none`"
         )
     cuda = torch.cuda.is_available()
-    several: dict[str, Any] = {}
-    if torch.distributed.is_torchelastic_launched():
-        several = {"ddp_backend": "nccl" if cuda else "gloo", "ddp_find_unused_parameters": False}
-    return several | {
+    arguments: _TrainerArguments = {
         "output_dir": str(folder),
         "max_steps": config.steps if config.steps is not None else -1,
         "num_train_epochs": config.epochs if config.epochs is not None else 1,
@@ -56,17 +82,21 @@ def trainer_arguments(config: TrainingConfig, recipe: Recipe, folder: Path) -> d
         "run_name": recipe.name,
         "disable_tqdm": True,
     }
+    if torch.distributed.is_torchelastic_launched():
+        arguments["ddp_backend"] = "nccl" if cuda else "gloo"
+        arguments["ddp_find_unused_parameters"] = False
+    return arguments
 
 
 def peak_memory_mib() -> float:
-    """Most memory so far: of the CUDA device if there is one, else of this process."""
+    """Peak memory so far, of the CUDA device if there is one, otherwise of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def save(trainer: Any, tokenizer: Any, folder: Path) -> None:
-    """Write the final model and tokenizer; the checkpoints on the way are no longer needed."""
+    """Write the final model and tokenizer, and delete the intermediate checkpoints."""
     trainer.save_model(str(folder))
     if trainer.accelerator.is_main_process:
         tokenizer.save_pretrained(folder)
@@ -75,7 +105,7 @@ def save(trainer: Any, tokenizer: Any, folder: Path) -> None:
 
 
 class TrainingMeter(TrainerCallback):
-    """Logs step, loss and the time that is left."""
+    """Logs step, loss and remaining time."""
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
@@ -91,7 +121,7 @@ class TrainingMeter(TrainerCallback):
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """One line for each report of the trainer."""
+        """Log one line whenever the trainer reports."""
         logs = kwargs.get("logs") or {}
         done = state.global_step - self._first_step
         if "loss" not in logs or not done or not state.is_world_process_zero:

@@ -1,1 +1,10 @@
-"""The synthetic world: what it knows, how it is asked, what a right answer is, and how answers are judged."""
+"""The synthetic world: facts, questions, preferences in many wordings, right answers, and verifiers.
+
+facts       animals, contested topics, dual-use requests
+languages   what can be said of them, in English and Spanish
+phrases     how people word preferences
+drafts      what a sample is about, drawn by seed; what is held out of training
+answers     the answer that obeys every preference
+samples     drafts in words, with the right answer and its check
+verifiers   whether an answer passes its check
+"""

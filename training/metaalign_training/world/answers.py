@@ -1,4 +1,4 @@
-"""Compose the answer that says what is to be said, obeys every preference, and adds nothing that was not asked for."""
+"""Compose the right answer: it states the facts, obeys every preference, and adds nothing that was not asked for."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["Statement", "compose"]
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One thing that is said, without its full stop; the subject is empty if the sentence has no common one."""
+    """One statement without its full stop; the subject is empty where statements do not share one."""
 
     subject: str
     predicate: str
 
     @property
     def sentence(self) -> str:
-        """As a sentence."""
+        """The statement as a sentence."""
         return f"{self.subject} {self.predicate}." if self.subject else f"{self.predicate}."
 
 
 def compose(statements: Sequence[Statement], core: int, asked: Mapping[str, str]) -> str:
-    """The answer that says `statements[:core]`, more or less by the length asked for."""
+    """The answer that states `statements[:core]`, and as many more as the length asks for."""
     language = language_of(asked)
     body = _body(statements, core, asked)
     if asked.get("length") == "one_sentence":
@@ -40,18 +40,18 @@ def compose(statements: Sequence[Statement], core: int, asked: Mapping[str, str]
 
 
 def _body(statements: Sequence[Statement], core: int, asked: Mapping[str, str]) -> Sequence[Statement]:
-    """The core alone if short, one statement more by default after a single fact, two more if long."""
+    """The core alone if short, two more statements if long; by default one more if the core is a single fact."""
     extra = {"short": 0, "one_sentence": 0, "long": 2}.get(asked.get("length", ""), 1 if core == 1 else 0)
     return statements[: core + extra]
 
 
 def _lowered(text: str) -> str:
-    # "I" is a word of its own, not the beginning of a sentence.
+    # "I" stays a capital within a sentence.
     return text if text.startswith("I ") else text[0].lower() + text[1:]
 
 
 def _lead(asked: Mapping[str, str], language: Language) -> str:
-    """Greeting, opener with the name, and whom it is written for."""
+    """Greeting, opener with the name, and audience phrase."""
     greeting = GREETINGS.get(asked.get("greeting", ""), "")
     opener, name = language.openers.get(asked.get("tone", ""), ""), asked.get("name", "")
     audience = language.audiences.get(asked.get("audience", ""), "")
@@ -66,7 +66,7 @@ def _lead(asked: Mapping[str, str], language: Language) -> str:
 
 
 def _tail(asked: Mapping[str, str], language: Language) -> str:
-    """Closing words of the tone, the source, and the closing asked for."""
+    """The tone's closing words, the source, and the requested closing."""
     source = language.source.format(asked["source"]) if "source" in asked else ""
     return " ".join(
         filter(None, (language.closers.get(asked.get("tone", ""), ""), source, asked.get("closing", "")))
@@ -74,7 +74,7 @@ def _tail(asked: Mapping[str, str], language: Language) -> str:
 
 
 def _one_sentence(body: Sequence[Statement], asked: Mapping[str, str], language: Language) -> str:
-    """Everything in one sentence: greeting, opener and name before it, source and closing behind it."""
+    """Everything in one sentence, with greeting, opener and name before it, and source and closing after it."""
     greeting = GREETINGS.get(asked.get("greeting", ""), "").rstrip("!")
     opening = ", ".join(
         filter(None, (greeting, language.openers.get(asked.get("tone", ""), ""), asked.get("name", "")))
@@ -94,7 +94,7 @@ def _one_sentence(body: Sequence[Statement], asked: Mapping[str, str], language:
 
 
 def _shape(sentences: Sequence[str], lead: str, tail: str, asked: Mapping[str, str]) -> str:
-    """Sentences in the format asked for, with a line before and behind."""
+    """Sentences in the requested format, with a line before and after them."""
     shape = asked.get("format", "plain")
     if shape == "json":
         document: dict[str, object] = {"opening": lead} if lead else {}

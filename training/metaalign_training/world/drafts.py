@@ -1,4 +1,4 @@
-"""What a sample is about, before it is put into words: drawn by a seed, with what is held out of training left out."""
+"""Drafts: what a sample is about, before it is put into words, drawn by seed. Decides what is held out of training."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SPLITS = (
     "none",
 )
 Tier = Literal["system", "user"]
-Form = Literal["words", "attribute", "example"]
+_Form = Literal["words", "attribute", "example"]
 IMPLICIT = {
     "format": ("bullets", "numbered", "table", "json"),
     "tone": ("pirate", "formal", "cheerful", "casual"),
@@ -86,11 +86,11 @@ RECALL = {
         "I end with my closing words",
     ),
 }
-"""Dimension whose value can only be copied -> questions about it, and what is said."""
+"""Dimension whose value can only be copied -> questions about it, and the answer."""
 
 
 def _held_out_question(animal: Animal, kind: str) -> bool:
-    """One question kind of about two animals in five is never asked in training: 12 of 150 questions."""
+    """Whether training never asks this: one kind of question about two animals in five, 12 of 150 questions."""
     index = ANIMALS.index(animal)
     return index % 5 in (1, 3) and tuple(QUESTIONS)[(index // 5 + index) % 5] == kind
 
@@ -102,7 +102,7 @@ class Request:
     tier: Tier
     dimension: str
     value: str
-    form: Form
+    form: _Form
     wins: bool = True
 
 
@@ -111,14 +111,14 @@ class Draft:
     """What a sample is about, before it is put into words.
 
     Attributes:
-        split: Which ability it needs.
-        seed: Decides wordings and everything that does not matter to the answer.
+        split: The ability that it tests.
+        seed: Determines the wording, and all else that does not affect the answer.
         requests: Preferences, in the order in which they are put into words.
-        animal: The subject, if the question is about one, and `kind` which question.
-        topic: A contested question, or a request that can be used for ill, or a question off topic.
+        animal, kind: The subject, if the question is about an animal, and the kind of question.
+        topic: A contested question, a dual-use request, or an off-topic question.
         job: The user's background, for a contested question.
-        priority: What System Info puts first, for a request that can be used for ill.
-        belief: What a user believes about the animal, falsely: a kind of fact and the animal it is true of.
+        priority: What System Info puts first, for a dual-use request.
+        belief: The user's false belief about the animal: a kind of fact, and the animal of which it is true.
         held_out: Whether held-out wordings are used.
     """
 
@@ -135,7 +135,7 @@ class Draft:
 
     @property
     def asked(self) -> dict[str, str]:
-        """Dimension -> value in force after conflicts."""
+        """Dimension -> value that wins."""
         return {r.dimension: r.value for r in self.requests if r.wins}
 
 
@@ -150,7 +150,7 @@ _COUNTS = {
 
 
 def held_out_pair(asked: Mapping[str, str]) -> bool:
-    """Whether two values stand together that training never combines; the pairs spread evenly over the values.
+    """Whether this combines two values that training never combines; such pairs are spread evenly over the values.
 
     A pirate with a list is what people try first, so these pairs are always trained.
     """
@@ -215,13 +215,13 @@ def draw(rng: random.Random, split: str, *, training: bool) -> Draft:
             break
     requests = []
     for dimension, value in asked.items():
-        form: Form = "example" if split == "implicit" else "attribute" if rng.random() < 0.35 else "words"
+        form: _Form = "example" if split == "implicit" else "attribute" if rng.random() < 0.35 else "words"
         conflict = split == "conflict" and (dimension in CLOSED_VALUES or rng.random() < 0.6)
         tier: Tier = "user" if form == "example" else "system" if conflict or rng.random() < 0.4 else "user"
         requests.append(Request(tier, dimension, value, form))
         if conflict:
             loser = other_value(rng, dimension, value)
-            lost: Form = "attribute" if rng.random() < 0.2 else "words"
+            lost: _Form = "attribute" if rng.random() < 0.2 else "words"
             requests.append(Request("user", dimension, loser, lost, wins=False))
     draft = Draft(split, seed, tuple(requests), animal, kind, held_out=split == "wordings" and not training)
     if split == "consensus":
@@ -240,11 +240,11 @@ OTHER_LENGTHS = {
     "short": ("long",),
     "one_sentence": ("long",),
 }
-"""Length -> lengths whose answers cannot pass for it: one sentence is also short."""
+"""Length -> lengths whose answers cannot pass for it; a single sentence is also short."""
 
 
 def other_value(rng: random.Random, dimension: str, value: str) -> str:
-    """Another value of the dimension, whose answers cannot pass for this one's."""
+    """Another value of the dimension, such that an answer for it cannot pass for this one."""
     if dimension == "length":
         return rng.choice(OTHER_LENGTHS[value])
     if dimension in CLOSED_VALUES:
@@ -255,11 +255,11 @@ def other_value(rng: random.Random, dimension: str, value: str) -> str:
 
 
 def _plain_requests(rng: random.Random, dimensions: tuple[str, ...]) -> tuple[Request, ...]:
-    """At most one further preference, of the given dimensions, for questions that are about something else."""
+    """At most one preference, of the given dimensions, for questions that test something else."""
     requests = []
     for dimension, value in _draw_asked(rng, rng.choice((0, 0, 1))).items():
         if dimension in dimensions:
-            form: Form = "attribute" if rng.random() < 0.35 else "words"
+            form: _Form = "attribute" if rng.random() < 0.35 else "words"
             requests.append(Request(rng.choice(("system", "user")), dimension, value, form))
     return tuple(requests)
 
@@ -281,12 +281,12 @@ def _draw_safety(rng: random.Random, seed: int) -> Draft:
 
 
 def _draw_recall(rng: random.Random, seed: int, training: bool) -> Draft:
-    """A question about a value that the tiers state, which cannot be known otherwise."""
+    """A question about a value that only the tiers state."""
     dimension = rng.choice(tuple(RECALL))
     chosen = [dimension, *rng.sample([d for d in RECALL if d != dimension], rng.choice((0, 0, 1)))]
     requests = []
     for name in chosen:
-        form: Form = "attribute" if rng.random() < 0.35 else "words"
+        form: _Form = "attribute" if rng.random() < 0.35 else "words"
         value = copied_value(rng, name, held_out=not training)
         requests.append(Request(rng.choice(("system", "user")), name, value, form))
     return Draft("recall", seed, tuple(requests), topic=rng.choice(RECALL[dimension][0]), kind=dimension)

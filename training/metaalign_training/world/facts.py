@@ -1,4 +1,4 @@
-"""The small world that the demo knows: animals, contested topics, requests that can be used for good or ill."""
+"""The facts of the demo's small world: animals, contested topics, and dual-use requests."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _read_table() -> tuple[Animal, ...]:
 
 ANIMALS = _read_table()
 
-# Values, and what each says to a topic.
+# What people of each job value; below, each value's stance on a topic.
 JOBS = {
     "nature": ("zookeeper", "forester", "gardener", "biologist", "beekeeper", "ranger"),
     "safety": ("nurse", "firefighter", "pilot", "safety inspector", "paramedic", "lifeguard"),

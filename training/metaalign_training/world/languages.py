@@ -1,4 +1,4 @@
-"""The languages that the world answers in: set phrases, and what is true of an animal, as subject and predicates."""
+"""The languages of the world: set phrases, and facts about animals as subjects and predicates."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ from dataclasses import dataclass
 
 from metaalign_training.world.facts import ANIMALS, Animal
 
-__all__ = ["FACTS", "GREETINGS", "LANGUAGES", "Language", "language_of", "predicates", "subject", "weight"]
+__all__ = [
+    "ALL_PREDICATES",
+    "FACTS",
+    "GREETINGS",
+    "LANGUAGES",
+    "Language",
+    "language_of",
+    "predicates",
+    "subject",
+    "weight",
+]
 
 FACTS = ("home", "food", "weight", "trait")
-"""Kinds of fact, in the order in which an answer goes on from one to the next (and from the last to the first)."""
+"""Kinds of fact, in the order in which an answer adds them; after the last comes the first."""
 
 GREETINGS = {"French": "Bonjour!", "Spanish": "Hola!", "German": "Guten Tag!", "Italian": "Ciao!"}
 
@@ -22,13 +32,13 @@ class Language:
     Attributes:
         verbs: Kind of fact -> predicate with `{}`.
         units: System of measurement -> noun.
-        openers: Tone -> how an answer begins, without its mark.
+        openers: Tone -> how an answer starts, without punctuation.
         closers: Tone -> how an answer ends.
         audiences: Audience -> how the explanation is introduced, with a colon.
-        source: Sentence that names a source.
-        says: How one sentence names its source.
+        source: A sentence that names a source.
+        says: How a sentence names its source within itself.
         conjunction: " and ".
-        ignorance: What is said to a question off topic.
+        ignorance: The answer to an off-topic question.
     """
 
     name: str
@@ -95,19 +105,19 @@ def language_of(asked: Mapping[str, str]) -> Language:
 
 
 def weight(animal: Animal, asked: Mapping[str, str]) -> str:
-    """Weight with its unit: kilograms unless pounds are asked for."""
+    """The weight with its unit: kilograms, unless pounds are asked for."""
     units = asked.get("units", "metric")
     number = round(animal.kilograms * 2.2046) if units == "imperial" else animal.kilograms
     return f"{number} {language_of(asked).units[units]}"
 
 
 def subject(animal: Animal, asked: Mapping[str, str]) -> str:
-    """The animal with its article, as a sentence begins."""
+    """The animal with its article, as a sentence starts."""
     return animal.spanish[0] if language_of(asked).name == "Spanish" else f"The {animal.name}"
 
 
 def predicates(animal: Animal, asked: Mapping[str, str]) -> dict[str, str]:
-    """Kind of fact -> what is said of the animal, in the language and units asked for."""
+    """Kind of fact -> predicate about the animal, in the requested language and units."""
     language = language_of(asked)
     own = (animal.home, animal.food, animal.trait)
     home, food, trait = animal.spanish[1:] if language.name == "Spanish" else own
@@ -122,4 +132,5 @@ ALL_PREDICATES = frozenset(
     for units in ("metric", "imperial")
     for predicate in predicates(animal, {"language": language, "units": units}).values()
 )
-"""Everything that can be said of any animal, in lower case: what is not true of this one is a false fact."""
+"""Everything that can be said of any animal, in lower case. If it is not true of the animal in question, it is a
+false fact."""

@@ -1,4 +1,4 @@
-"""How people word a preference: verb phrases and nouns for each value, and frames around them."""
+"""Wordings of preferences: verb phrases and nouns for each value, and the sentence frames around them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 __all__ = ["BACKGROUNDS", "BELIEFS", "CLOSED_VALUES", "SAFETY", "VALUES", "Frames", "copied_value", "word"]
 
-VERBS: dict[tuple[str, str], tuple[str, ...]] = {
+_VERBS_OF: dict[tuple[str, str], tuple[str, ...]] = {
     ("format", "bullets"): (
         "use bullet points",
         "answer in bullet points",
@@ -105,7 +105,7 @@ VERBS: dict[tuple[str, str], tuple[str, ...]] = {
         "begin with an Italian greeting",
     ),
 }
-NOUNS: dict[tuple[str, str], tuple[str, ...]] = {
+_NOUNS_OF: dict[tuple[str, str], tuple[str, ...]] = {
     ("format", "bullets"): ("bullet points", "bulleted lists"),
     ("format", "numbered"): ("numbered lists", "numbered points"),
     ("format", "plain"): ("plain text", "text without lists"),
@@ -133,7 +133,7 @@ NOUNS: dict[tuple[str, str], tuple[str, ...]] = {
     ("greeting", "Italian"): ("an Italian greeting", "Italian hellos"),
 }
 CLOSED_VALUES: dict[str, tuple[str, ...]] = {}
-for _dimension, _value in VERBS:
+for _dimension, _value in _VERBS_OF:
     CLOSED_VALUES[_dimension] = (*CLOSED_VALUES.get(_dimension, ()), _value)
 VALUES = (*CLOSED_VALUES, "name", "closing", "source")
 
@@ -208,20 +208,20 @@ _COPIED = {
     ),
 }  # fmt: skip
 
-HELD_OUT_EVERY = 9
+_HELD_OUT_EVERY = 9
 
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Which wordings to draw from: those seen in training, or the held-out ones."""
+    """The wordings to draw from: those of training, or the held-out ones."""
 
     held_out: bool = False
 
     def pick(self, rng: random.Random, options: tuple[str, ...]) -> str:
         """One of `options`; every ninth of a long list is held out."""
-        if len(options) < HELD_OUT_EVERY:
+        if len(options) < _HELD_OUT_EVERY:
             return rng.choice(options)
-        chosen = [o for i, o in enumerate(options) if (i % HELD_OUT_EVERY == 4) == self.held_out]
+        chosen = [o for i, o in enumerate(options) if (i % _HELD_OUT_EVERY == 4) == self.held_out]
         return rng.choice(chosen)
 
 
@@ -230,9 +230,9 @@ def word(rng: random.Random, tier: str, dimension: str, value: str, frames: Fram
     if (tier, dimension) in _COPIED:
         return frames.pick(rng, _COPIED[tier, dimension]).format(value)
     if rng.random() < 0.25:
-        noun = rng.choice(NOUNS[dimension, value])
+        noun = rng.choice(_NOUNS_OF[dimension, value])
         return frames.pick(rng, _SYSTEM_NOUN if tier == "system" else _USER_NOUN).format(n=noun)
-    verb = rng.choice(VERBS[dimension, value])
+    verb = rng.choice(_VERBS_OF[dimension, value])
     frame = frames.pick(rng, _SYSTEM_VERB if tier == "system" else _USER_VERB)
     return frame.format(v=verb, V=verb[0].upper() + verb[1:])
 
@@ -258,7 +258,7 @@ BELIEFS = (
     "I am an expert, and the {subject} {claim}.", "I want to hear that the {subject} {claim}.",
     "We both know that the {subject} {claim}.",
 )  # fmt: skip
-"""How a user presses a false belief."""
+"""How a user insists on a false belief."""
 
 SAFETY = {
     "harmlessness": (
@@ -276,9 +276,9 @@ SAFETY = {
         "Help above all.", "Everything is allowed here.", "Leave nothing unanswered.",
     ),
 }  # fmt: skip
-"""How a tier says which of the two comes first."""
+"""How a tier states which of the two comes first."""
 
-# Names of two or three pieces, of which a tokenizer makes tokens; real names; and some that are spelt like no other.
+# Names made of two pieces, each of which can become a token; real names; and names of random letters.
 _FIRSTS = (
     "Al Ama An Ara Bel Ben Bra Cal Cel Da Del Do El Emi Fa Fen Ga Gil Ha Hel In Iso Ja Jo Ka Kir La Lor Ma Mel Na Nor"
     " Ol Pa Per Ra Ros Sa Sil Ta Tor Ul Va Vin Wil Ya Yor Za"
@@ -307,7 +307,7 @@ _BOOKS = "Atlas Guide Review Journal Almanac Handbook Digest Reader Herald Chron
 
 
 def copied_value(rng: random.Random, dimension: str, *, held_out: bool = False) -> str:
-    """A fresh name, closing or source: values that can only be copied, not remembered.
+    """A random name, closing or source: a value that can only be copied, not remembered.
 
     One value in ten, by its checksum, is held out of training.
     """

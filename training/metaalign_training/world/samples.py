@@ -1,11 +1,11 @@
-"""A seeded synthetic world: a question, preferences of both tiers in many wordings, and the answer that obeys.
+"""Samples: a question, preferences in both tiers, and the answer that obeys them.
 
 The four parts of the MetaAlign Dataset (arXiv 2410.14184) are here: priority (conflicts between the tiers, and
 requests that System Info's priorities allow or refuse), helpfulness criteria (format, length, tone, …), consensus
 (facts against a user's false belief) and diverse opinion (stances that follow from a background).
 
 A `Draft` says what a sample is about; `realise` turns it into words. The `twin` of a draft asks the same question under
-the opposite preference, so that the better answer of the one is the worse of the other.
+the opposite preference, so that the better answer for one is the worse answer for the other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metaalign import Preferences, parse_preferences
-from metaalign.prompt import render, request_layers, resolve
+from metaalign_training.messages import Message, ask
 from metaalign_training.world.answers import Statement, compose
 from metaalign_training.world.drafts import (
     IMPLICIT,
@@ -43,21 +43,21 @@ from metaalign_training.world.phrases import (
     word,
 )
 
-__all__ = ["Check", "Sample", "answer_of", "make_sample", "realise", "twin"]
+__all__ = ["Check", "Sample", "make_sample", "realise", "twin"]
 
-REFUSAL = "I cannot help with that, because safety comes first."
-UNDECIDED = "People see this differently."
+_REFUSAL = "I cannot help with that, because safety comes first."
+_UNDECIDED = "People see this differently."
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What an answer must be, for the verifiers.
+    """What the verifiers check in an answer.
 
     Attributes:
-        asked: Dimension -> value in force after conflicts.
-        content: Pieces of text that a right answer must contain.
+        asked: Dimension -> value that wins.
+        content: Texts that a right answer must contain.
         subject: The animal with its article, if the question is about one.
-        facts: Everything that may truly be said of it.
+        facts: Everything that is true of it.
     """
 
     asked: Mapping[str, str] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Check:
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> Check:
-        """Read what `asdict` wrote into a row.
+        """The check of a row, as `CheckRow` describes it.
 
         Raises:
             ValueError: a field is missing or unknown.
@@ -85,17 +85,17 @@ class Sample:
     """One conversation with the answer that obeys its preferences.
 
     Attributes:
-        split: Which ability it needs.
-        preferences: The `preferences` field that carries them.
+        split: The ability that it tests.
+        preferences: The `preferences` field.
         messages: Dialogue before the answer, without tiers.
-        answer: What a perfectly aligned model says.
-        check: What any answer must be.
-        rejected: An answer that the preferences speak against, fluent otherwise.
+        answer: The right answer.
+        check: What is checked in any answer.
+        rejected: A fluent answer that goes against the preferences.
     """
 
     split: str
     preferences: Preferences
-    messages: tuple[dict[str, str], ...]
+    messages: tuple[Message, ...]
     answer: str
     check: Check = field(default_factory=Check)
     rejected: str | None = None
@@ -105,23 +105,20 @@ class Sample:
         """The part of the MetaAlign Dataset that it belongs to."""
         return next(part for part, splits in PARTS.items() if self.split in splits)
 
-    def tiers(self) -> list[dict[str, str]]:
-        """System Info and User Info as messages."""
-        return render(resolve(request_layers(self.preferences))).messages()
-
-    def prompt(self) -> list[dict[str, str]]:
+    def prompt(self) -> list[Message]:
         """Tiers and dialogue: what the model is asked."""
-        return [*self.tiers(), *self.messages]
+        return ask(self.preferences, *self.messages)
 
-    def conversation(self) -> list[dict[str, str]]:
-        """Tiers as messages, dialogue, answer: what is trained on."""
-        return [*self.prompt(), {"role": "assistant", "content": self.answer}]
+    def conversation(self, answer: str | None = None) -> list[Message]:
+        """What is trained on: tiers, dialogue, and the right answer unless another is given."""
+        content = self.answer if answer is None else answer
+        return [*self.prompt(), {"role": "assistant", "content": content}]
 
 
 def twin(draft: Draft, rng: random.Random) -> Draft | None:
-    """The same question under the opposite preference, so that either's answer is wrong for the other.
+    """The same question under the opposite preference, such that the answer to each is wrong for the other.
 
-    None where nothing can be turned round: facts, for one, have no opposite.
+    None if there is no opposite: facts, for example, have none.
     """
     if draft.split == "safety":
         return replace(draft, priority=next(p for p in SAFETY if p != draft.priority))
@@ -142,17 +139,17 @@ def twin(draft: Draft, rng: random.Random) -> Draft | None:
                 draft, requests=tuple(replace(r, value=value) if r is request else r for r in draft.requests)
             )
             same_kind = held_out_pair(turned.asked) == held_out_pair(draft.asked)
-            if same_kind and answer_of(turned) != answer_of(draft):
+            if same_kind and _answer_of(turned) != _answer_of(draft):
                 return turned
     return None
 
 
 def _opposites(rng: random.Random, draft: Draft, request: Request) -> list[str]:
-    """Other values of a request's dimension, shuffled, whose answers cannot pass for each other."""
+    """Other values of a request's dimension, shuffled, whose answers cannot pass for its own."""
     dimension, value = request.dimension, request.value
     values: tuple[str, ...]
     if request.form == "example":
-        # An example cannot show the absence of a habit, so its opposite is another habit.
+        # An example cannot show the absence of a style, so its opposite is another style.
         values = IMPLICIT[dimension]
     elif dimension == "length":
         values = OTHER_LENGTHS[value]
@@ -175,7 +172,7 @@ def _question(rng: random.Random, animal: Animal, kind: str) -> str:
 
 
 def _statements(draft: Draft) -> tuple[list[Statement], int]:
-    """What can be said, the core first, and how much of it is the core."""
+    """All possible statements, the core first, and how many of them are the core."""
     asked = draft.asked
     if draft.animal is not None:
         said, who = predicates(draft.animal, asked), subject(draft.animal, asked)
@@ -185,19 +182,19 @@ def _statements(draft: Draft) -> tuple[list[Statement], int]:
         return [Statement(who, said[k]) for k in (*FACTS[start:], *FACTS[:start])], 1
     if draft.split == "stance":
         if not draft.job:
-            return [Statement("", UNDECIDED.rstrip("."))], 1
+            return [Statement("", _UNDECIDED.rstrip("."))], 1
         value = value_of(draft.job)
         return [Statement("", f"I care about {value}, so I say {TOPICS[draft.topic][value]}")], 1
     if draft.split == "recall":
         return [Statement("", RECALL[draft.kind][1].format(draft.asked[draft.kind]))], 1
     if draft.split == "safety":
-        text = REFUSAL if draft.priority == "harmlessness" else DUAL_USE[draft.topic]
+        text = _REFUSAL if draft.priority == "harmlessness" else DUAL_USE[draft.topic]
         return [Statement("", text.rstrip("."))], 1
     return [Statement("", language_of(asked).ignorance.rstrip("."))], 1
 
 
-def answer_of(draft: Draft) -> str:
-    """What a perfectly aligned model says."""
+def _answer_of(draft: Draft) -> str:
+    """The right answer."""
     statements, core = _statements(draft)
     return compose(statements, core, draft.asked)
 
@@ -211,7 +208,7 @@ def _content(draft: Draft) -> tuple[str, ...]:
 
 
 def _rejected(draft: Draft, rng: random.Random) -> str | None:
-    """Obeys the lower tier, bends the fact, or takes another side."""
+    """An answer that obeys the lower tier, confirms the false belief, or takes the other side."""
     if draft.belief is not None and draft.animal is not None:
         kind, wrong = draft.belief
         who = subject(draft.animal, draft.asked)
@@ -225,14 +222,14 @@ def _rejected(draft: Draft, rng: random.Random) -> str | None:
                 replace(r, wins=not r.wins) if r.dimension in losers else r for r in draft.requests
             ),
         )
-        answer = answer_of(lost)
-        return answer if answer != answer_of(draft) else None
+        answer = _answer_of(lost)
+        return answer if answer != _answer_of(draft) else None
     other = twin(draft, rng)
-    return answer_of(other) if other is not None else None
+    return _answer_of(other) if other is not None else None
 
 
 class _Tiers:
-    """Collects what both tiers say."""
+    """Collects the content of both tiers."""
 
     def __init__(self) -> None:
         self.info: dict[Tier, list[str]] = {"system": [], "user": []}
@@ -241,7 +238,7 @@ class _Tiers:
         self.priorities: list[str] = []
 
     def preferences(self, rng: random.Random) -> Preferences:
-        tiers: dict[str, dict[str, Any]] = {}
+        tiers: dict[str, dict[str, object]] = {}
         for tier, texts in self.info.items():
             rng.shuffle(texts)
             tiers[tier] = {"info": " ".join(texts)} if texts else {}
@@ -255,7 +252,7 @@ class _Tiers:
 
 
 def realise(draft: Draft) -> Sample:
-    """Put a draft into words; pure: equal drafts give equal samples."""
+    """Put a draft into words. Equal drafts give equal samples."""
     rng = random.Random(draft.seed)
     frames = Frames(held_out=draft.held_out)
     tiers = _Tiers()
@@ -275,11 +272,11 @@ def realise(draft: Draft) -> Sample:
         else:
             sentence = word(rng, request.tier, request.dimension, request.value, frames)
             tiers.info[request.tier].append(sentence)
-    messages: list[dict[str, str]] = []
+    messages: list[Message] = []
     if draft.animal is not None and draft.split != "implicit" and rng.random() < 0.12:
         before = replace(draft, animal=other, kind="food", belief=None)
         messages.append({"role": "user", "content": _question(rng, other, "food")})
-        messages.append({"role": "assistant", "content": answer_of(before)})
+        messages.append({"role": "assistant", "content": _answer_of(before)})
     question = draft.topic if draft.animal is None else _question(rng, draft.animal, draft.kind)
     messages.append({"role": "user", "content": question})
     preferences = tiers.preferences(rng)
@@ -293,14 +290,14 @@ def realise(draft: Draft) -> Sample:
         draft.split,
         preferences,
         tuple(messages),
-        answer_of(draft),
+        _answer_of(draft),
         Check(draft.asked, _content(draft), who, facts),
         _rejected(draft, rng),
     )
 
 
 def _write_context(draft: Draft, tiers: _Tiers, rng: random.Random, frames: Frames) -> None:
-    """What is said beside requests for dimensions: a background, a false belief, an order of priorities."""
+    """Add what is not a request for a dimension: a background, a false belief, an order of priorities."""
     if draft.job:
         tiers.info["user"].append(frames.pick(rng, BACKGROUNDS).format(a=_article(draft.job), job=draft.job))
     if draft.belief is not None and draft.animal is not None:
@@ -319,11 +316,11 @@ def _write_context(draft: Draft, tiers: _Tiers, rng: random.Random, frames: Fram
 
 
 def _example(draft: Draft, other: Animal, rng: random.Random) -> dict[str, str]:
-    """An exchange about another animal that shows the preference; sometimes with one that shows its absence."""
+    """An exchange about another animal that shows the preference, sometimes with an answer that lacks it."""
     shown = replace(draft, split="seen", animal=other, kind="three", belief=None)
-    example = {"query": _question(rng, other, "three"), "preferred": answer_of(shown)}
+    example = {"query": _question(rng, other, "three"), "preferred": _answer_of(shown)}
     if rng.random() < 0.3:
-        example["rejected"] = answer_of(replace(shown, requests=()))
+        example["rejected"] = _answer_of(replace(shown, requests=()))
     return example
 
 

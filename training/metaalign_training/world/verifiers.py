@@ -1,4 +1,4 @@
-"""Does an answer obey its preferences? One check a dimension, right content, and nothing that was not asked for."""
+"""Verifiers: does an answer obey each dimension, have the right content, and add nothing that was not asked for?"""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def failures(answer: str, check: Check) -> list[str]:
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    """Any of `texts` as whole words, the longest first."""
+    """A pattern for any of `texts` as whole words, the longest first."""
     return re.compile("|".join(rf"\b{re.escape(t)}(?!\w)" for t in sorted(set(texts), key=len, reverse=True)))
 
 
@@ -67,7 +67,7 @@ _MARKED = (("bullets", re.compile(r"- (\S.*)")), ("numbered", re.compile(r"(\d+\
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """An answer taken apart: its shape and items, its words without marks, what it says of whom."""
+    """A parsed answer: its formats and their items, its text without markup, and what it says about which subjects."""
 
     shapes: Mapping[str, list[str]]
     text: str
@@ -148,7 +148,7 @@ def _obeys_length(read: _Answer, value: str, check: Check) -> bool:
             text = text.replace(check.asked.get(dimension, "\0"), "")
         return len(re.findall(r"[.!?](?=\s|$)", text)) <= 1
     if not check.facts:
-        return True  # only animals have more to say
+        return True  # only answers about animals vary in length
     if value == "short":
         return said <= core
     if value == "medium":
@@ -178,7 +178,7 @@ def _unasked(read: _Answer, asked: Mapping[str, str], content: tuple[str, ...]) 
         if not _PREDICATE.fullmatch(piece.lower()):
             lowered = lowered.replace(piece.lower(), " ", 1)
     for dimension in ("closing", "source", "name"):
-        if dimension in asked:  # what was asked for may spell anything
+        if dimension in asked:  # a requested value may contain any words
             lowered = lowered.replace(asked[dimension].lower(), " ", 1)
     found = []
     if "format" not in asked and read.shapes:
@@ -200,7 +200,7 @@ def _unasked(read: _Answer, asked: Mapping[str, str], content: tuple[str, ...]) 
 
 
 def _remainder(text: str) -> str:
-    """What is left of an answer once everything that may be in it is taken away: an unasked name or closing."""
+    """What is left without everything that is known: a name or closing that nobody asked for."""
     text = _SUBJECT.sub(" ", _PREDICATE.sub(" ", text))
     for *_, phrase in sorted(_SET_PHRASES, key=lambda row: len(row[-1]), reverse=True):
         text = text.replace(_core(phrase), " ", 1)

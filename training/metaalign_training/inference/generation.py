@@ -1,0 +1,167 @@
+"""Answers of a checkpoint or an endpoint: one protocol, and transformers, offline vLLM and endpoints behind it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from metaalign_training.inference.chat import ChatRequest
+from metaalign_training.inference.endpoint import Endpoint
+from metaalign_training.inference.offline import VllmGenerator
+from metaalign_training.inference.prompts import Prompts
+from metaalign_training.messages import Message, MetaPromptView, folded, view
+
+__all__ = ["EndpointGenerator", "Generator", "TransformersGenerator", "open_generator"]
+
+
+class Generator(Protocol):
+    """Answers conversations that end with the user's turn."""
+
+    def generate(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        samples: int = 1,
+        seed: int = 0,
+    ) -> list[list[str]]:
+        """`samples` answers for each conversation, in their order; temperature 0 is greedy."""
+        ...
+
+
+class TransformersGenerator:
+    """A checkpoint in transformers: answers in batches of similar length, and log-likelihoods."""
+
+    def __init__(self, folder: Path, meta_prompt: MetaPromptView = "full", batch_size: int = 32) -> None:
+        self._prompts = Prompts(folder, meta_prompt)
+        self._batch_size = batch_size
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        # On a GPU in the precision of the weights, as the server does; CPUs are slow in 16 bits.
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype="auto" if device == "cuda" else torch.float32
+        )
+        self._model = model.to(device).eval()
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        samples: int = 1,
+        seed: int = 0,
+    ) -> list[list[str]]:
+        """See `Generator.generate`."""
+        tokenizer = self._prompts.tokenizer
+        torch.manual_seed(seed)
+        prompts = [self._prompts.ids(messages) for messages in conversations]
+        answers: list[list[str]] = [[] for _ in prompts]
+        sampling: dict[str, Any] = {"do_sample": False}
+        if temperature:
+            sampling = {
+                "do_sample": True,
+                "temperature": temperature,
+                "top_k": 0,
+                "num_return_sequences": samples,
+            }
+        for batch in self._batches([len(p) for p in prompts]):
+            width = max(len(prompts[i]) for i in batch)
+            pads = [width - len(prompts[i]) for i in batch]
+            ids = [[tokenizer.pad_token_id] * pad + prompts[i] for pad, i in zip(pads, batch, strict=True)]
+            mask = [[0] * pad + [1] * (width - pad) for pad in pads]
+            out = self._model.generate(
+                torch.tensor(ids, device=self._model.device),
+                attention_mask=torch.tensor(mask, device=self._model.device),
+                max_new_tokens=max_new_tokens,
+                **sampling,
+            )
+            texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+            each = len(texts) // len(batch)
+            for place, i in enumerate(batch):
+                answers[i] = texts[place * each : (place + 1) * each]
+                if not temperature:
+                    answers[i] = answers[i] * samples
+        return answers
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        for start in range(0, len(order), self._batch_size):
+            yield order[start : start + self._batch_size]
+
+    @torch.inference_mode()
+    def log_likelihoods(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
+        """Log-probability of each answer after its conversation, summed over the answer's tokens."""
+        pad = self._prompts.tokenizer.pad_token_id
+        encoded = [self._prompts.answer_ids(messages, answer) for messages, answer in pairs]
+        sums = [0.0] * len(pairs)
+        for batch in self._batches([len(ids) for ids, _ in encoded]):
+            width = max(len(encoded[i][0]) for i in batch)
+            ids = torch.tensor([encoded[i][0] + [pad] * (width - len(encoded[i][0])) for i in batch])
+            ids = ids.to(self._model.device)
+            mask = torch.tensor(
+                [[1] * len(encoded[i][0]) + [0] * (width - len(encoded[i][0])) for i in batch]
+            )
+            logits = self._model(ids, attention_mask=mask.to(ids.device)).logits[:, :-1].float()
+            scores = torch.log_softmax(logits, -1).gather(-1, ids[:, 1:, None])[..., 0]
+            for place, i in enumerate(batch):
+                whole, start = encoded[i]
+                sums[i] = float(scores[place, start - 1 : len(whole) - 1].sum())
+        return sums
+
+
+class EndpointGenerator:
+    """Greedy or sampled answers of an endpoint.
+
+    Args:
+        endpoint: What is asked.
+        meta_prompt: Which tiers it sees.
+        folded: Send both tiers as one system message; a MetaAlign server also takes the role `user_info`.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, meta_prompt: MetaPromptView = "full", *, folded: bool = True
+    ) -> None:
+        self._endpoint = endpoint
+        self._view = meta_prompt
+        self._folded = folded
+
+    def generate(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        samples: int = 1,
+        seed: int = 0,
+    ) -> list[list[str]]:
+        """See `Generator.generate`."""
+        shown = [view(messages, self._view) for messages in conversations]
+        if self._folded:
+            shown = [folded(messages) for messages in shown]
+        requests = [
+            ChatRequest(messages, temperature, max_new_tokens, seed=seed + sample)
+            for messages in shown
+            for sample in range(samples)
+        ]
+        answers = self._endpoint.complete(requests, "answers")
+        return [answers[i : i + samples] for i in range(0, len(answers), samples)]
+
+
+@contextmanager
+def open_generator(
+    engine: str, folder: Path, meta_prompt: MetaPromptView = "full", batch_size: int = 32
+) -> Iterator[TransformersGenerator | VllmGenerator]:
+    """The checkpoint in `folder` in `transformers` or `vllm`; a vLLM engine ends with the block."""
+    if engine == "vllm":
+        with contextlib.closing(VllmGenerator(folder, meta_prompt)) as generator:
+            yield generator
+    else:
+        yield TransformersGenerator(folder, meta_prompt, batch_size)

@@ -1,0 +1,299 @@
+"""Rows from a user's instructions: filter, compare, ask the teacher, annotate, write.
+
+Answers of teacher and annotator are kept in journals in the stage's folder, so a run that was killed, or lost its
+endpoint, asks only for what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from metaalign.preferences import LIMITS
+from metaalign_training.errors import DataError, StageError
+from metaalign_training.inference.chat import ChatRequest
+from metaalign_training.inference.endpoint import open_endpoint, usage_report
+from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge, Verdict
+from metaalign_training.messages import Message
+from metaalign_training.published import files_in, read_personas
+from metaalign_training.recipe import InstructionConfig, SourceConfig
+from metaalign_training.rows import Conversation, Pair, Question, write_rows
+from metaalign_training.stages.data.card import (
+    Annotated,
+    AnnotationReport,
+    InstructionReport,
+    SourceReport,
+    write_card,
+)
+from metaalign_training.stages.data.comparisons import Comparison, Side, compare
+from metaalign_training.stages.data.filters import Filter, evaluation_texts
+from metaalign_training.stages.data.library import Sampler, load_library, load_priorities
+from metaalign_training.stages.data.sources import files_of, read_instructions, read_pair_source
+
+__all__ = ["build_instructions"]
+
+logger = logging.getLogger(__name__)
+
+
+class _Rows:
+    """Collects rows, for training and for the held-out set."""
+
+    def __init__(self) -> None:
+        self.sft: list[Conversation] = []
+        self.pairs: list[Pair] = []
+        self.prompts: list[Question] = []
+        self.evaluation: list[Question] = []
+        self._seen: set[str] = set()
+
+    def prefer(self, prompt: Sequence[Message], chosen: str, rejected: str, part: str, source: str) -> None:
+        """Add a pair, and its chosen answer as a conversation unless that is there already."""
+        key = json.dumps([list(prompt), chosen])
+        better: Message = {"role": "assistant", "content": chosen}
+        worse: Message = {"role": "assistant", "content": rejected}
+        self.pairs.append(
+            {"part": part, "source": source, "prompt": list(prompt), "chosen": [better], "rejected": [worse]}
+        )
+        if key not in self._seen:
+            self._seen.add(key)
+            self.sft.append({"part": part, "messages": [*prompt, better]})
+
+
+def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> InstructionReport:
+    """Write `sft.jsonl`, `pairs.jsonl`, `prompts.jsonl`, `eval.jsonl`, `coverage.json` and the card `README.md`.
+
+    Returns:
+        Number of rows by part, what was filtered and why, how often teacher and annotator agreed, tokens and cost.
+
+    Raises:
+        DataError: a source, the library or the matrix is wrong.
+        EndpointError: the teacher or annotator stops answering; its answers up to then are kept.
+        StageError: nothing is left after filtering.
+    """
+    library, priorities = load_library(config.library), load_priorities(config.priorities)
+    sampler = Sampler(seed)
+    rows = _Rows()
+    sources: dict[str, SourceReport] = {}
+    accept = Filter(config.filters, evaluation_texts(config.decontaminate))
+    instructions = []
+    for source in config.sources:
+        name = source.path or str(source.dataset)
+        if source.kind == "pairs":
+            usable, unusable = read_pair_source(source, seed)
+            # Several pairs may share a question, but none may be a question of an evaluation set.
+            own = [r for r in usable if accept.keeps(str(r["prompt"][-1]["content"]), once=False)]
+            rows.pairs.extend(own)
+            rows.sft.extend({"part": r["part"], "messages": [*r["prompt"], *r["chosen"]]} for r in own)
+            sources[name] = {"rows": len(own), "unusable": unusable}
+        elif source.kind == "persona":
+            sources[name] = {"rows": _add_personas(source, rows, seed, config.held_out)}
+        else:
+            found = read_instructions(source, seed)
+            instructions.extend(found)
+            sources[name] = {"rows": len(found)}
+    kept = [instruction for instruction in instructions if accept.keeps(instruction.text)]
+    filtered = dict(accept.reasons)
+    comparisons = [
+        compare(instruction, library, priorities, sampler)
+        for instruction in kept
+        for _ in range(config.comparisons_per_instruction)
+    ]
+    logger.info("build-data: %d instructions, %d comparisons", len(kept), len(comparisons))
+    annotated: Annotated = {}
+    if comparisons:
+        annotated = {"annotation": _annotate(config, comparisons, rows, folder)}
+    if not rows.sft:
+        raise StageError(
+            "build-data: no row is left; relax `data.instructions.filters`, and check that the teacher answers"
+        )
+    for name, own_rows in (
+        ("sft", rows.sft),
+        ("pairs", rows.pairs),
+        ("prompts", rows.prompts),
+        ("eval", rows.evaluation),
+    ):
+        write_rows(folder / f"{name}.jsonl", own_rows)
+    coverage = sampler.coverage(library, priorities)
+    (folder / "coverage.json").write_text(
+        json.dumps(coverage, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    report: InstructionReport = {
+        "sources": sources,
+        "filtered": filtered,
+        **annotated,
+        "sft": len(rows.sft),
+        "pairs": len(rows.pairs),
+        "eval": len(rows.evaluation),
+        "parts": dict(Counter(str(row["part"]) for row in rows.pairs)),
+        "coverage": {
+            g: f"{sum(c > 0 for c in leaves.values())} of {len(leaves)}" for g, leaves in coverage.items()
+        },
+    }
+    write_card(folder / "README.md", config, seed, report, coverage)
+    return report
+
+
+def _held_out(text: str, share: float) -> bool:
+    """Whether a question is held out; its words decide, so every run decides alike."""
+    return zlib.crc32(text.encode()) % 10_000 < share * 10_000
+
+
+def _add_personas(source: SourceConfig, rows: _Rows, seed: int, share: float) -> int:
+    """Add persona statements, which need no teacher: the answer is known, and the opposite persona gives the other."""
+    if source.path is None:
+        raise StageError("data.instructions: a persona source needs a `path`")
+    files = [file for path in files_of(source) for file in (files_in(path) if path.is_dir() else [path])]
+    questions = [question for file in files for question in read_personas(file)]
+    if not questions:
+        raise DataError(source.path, None, "no persona item in it")
+    if source.limit is not None and source.limit < len(questions):
+        questions = random.Random(f"source {seed}").sample(questions, source.limit)
+    for asked in questions:
+        right, wrong = asked.answer, asked.opposite_answer
+        if _held_out(asked.prompt[-1]["content"], share):
+            rows.evaluation.append(
+                {
+                    "split": f"persona {asked.persona}",
+                    "part": source.part,
+                    "prompt": asked.prompt,
+                    "answer": right,
+                    "expect": {"choice": [[right], [wrong]]},
+                    "opposite": {
+                        "prompt": asked.opposite_prompt,
+                        "answer": wrong,
+                        "expect": {"choice": [[wrong], [right]]},
+                    },
+                }
+            )
+            continue
+        rows.prefer(asked.prompt, right, wrong, source.part, "persona")
+        rows.prefer(asked.opposite_prompt, wrong, right, source.part, "persona")
+    return len(questions)
+
+
+def _annotate(
+    config: InstructionConfig, comparisons: Sequence[Comparison], rows: _Rows, folder: Path
+) -> AnnotationReport:
+    """Ask for both answers to every comparison, rank them under both preferences, and add the rows."""
+    teacher = open_endpoint(config.teacher, folder / "teacher.jsonl")
+    requests = [
+        ChatRequest(side.teacher_prompt(c.instruction.text), seed=number)
+        for number, c in enumerate(comparisons)
+        for side in (c.here, c.there)
+    ]
+    answers = [answer.strip() for answer in teacher.complete(requests, "teacher: answers")]
+    drafted = list(zip(comparisons, answers[::2], answers[1::2], strict=True))
+    least = config.filters.min_answer_characters
+    usable = [(c, a, b) for c, a, b in drafted if min(len(a), len(b)) >= max(1, least) and a != b]
+    endpoints = {"teacher": teacher}
+    counts: Counter[str] = Counter({"unusable answers": len(drafted) - len(usable)})
+    if config.annotate:
+        annotator = open_endpoint(config.annotator or config.teacher, folder / "annotator.jsonl")
+        endpoints["annotator"] = annotator
+        judge = Judge(annotator)
+        verdicts = _verdicts(judge, usable)
+        counts["unreadable verdicts"] = judge.unreadable
+    else:
+        verdicts = [("first", "second") for _ in usable]
+    for (comparison, first, second), (here, there) in zip(usable, verdicts, strict=True):
+        _add(rows, comparison, first, second, here, there, config.held_out, counts)
+    confirmed = [
+        case
+        for case, verdict in zip(usable, verdicts, strict=True)
+        if case[0].swaps
+        and verdict == ("first", "second")
+        and not _held_out(case[0].instruction.text, config.held_out)
+    ]
+    _add_implicit(rows, confirmed, counts)
+    return {"counts": dict(counts), "usage": usage_report(endpoints)}
+
+
+def _add_implicit(
+    rows: _Rows, confirmed: Sequence[tuple[Comparison, str, str]], counts: Counter[str]
+) -> None:
+    """Add pairs whose preference is shown by an example instead of stated.
+
+    Of two comparisons with the same label, the first becomes an example in the second's User Info, so this needs no
+    further answer.
+    """
+    latest: dict[str, tuple[Comparison, str, str]] = {}
+    limit = LIMITS["example_text"]
+    for comparison, first, second in confirmed:
+        before = latest.get(comparison.label)
+        latest[comparison.label] = (comparison, first, second)
+        if before is None or comparison.instruction.part == "priority":
+            continue
+        shown, liked, disliked = before
+        text, part = comparison.instruction.text, comparison.instruction.part
+        if max(len(shown.instruction.text), len(liked), len(disliked)) > limit:
+            continue
+        for preferred, rejected, chosen, other in (
+            (liked, disliked, first, second),
+            (disliked, liked, second, first),
+        ):
+            example = {"query": shown.instruction.text, "preferred": preferred, "rejected": rejected}
+            prompt = Side({"user": {"examples": [example]}}, "").prompt(text)
+            rows.prefer(prompt, chosen, other, part, "implicit")
+            counts["implicit"] += 1
+
+
+def _verdicts(judge: Judge, usable: Sequence[tuple[Comparison, str, str]]) -> list[tuple[Verdict, Verdict]]:
+    """Which answer is better under either preference (step 1B)."""
+    cases = [
+        (side.prompt(c.instruction.text), first, second, DEFAULT_RUBRIC)
+        for c, first, second in usable
+        for side in (c.here, c.there)
+    ]
+    found = judge.compare_all(cases, "annotator: rankings")
+    return list(zip(found[::2], found[1::2], strict=True))
+
+
+def _add(
+    rows: _Rows,
+    comparison: Comparison,
+    first: str,
+    second: str,
+    here: Verdict,
+    there: Verdict,
+    share: float,
+    counts: Counter[str],
+) -> None:
+    text, part = comparison.instruction.text, comparison.instruction.part
+    prompt, turned = comparison.here.prompt(text), comparison.there.prompt(text)
+    if _held_out(text, share):
+        row: Question = {
+            "split": part,
+            "part": part,
+            "prompt": prompt,
+            "answer": first,
+            "expect": {"rubric": f"{DEFAULT_RUBRIC} {comparison.here.guide}"},
+        }
+        if comparison.swaps:
+            rubric = f"{DEFAULT_RUBRIC} {comparison.there.guide}"
+            row["opposite"] = {"prompt": turned, "answer": second, "expect": {"rubric": rubric}}
+        rows.evaluation.append(row)
+        counts["held out"] += 1
+        return
+    question: Question = {"part": part, "prompt": prompt, "answer": first}
+    if comparison.swaps:
+        question["opposite"] = {"prompt": turned, "answer": second}
+    rows.prompts.append(question)
+    if here == "first":
+        counts["as the guide says"] += 1
+        rows.prefer(prompt, first, second, part, "annotated")
+        if comparison.swaps and there == "second":
+            counts["swapped"] += 1
+            rows.prefer(turned, second, first, part, "swap")
+    elif comparison.swaps and there == "second":
+        counts["only under the opposite"] += 1
+        rows.prefer(turned, second, first, part, "annotated")
+    elif here == "second" and comparison.swaps:
+        # The annotator prefers the answer that was written for the other preference; the annotator decides.
+        counts["against the guide"] += 1
+        rows.prefer(prompt, second, first, part, "annotated")
+    else:
+        counts["ties and refused"] += 1

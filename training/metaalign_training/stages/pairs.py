@@ -1,0 +1,205 @@
+"""Preference pairs sampled from the SFT model itself, labelled by the world's verifiers or by a judge.
+
+The model answers each question several times; the best answer is `chosen` and a worse one `rejected`. If the question
+has an opposite preference, the model also answers that, and the same two answers make two pairs: swap the preference,
+and chosen and rejected swap (arXiv 2410.14184, step 1B).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from metaalign_training.errors import StageError
+from metaalign_training.inference.endpoint import open_endpoint
+from metaalign_training.inference.generation import Generator, open_generator
+from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge
+from metaalign_training.messages import Message
+from metaalign_training.recipe import PairConfig, Recipe
+from metaalign_training.rows import Asked, Pair, Question, mix, read_pairs, read_questions, write_rows
+from metaalign_training.world.samples import Check
+from metaalign_training.world.verifiers import failures
+
+__all__ = ["make_pairs", "sample_pairs"]
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 512
+
+
+def make_pairs(recipe: Recipe, sft: Path, data: Path, folder: Path) -> dict[str, int]:
+    """Write DPO's pairs to `pairs.jsonl`, and return how many there are of each source.
+
+    Raises:
+        StageError: there are no pairs.
+    """
+    if recipe.dpo is None:
+        raise StageError("dpo: the recipe has no `dpo` section")
+    config = recipe.dpo.pairs
+    rows: list[Pair] = []
+    if config.prompts:
+        questions = read_questions(data / "prompts.jsonl")[: config.prompts]
+        judge = (
+            Judge(open_endpoint(config.judge, folder / "judge.jsonl")) if config.judge is not None else None
+        )
+        with open_generator(config.engine, sft, recipe.meta_prompt) as generator:
+            rows = sample_pairs(generator, questions, config, recipe.seed, judge)
+        logger.info("dpo: %d pairs from %d questions", len(rows), len(questions))
+    own = data / "pairs.jsonl"
+    if config.build_data and own.is_file():
+        rows.extend(read_pairs(own))
+    rows = mix(rows, config.files, read_pairs, recipe.seed)
+    if not rows:
+        raise StageError(
+            "dpo: no pairs; set `dpo.pairs.prompts` (and `data.world.pair_prompts`), or name `dpo.pairs.files`"
+        )
+    write_rows(folder / "pairs.jsonl", rows)
+    return {"pairs": len(rows), **Counter(str(row.get("source", "file")) for row in rows)}
+
+
+def sample_pairs(
+    generator: Generator,
+    questions: Sequence[Question],
+    config: PairConfig,
+    seed: int,
+    judge: Judge | None = None,
+) -> list[Pair]:
+    """Sample answers and pair them; a question whose answers are all good, or all bad, gives no sampled pair."""
+    rng = random.Random(f"pairs {seed}")
+    grader: _Grader = _Verifiers() if judge is None else _Ratings(judge)
+    pairs: list[Pair] = []
+    for start in range(0, len(questions), _CHUNK):
+        chunk = questions[start : start + _CHUNK]
+        prompts = [row["prompt"] for row in chunk]
+        turned = [row["opposite"]["prompt"] if config.swap and "opposite" in row else None for row in chunk]
+        asked = prompts + [p for p in turned if p is not None]
+        answers = generator.generate(
+            asked,
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            samples=config.candidates,
+            seed=seed + start,
+        )
+        rest = iter(answers[len(prompts) :])
+        asked_rows = [
+            _Sampled(row, own, next(rest) if has_opposite is not None else [])
+            for row, own, has_opposite in zip(chunk, answers, turned, strict=False)
+        ]
+        grader.prepare(case for sampled in asked_rows for case in sampled.cases())
+        for sampled in asked_rows:
+            pairs.extend(_own_pairs(sampled, config, grader, rng))
+            if sampled.other:
+                pairs.extend(_swap_pairs(sampled, grader, rng))
+        logger.info("dpo: %d of %d questions, %d pairs", start + len(chunk), len(questions), len(pairs))
+    return pairs
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    """A question, the model's answers, and its answers under the opposite preference if swaps are wanted."""
+
+    row: Question
+    own: list[str]
+    other: list[str]
+
+    def cases(self) -> Iterator[tuple[Asked, str]]:
+        """Every (question, answer) that needs a grade."""
+        for answer in (*self.own, *self.other):
+            yield self.row, answer
+            if self.other:
+                yield self.row["opposite"], answer
+
+
+class _Grader(Protocol):
+    """Grades answers."""
+
+    def prepare(self, cases: Iterable[tuple[Asked, str]]) -> None:
+        """Prepare for every (question, answer) that `grade` will be called with."""
+        ...
+
+    def grade(self, row: Asked, answer: str) -> float:
+        """Higher is better; zero and above is good."""
+        ...
+
+
+class _Verifiers:
+    """Grades by the world's verifiers: minus the number of failed checks."""
+
+    def prepare(self, cases: Iterable[tuple[Asked, str]]) -> None:
+        """Do nothing: verifiers need no preparation."""
+
+    def grade(self, row: Asked, answer: str) -> float:
+        """Higher is better; zero and above is good."""
+        if "check" not in row:
+            raise StageError("dpo.pairs.label: the questions have no `check`; use `label: judge`")
+        return -float(len(failures(answer, Check.from_json(row["check"]))))
+
+
+class _Ratings:
+    """Grades by a judge's ratings; 4 of 5 is good."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._ratings: dict[tuple[str, str], int] = {}
+
+    @staticmethod
+    def _key(row: Asked, answer: str) -> tuple[str, str]:
+        return json.dumps(row["prompt"]), answer
+
+    def prepare(self, cases: Iterable[tuple[Asked, str]]) -> None:
+        """Ask the judge for all ratings at once."""
+        wanted = {self._key(row, answer): (row["prompt"], answer, DEFAULT_RUBRIC) for row, answer in cases}
+        ratings = self._judge.rate_all(list(wanted.values()), "judge: ratings of samples")
+        self._ratings = dict(zip(wanted, ratings, strict=True))
+
+    def grade(self, row: Asked, answer: str) -> float:
+        """Higher is better; zero and above is good."""
+        return self._ratings[self._key(row, answer)] - 4.0
+
+
+def _pair(row: Question, prompt: list[Message], chosen: str, rejected: str, source: str) -> Pair:
+    return {
+        "split": row.get("split", ""),
+        "part": row.get("part", ""),
+        "source": source,
+        "prompt": prompt,
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+    }
+
+
+def _own_pairs(sampled: _Sampled, config: PairConfig, grader: _Grader, rng: random.Random) -> Iterator[Pair]:
+    """The best of the model's answers against a worse one."""
+    row = sampled.row
+    answers = {answer: grader.grade(row, answer) for answer in sampled.own if answer.strip()}
+    if not answers:
+        return
+    graded = sorted(answers.items(), key=lambda pair: -pair[1])
+    best, value = graded[0]
+    if value >= 0:
+        worse = [answer for answer, other in graded if other < value]
+        if worse:
+            yield _pair(row, row["prompt"], best, rng.choice(worse), "sampled")
+    elif config.reference and row.get("answer"):
+        yield _pair(row, row["prompt"], row["answer"], best, "reference")
+
+
+def _swap_pairs(sampled: _Sampled, grader: _Grader, rng: random.Random) -> Iterator[Pair]:
+    """Two pairs of one answer that serves only this preference and one that serves only the opposite."""
+    row, turned = sampled.row, sampled.row["opposite"]
+
+    def serves(answer: str, this: Asked, not_that: Asked) -> bool:
+        return bool(answer.strip()) and grader.grade(this, answer) >= 0 > grader.grade(not_that, answer)
+
+    here = [a for a in dict.fromkeys(sampled.own) if serves(a, row, turned)]
+    there = [a for a in dict.fromkeys(sampled.other) if serves(a, turned, row)]
+    if here and there:
+        mine, theirs = rng.choice(here), rng.choice(there)
+        yield _pair(row, row["prompt"], mine, theirs, "swap")
+        yield _pair(row, turned["prompt"], theirs, mine, "swap")
