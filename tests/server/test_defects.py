@@ -16,11 +16,14 @@ from metaalign import InvalidPreferences
 from metaalign.prompt import PromptAssembler
 from metaalign_server.alignment.aligner import Aligner
 from metaalign_server.alignment.context import RequestContext
+from metaalign_server.callers import OPEN_CALLER, Caller
 from metaalign_server.engine.defects import HookFailed
 from metaalign_server.engine.handlers import EngineRefusal, VllmEngine
 from metaalign_server.engine.refusals import Allowances
 from metaalign_server.engine.rendering import render_responsively
 from metaalign_server.serving.app import create_app
+from metaalign_server.serving.gate import Gate
+from metaalign_server.settings import Settings
 from tests.processes import ROOT
 
 SECRET = "zanzibar-canary-7319"
@@ -70,6 +73,20 @@ async def test_a_bug_of_ours_is_a_logged_500(
         assert [record.getMessage() for record in caplog.records if record.name.startswith("metaalign")] == [
             "request failed"
         ]
+
+
+async def test_a_defect_does_not_cut_the_connection(app: FastAPI) -> None:
+    """Starlette raises it again after the answer; what goes on to uvicorn would close a connection that is kept."""
+    service: Any = SimpleNamespace(settings=Settings(_env_file=None), ready=True)
+
+    async def find(_: bytes) -> Caller:
+        return OPEN_CALLER
+
+    lookups = SimpleNamespace(peek_caller=lambda _: None, caller=find)
+    platform: Any = SimpleNamespace(lookups=lookups, settings=service.settings, limiter=None)
+    transport = httpx.ASGITransport(app=Gate(app, service, platform), raise_app_exceptions=True)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.get("/v1/profiles-that-fail/type")).status_code == 500
 
 
 async def test_what_is_raised_on_purpose_keeps_its_status(app: FastAPI) -> None:

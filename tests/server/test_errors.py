@@ -78,6 +78,7 @@ def chat_body(**changes: Any) -> dict[str, Any]:
             "messages",
         ),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, 400, "invalid_prompt", "messages"),
+        ({"user": "ada \ud800"}, 400, "value_not_storable", "user"),
         ({"messages": [{"role": "a b<|end|>", "content": "x"}]}, 400, "invalid_prompt", "messages"),
         ({"messages": "hi"}, 400, 400, "messages"),
         ({"messages": None}, 400, 400, None),

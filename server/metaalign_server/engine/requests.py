@@ -23,6 +23,7 @@ from vllm.entrypoints.serve.engine.protocol import ModelList
 from vllm.exceptions import VLLMValidationError
 
 from metaalign import Preferences, Receipt
+from metaalign_server.platform.refusal import Refusal
 
 __all__ = [
     "ChatAnswer",
@@ -206,11 +207,21 @@ def rename_request(request: BaseModel) -> None:
 
 
 def user_of(request: BaseModel) -> str | None:
-    """Return the user's id: `user` (OpenAI) or `metadata.user_id` (Anthropic)."""
-    user = getattr(request, "user", None)
+    """Return the user's id: `user` (OpenAI) or `metadata.user_id` (Anthropic).
+
+    Raises:
+        Refusal: it is not valid Unicode.
+    """
+    user, name = getattr(request, "user", None), "user"
     if user is None and isinstance(metadata := getattr(request, "metadata", None), dict):
-        user = metadata.get("user_id")
-    return user if isinstance(user, str) and user else None
+        user, name = metadata.get("user_id"), "metadata.user_id"
+    if not isinstance(user, str) or not user:
+        return None
+    if any("\ud800" <= character <= "\udfff" for character in user):
+        raise Refusal(
+            "value_not_storable", f"{name}: must be valid Unicode without lone surrogates", param=name
+        )
+    return user
 
 
 def sequences_of(request: BaseModel) -> int:

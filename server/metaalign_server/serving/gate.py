@@ -72,6 +72,7 @@ class _Passage:
         self.headers: list[tuple[bytes, bytes]] = []
         self.admission: Admission | None = None
         self.status = 0
+        self.complete = False
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -99,6 +100,7 @@ class _Passage:
                 message["headers"].append((b"connection", b"close"))
         elif not message.get("more_body", False):
             await self.settle()  # before the client sees the end and sends another request
+            self.complete = True
         await self._send(message)
 
     async def settle(self) -> None:
@@ -163,6 +165,11 @@ class Gate:
             except MetaAlignError as error:
                 answer = metaalign_error_response(scope["path"], error)
             await answer(scope, passage.receive, passage.send)
+        except Exception:
+            # Starlette raises a defect again after it has been answered; uvicorn would log it a second time and cut the
+            # connection, on which the client may have sent its next request already.
+            if not passage.complete:
+                raise
         finally:
             self.in_flight -= 1
             IN_FLIGHT.dec()
