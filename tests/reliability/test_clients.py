@@ -123,7 +123,8 @@ async def test_a_flood_does_not_starve_another_tenant(server: Server, admin: htt
     """While one tenant fills the queue, another tenant's request gets the next free slot."""
     loud, quiet = await make_key(admin, "loud"), await make_key(admin, "quiet")
     async with client(server, loud) as flood, client(server, quiet) as other:
-        loud_asks = [asyncio.create_task(flood.post(CHAT, json=LONG)) for _ in range(SLOTS + WAITING)]
+        body = LONG | {"max_tokens": 600}  # long enough to fill the queue meanwhile
+        loud_asks = [asyncio.create_task(flood.post(CHAT, json=body)) for _ in range(SLOTS + WAITING)]
 
         async def queue_is_full() -> bool:
             return await metric(admin, "metaalign_queue_waiting") == WAITING

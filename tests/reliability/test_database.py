@@ -45,6 +45,8 @@ def servers(
     assert command(url, "migrate")[0] == 0
     settings = {"database_url": url, "refresh_seconds": REFRESH, "feedback": "true"}
     with serving_two(folder, **settings) as started:
+        for server in started:
+            assert "cannot write to the store" not in server.log_text()
         yield started
     _own_postgres.drop_database(url)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -59,6 +60,21 @@ async def seconds_until_refused(call: Callable[[], Awaitable[object]]) -> float:
     with pytest.raises(StoreUnavailable):
         await call()
     return time.monotonic() - began
+
+
+def test_a_file_that_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
+    """A thread that outlives the event loop prints a traceback behind the error of a command."""
+
+    async def open_it() -> None:
+        async with opened(f"sqlite:///{tmp_path}/no/folder.db") as database:
+            with pytest.raises(StoreUnavailable):
+                async with database.read():
+                    pass
+
+    for _ in range(50):
+        before = set(threading.enumerate())
+        asyncio.run(open_it())
+        assert set(threading.enumerate()) == before
 
 
 # Schema

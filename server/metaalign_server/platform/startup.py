@@ -60,6 +60,12 @@ class Platform:
         self.lookups.forget()
         self.learned.forget()
 
+    async def connect(self) -> None:
+        """Connect to the store, so that the first request does not wait for it."""
+        with suppress(MetaAlignError):  # inference goes on without the store, and `run` reports it
+            async with self.database.read():
+                pass
+
     async def run(self) -> None:
         """Until cancelled, write queued exchanges, and delete expired data every hour."""
         clock = asyncio.get_running_loop().time

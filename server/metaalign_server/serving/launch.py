@@ -62,6 +62,7 @@ async def _serve(settings: Settings, args: Namespace) -> int:
                 app = create_app()
                 await fill_state(engine, app.state, args)
                 service = await install(app.state, settings, platform)
+                await platform.connect()
                 spans = start_telemetry(settings.model_name)
                 gate = Gate(app, service, platform, spans)
                 try:
@@ -122,11 +123,12 @@ async def _serve_until_stopped(service: Service, gate: Gate, sock: socket.socket
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
-    watching = asyncio.create_task(watch_engine(service, settings.stall_seconds))
-    working = asyncio.create_task(gate.platform.run())
     stopping = asyncio.create_task(stop.wait())
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
+    # Not before: the application's start holds the event loop for longer than a store may take to connect.
+    watching = asyncio.create_task(watch_engine(service, settings.stall_seconds))
+    working = asyncio.create_task(gate.platform.run())
     host, port = sock.getsockname()[:2]
     logger.info("ready", extra={"fields": {"url": f"http://{host}:{port}", "model": settings.model_name}})
     await asyncio.wait({serving, watching, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
+import aiosqlite
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -124,7 +125,7 @@ def _engine(url: URL, max_bytes: int | None, deadline: float) -> AsyncEngine:
         "hide_parameters": True,  # errors are logged, and parameters are private
     }
     if url.get_backend_name() == "sqlite":
-        engine = create_async_engine(url, **options)
+        engine = create_async_engine(url, async_creator=lambda: _open_file(str(url.database)), **options)
         _configure_sqlite(engine, max_bytes, deadline)
         return engine
     return create_async_engine(
@@ -138,6 +139,17 @@ def _engine(url: URL, max_bytes: int | None, deadline: float) -> AsyncEngine:
             "server_settings": {"lock_timeout": f"{_LOCK * deadline * 1000:.0f}"},
         },
     )
+
+
+async def _open_file(path: str) -> aiosqlite.Connection:
+    connection = aiosqlite.connect(path)
+    connection._thread.daemon = True  # as SQLAlchemy does: a hanging disk must not hold up the exit
+    try:
+        return await connection
+    except sqlite3.Error:
+        # Its thread has one more thing to say to the event loop, which may be closed by then.
+        await asyncio.to_thread(connection._thread.join, 1)
+        raise
 
 
 def _configure_sqlite(engine: AsyncEngine, max_bytes: int | None, deadline: float) -> None:
