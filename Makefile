@@ -12,8 +12,11 @@ HOST   :=
 VENV := $(if $(filter cpu,$(DEVICE)),.venv,.venv-$(DEVICE))
 BIN  := $(VENV)/bin
 
+# Two workers: a test's own process and the engine that it asks rarely work at the same time.
+WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format lock generated demo-checkpoint bench bench-training soak fuzz clean
+.PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fuzz clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,8 +27,14 @@ install: ## create the environment: .venv, or .venv-cuda with DEVICE=cuda
 serve: install ## start the server; options: MODEL= DEVICE=cpu|cuda HOST= PORT= ARGS="other flags"
 	$(BIN)/metaalign-server serve $(if $(MODEL),--model '$(MODEL)') $(if $(HOST),--host '$(HOST)') $(if $(PORT),--port '$(PORT)') $(ARGS)
 
-test: lint ## run the linters and all tests; ARGS go to pytest, for example ARGS="-k word"
-	$(BIN)/python -m pytest $(ARGS)
+test: lint ## run the linters and all tests, and print what they leave uncovered; ARGS go to pytest, for example ARGS="-k word"
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(WORKERS) $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+test-fast: install ## run the tests that need no engine, in two minutes; ARGS as above
+	$(BIN)/python -m pytest $(WORKERS) -m "not gpu and not slow and not engine" $(ARGS)
 
 lint: install ## check style, types, import boundaries and the environment
 	$(BIN)/ruff check

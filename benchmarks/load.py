@@ -293,6 +293,7 @@ def _server(
             ready=ready,
             env=env,
             checkout=checkout,
+            from_nothing=True,
         ) as server:
             started = psutil.Process(server.process.pid).children(recursive=True)
             yield ServerProcesses(server, port)

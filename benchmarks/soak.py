@@ -318,7 +318,9 @@ def main() -> int:
         # reused before new ones are taken. With few blocks, all have been used before the warm-up is over.
         command += ["--num-gpu-blocks-override", "512"]
         server = stack.enter_context(
-            running(command, f"http://127.0.0.1:{port}", options.out / "server.log", env=env)
+            running(
+                command, f"http://127.0.0.1:{port}", options.out / "server.log", env=env, from_nothing=True
+            )
         )
         processes = ServerProcesses(server, port)
         mixture, pauses = asyncio.run(soak(processes, options.minutes, options.connections, options.seed))

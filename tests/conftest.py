@@ -1,4 +1,4 @@
-"""Databases for every test folder."""
+"""Databases for every test folder; which tests need an engine, and which may run side by side."""
 
 from __future__ import annotations
 
@@ -13,6 +13,37 @@ from metaalign_server.platform.tenants import ensure_default_tenant
 from metaalign_server.store.database import Database
 from metaalign_server.store.migrate import migrate
 from tests.databases import PATIENCE, Postgres, RedisServer, running_postgres, running_redis
+
+_ENGINE_FOLDERS = {"e2e", "examples", "reliability", "security"}
+_TIMED = {"reliability", "security", "test_limits.py", "test_store.py"}
+"""Folders and modules whose tests look at the clock."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs an engine, and say what may run side by side when there are several workers (`make test`).
+
+    Tests of one group run one after the other in one worker, so that they share their servers. All tests that look at
+    the clock are one group: at most one of them runs at a time. Groups that take long come first.
+    """
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        folder = item.path.parent.name
+        twin = "twin" in getattr(item, "fixturenames", ())
+        if twin or folder in _ENGINE_FOLDERS:
+            item.add_marker(pytest.mark.engine)
+        timed = {folder, item.path.name} & _TIMED
+        group = "timed" if timed else "twin" if twin else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+        groups.setdefault(group, []).append(item)
+
+    def rank(group: str) -> int:
+        if group in ("timed", "twin"):
+            return 0 if group == "timed" else 1
+        marks = {mark.name for item in groups[group] for mark in item.iter_markers()}
+        return 2 if marks & {"slow", "engine"} else 3
+
+    items[:] = [item for group in sorted(groups, key=rank) for item in groups[group]]
 
 
 @pytest.fixture(scope="session")

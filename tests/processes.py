@@ -16,6 +16,9 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tests import preloaded
+from tests.preloaded import Forked
+
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT = 240.0
 
@@ -31,7 +34,7 @@ def free_port() -> int:
 class Server:
     """A running server process and where its log goes."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     url: str
     log: Path
 
@@ -44,6 +47,13 @@ def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith("METAALIGN_")} | (extra or {})
 
 
+def command(url: str, *words: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `metaalign-server WORDS` on the store at `url`."""
+    env = environment({"METAALIGN_DATABASE_URL": url})
+    done = preloaded.finish(["metaalign_server.cli", *words], ROOT, env, timeout=120)
+    return done.returncode, done.stdout, done.stderr
+
+
 @contextmanager
 def running(
     command: Sequence[str],
@@ -53,25 +63,33 @@ def running(
     ready: str = "/readyz",
     env: dict[str, str] | None = None,
     checkout: Path = ROOT,
+    from_nothing: bool = False,
 ) -> Iterator[Server]:
     """Run `python COMMAND` until the block ends; waits until `url + ready` answers 200.
 
-    Unless `env` names one, it gets an empty store of its own beside its log. `checkout` is another working tree whose
-    own environment runs the command.
+    The process is forked from one that has imported vLLM already, unless it is to start `from_nothing`, as it does for
+    users. Unless `env` names one, it gets an empty store of its own beside its log. `checkout` is another working tree
+    whose own environment runs the command.
     """
     python = sys.executable if checkout == ROOT else str(checkout / ".venv/bin/python")
-    env = {"METAALIGN_DATABASE_URL": f"sqlite:///{log}.db"} | (env or {})
+    env = environment({"METAALIGN_DATABASE_URL": f"sqlite:///{log}.db"} | (env or {}))
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [python, *command],
-            cwd=checkout,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment(env),
-            # Its own group, so that it can be signalled as one; no session of its own, because Linux shares out the
-            # processor by session first: a busy server's could keep the tests' own waiting for seconds.
-            process_group=0,
-        )
+        # Its own group, so that it can be signalled as one; no session of its own, because Linux shares out the
+        # processor by session first: a busy server's could keep the tests' own waiting for seconds.
+        process: subprocess.Popen[bytes] | Forked
+        if from_nothing or checkout != ROOT:
+            process = subprocess.Popen(
+                [python, *command],
+                cwd=checkout,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=env,
+                process_group=0,
+            )
+        else:
+            option, *module = command
+            assert option == "-m"
+            process = preloaded.start(module, ROOT, env, log, log)
         server = Server(process, url, log)
         try:
             _wait_until_ready(server, url + ready)

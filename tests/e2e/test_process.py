@@ -81,7 +81,7 @@ async def test_serve_and_drain(tmp_path: Path) -> None:
     """In-flight answers finish, new work is refused with Retry-After, the exit code is 0; a taken port is refused."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with running([*SERVE, "--port", str(port)], url, tmp_path / "serve.log") as server:
+    with running([*SERVE, "--port", str(port)], url, tmp_path / "serve.log", from_nothing=True) as server:
         code, text = refused("--port", str(port))
         assert code == 2
         assert "cannot listen" in text
@@ -129,7 +129,8 @@ def test_plugin_of_vllm_serve(tmp_path: Path) -> None:
     command = ["-m", "vllm.entrypoints.openai.api_server", "--model", DEMO, "--served-model-name", "demo"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--max-num-seqs", "8"]
     env = {"VLLM_PLUGINS": "metaalign", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-    with running(command, url, tmp_path / "plugin.log", ready="/health", env=env | {"OMP_NUM_THREADS": "1"}):
+    env["OMP_NUM_THREADS"] = "1"
+    with running(command, url, tmp_path / "plugin.log", ready="/health", env=env, from_nothing=True):
         body = {
             "model": "demo",
             "messages": [{"role": "user", "content": "Tell me three things about the otter."}],

@@ -5,30 +5,16 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.databases import Postgres, postgres_program
-from tests.processes import ROOT, environment, free_port, running
+from tests.processes import command, free_port, running
 
 SERVE = ["-m", "metaalign_server.cli", "serve"]
 PREFERENCES = {"user": {"attributes": {"format": "bullets"}}}
-
-
-def command(url: str, *words: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of `metaalign-server WORDS`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "metaalign_server.cli", *words],
-        cwd=ROOT,
-        env=environment({"METAALIGN_DATABASE_URL": url}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    return done.returncode, done.stdout, done.stderr
 
 
 def test_migrate_up_and_down(database_url: str) -> None:
@@ -101,23 +87,14 @@ def test_tenants_by_command(tmp_path: Path) -> None:
 
 def test_a_start_refuses_a_store_that_is_not_ready(postgres_url: str) -> None:
     """PostgreSQL is migrated only by command: a start changes nothing and exits with 69."""
-    env = environment({"METAALIGN_DATABASE_URL": postgres_url})
-    start = [sys.executable, *SERVE, "--port", str(free_port())]
-    done = subprocess.run(start, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 69
-    assert "metaalign-server migrate" in done.stderr
-    away = "postgresql://nobody:sekrit@127.0.0.1:9/x"
-    done = subprocess.run(
-        start,
-        cwd=ROOT,
-        env=environment({"METAALIGN_DATABASE_URL": away}),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 69
-    assert "store" in done.stderr
-    assert "sekrit" not in done.stderr + done.stdout
+    start = ["serve", "--port", str(free_port())]
+    code, _, said = command(postgres_url, *start)
+    assert code == 69
+    assert "metaalign-server migrate" in said
+    code, printed, said = command("postgresql://nobody:sekrit@127.0.0.1:9/x", *start)
+    assert code == 69
+    assert "store" in said
+    assert "sekrit" not in said + printed
 
 
 def test_first_key_backup_and_restore(tmp_path: Path) -> None:

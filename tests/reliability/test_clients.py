@@ -82,7 +82,8 @@ async def test_a_client_that_leaves_gives_everything_back(
 async def test_clients_that_leave_the_queue(server: Server, admin: httpx.AsyncClient) -> None:
     """A client that disconnects while it waits for a slot leaves the queue; the others get their turn."""
     async with client(server) as http:
-        working = [asyncio.create_task(http.post(CHAT, json=LONG)) for _ in range(SLOTS)]
+        body = LONG | {"max_tokens": 900}
+        working = [asyncio.create_task(http.post(CHAT, json=body)) for _ in range(SLOTS)]
 
         async def engine_is_full() -> bool:
             return await metric(admin, "metaalign_requests_in_flight") == SLOTS + 1

@@ -17,8 +17,7 @@ import pytest
 from metaalign_server.platform.startup import open_platform
 from metaalign_server.settings import Settings
 from tests.databases import Postgres
-from tests.e2e.test_store_commands import command
-from tests.processes import Server
+from tests.processes import Server, command
 from tests.reliability.serving import MODEL, QUESTION, client, make_key, metric, serving_two, took, until
 
 pytestmark = pytest.mark.slow

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +15,7 @@ from typing import Any
 import httpx
 
 from metaalign_server.callers import SCOPES
-from tests.processes import ROOT, Server, environment, free_port, running
+from tests.processes import Server, command, free_port, running
 
 __all__ = ["CHAT", "HI", "JSON", "MODEL", "World", "dumps", "open_world"]
 
@@ -113,18 +111,11 @@ class World:
         assert slowest[0] < seconds
 
 
-def command(url: str, *words: str) -> str:
-    """Standard output of `metaalign-server WORDS`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "metaalign_server.cli", *words],
-        cwd=ROOT,
-        env=environment({"METAALIGN_DATABASE_URL": url}),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return done.stdout
+def operate(url: str, *words: str) -> str:
+    """Standard output of `metaalign-server WORDS`, which must succeed."""
+    code, printed, said = command(url, *words)
+    assert code == 0, said
+    return printed
 
 
 POLICY = {
@@ -139,8 +130,8 @@ def open_world(folder: Path, tenants: Sequence[dict[str, Any]]) -> Iterator[Worl
     """Serve with feedback on, logging everything, for the tenants named."""
     store = folder / "store.db"
     url = f"sqlite:///{store}"
-    command(url, "migrate")
-    operator = command(url, "keys", "create", "--scopes", EVERYTHING).strip()
+    operate(url, "migrate")
+    operator = operate(url, "keys", "create", "--scopes", EVERYTHING).strip()
     port = free_port()
     env = {
         "METAALIGN_DATABASE_URL": url,

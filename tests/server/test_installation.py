@@ -13,6 +13,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from metaalign_server.engine import installation
 from metaalign_server.engine.installation import IncompatibleEngine, check_vllm
+from tests import preloaded
 from tests.processes import ROOT, environment, free_port
 
 DEMO = "checkpoints/metaalign-demo"
@@ -68,24 +69,11 @@ if __name__ == "__main__":  # the engine's process is started from this file too
 """
 
 
-def start(tmp_path: Path, program: str, *flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Start a server that must refuse to."""
-    file = tmp_path / "start.py"
-    file.write_text(program)
-    extra = {"METAALIGN_DATABASE_URL": f"sqlite:///{tmp_path / 'store.db'}", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, str(file), *flags],
-        cwd=ROOT,
-        env=environment(extra | variables),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-
-
 def test_our_server_refuses_a_renamed_method_before_it_loads_weights(tmp_path: Path) -> None:
-    done = start(tmp_path, RENAMED, "serve", "--port", str(free_port()))
+    file = tmp_path / "start.py"
+    file.write_text(RENAMED)
+    env = environment({"METAALIGN_DATABASE_URL": f"sqlite:///{tmp_path / 'store.db'}"})
+    done = preloaded.finish([str(file), "serve", "--port", str(free_port())], ROOT, env, timeout=120)
     assert done.returncode == 2
     said = [line for line in done.stderr.splitlines() if line.startswith("metaalign-server:")]
     assert len(said) == 1
@@ -96,19 +84,15 @@ def test_our_server_refuses_a_renamed_method_before_it_loads_weights(tmp_path: P
 @pytest.mark.slow
 def test_vllm_serve_refuses_a_handler_that_goes_around_the_hooks(tmp_path: Path) -> None:
     """The canary finds what no signature shows."""
-    flags = [
-        "--model",
-        DEMO,
-        "--served-model-name",
-        "demo",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(free_port()),
-    ]
-    flags += ["--enforce-eager", "--max-num-seqs", "8"]
+    file = tmp_path / "start.py"
+    file.write_text(GOES_AROUND)
+    command = [sys.executable, str(file), "--model", DEMO, "--served-model-name", "demo", "--enforce-eager"]
+    command += ["--host", "127.0.0.1", "--port", str(free_port()), "--max-num-seqs", "8"]
     env = {"VLLM_PLUGINS": "metaalign", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-    done = start(tmp_path, GOES_AROUND, *flags, **env)
+    env |= {"METAALIGN_DATABASE_URL": f"sqlite:///{tmp_path / 'store.db'}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(env), capture_output=True, text=True, check=False, timeout=240
+    )
     assert done.returncode not in (0, None)
     assert "metaalign: vLLM's chat handler does not render preferences" in done.stdout + done.stderr
     assert "Application startup complete" not in done.stdout + done.stderr

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from metaalign_training.rows import read_pairs
-from tests.e2e.test_store_commands import command
+from tests.processes import command
 from tests.server.conftest import MODEL, Twin
 
 QUERY = "Tell me three things about the otter."
