@@ -12,8 +12,10 @@ HOST   :=
 VENV := $(if $(filter cpu,$(DEVICE)),.venv,.venv-$(DEVICE))
 BIN  := $(VENV)/bin
 
-# Two workers: a test's own process and the engine that it asks rarely work at the same time.
-WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
+# Three workers for two cores: a test's own process and the engine that it asks rarely work at the same time.
+WORKERS := -n 3 --dist loadgroup --no-loadscope-reorder
+# pytest's exit code if ARGS choose no test.
+NONE_CHOSEN := 5
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fuzz clean
@@ -29,7 +31,8 @@ serve: install ## start the server; options: MODEL= DEVICE=cpu|cuda HOST= PORT= 
 
 test: lint ## run the linters and all tests, and print what they leave uncovered; ARGS go to pytest, for example ARGS="-k word"
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(WORKERS) $(ARGS)
+	$(BIN)/coverage run -m pytest --timed without $(WORKERS) $(ARGS) || [ $$? = $(NONE_CHOSEN) ]
+	$(BIN)/coverage run -m pytest --timed only $(ARGS) || [ $$? = $(NONE_CHOSEN) ]
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 

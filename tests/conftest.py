@@ -14,34 +14,55 @@ from metaalign_server.store.database import Database
 from metaalign_server.store.migrate import migrate
 from tests.databases import PATIENCE, Postgres, RedisServer, running_postgres, running_redis
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The workers share the cores; threads that wait for each other by spinning would take them from the others.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _ENGINE_FOLDERS = {"e2e", "examples", "reliability", "security"}
-_TIMED = {"reliability", "security", "test_limits.py", "test_store.py"}
+_TIMED = {
+    "reliability", "test_exhaustion.py", "test_isolation.py", "test_keys.py", "test_limits.py", "test_store.py",
+}  # fmt: skip
 """Folders and modules whose tests look at the clock."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--timed`."""
+    parser.addoption(
+        "--timed",
+        choices=("only", "without"),
+        help="run only the tests that look at the clock, or only the others",
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what needs an engine, and say what may run side by side when there are several workers (`make test`).
 
-    Tests of one group run one after the other in one worker, so that they share their servers. All tests that look at
-    the clock are one group: at most one of them runs at a time. Groups that take long come first.
+    Tests of one group run one after the other in one worker, so that they share their servers. Groups that take long
+    come first. Tests that look at the clock need the machine for themselves.
     """
     groups: dict[str, list[pytest.Item]] = {}
+    left_out = []
     for item in items:
         folder = item.path.parent.name
         twin = "twin" in getattr(item, "fixturenames", ())
         if twin or folder in _ENGINE_FOLDERS:
             item.add_marker(pytest.mark.engine)
-        timed = {folder, item.path.name} & _TIMED
-        group = "timed" if timed else "twin" if twin else item.path.name
+        timed = bool({folder, item.path.name} & _TIMED)
+        if config.option.timed is not None and timed != (config.option.timed == "only"):
+            left_out.append(item)
+            continue
+        group = "twin" if twin else folder if folder == "security" else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))
         groups.setdefault(group, []).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
 
     def rank(group: str) -> int:
-        if group in ("timed", "twin"):
-            return 0 if group == "timed" else 1
+        if group in ("test_openapi.py", "twin"):  # the longest
+            return 0
         marks = {mark.name for item in groups[group] for mark in item.iter_markers()}
-        return 2 if marks & {"slow", "engine"} else 3
+        return 1 if marks & {"slow", "engine"} else 2
 
     items[:] = [item for group in sorted(groups, key=rank) for item in groups[group]]
 

@@ -92,7 +92,15 @@ def test_stream_equals_stock(client: openai.OpenAI, stock: openai.OpenAI) -> Non
             max_completion_tokens=24,
             stream=True,
         )
-        return [without_prints(chunk) for chunk in stream]
+        found: list[Any] = []
+        for chunk in map(without_prints, stream):
+            # vLLM puts tokens into one chunk that are ready at the same time, which depends on the machine.
+            text = chunk["choices"][0]["delta"].pop("content", None) if chunk["choices"] else None
+            if found and text and found[-1][0] == chunk:
+                found[-1] = (chunk, found[-1][1] + text)
+            else:
+                found.append((chunk, text))
+        return found
 
     assert chunks(client) == chunks(stock)
 
