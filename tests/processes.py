@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,11 +64,13 @@ def running(
     env: dict[str, str] | None = None,
     checkout: Path = ROOT,
     from_nothing: bool = False,
+    transport: Callable[[], httpx.HTTPTransport] = httpx.HTTPTransport,
 ) -> Iterator[Server]:
     """Run `python COMMAND` until the block ends; waits until `url + ready` answers 200.
 
     The process is forked from one that has imported vLLM already, unless it is to start `from_nothing`, as it does for
-    users. Unless `env` names one, it gets an empty store of its own beside its log. `checkout` is another working tree
+    users. `transport` is the way to a server with TLS or a Unix socket. Unless `env` names one,
+    it gets an empty store of its own beside its log. `checkout` is another working tree
     whose own environment runs the command.
     """
     python = sys.executable if checkout == ROOT else str(checkout / ".venv/bin/python")
@@ -92,7 +94,7 @@ def running(
             process = preloaded.start(module, ROOT, env, log, log)
         server = Server(process, url, log)
         try:
-            _wait_until_ready(server, url + ready)
+            _wait_until_ready(server, url + ready, transport)
             yield server
         finally:
             if process.poll() is None:
@@ -104,7 +106,7 @@ def running(
                     process.wait(10)
 
 
-def _wait_until_ready(server: Server, url: str) -> None:
+def _wait_until_ready(server: Server, url: str, transport: Callable[[], httpx.HTTPTransport]) -> None:
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
@@ -112,8 +114,9 @@ def _wait_until_ready(server: Server, url: str) -> None:
                 f"server exited with {server.process.returncode}:\n{server.log_text()[-4000:]}"
             )
         try:
-            if httpx.get(url, timeout=5).status_code == 200:
-                return
+            with httpx.Client(transport=transport(), timeout=5) as client:
+                if client.get(url).status_code == 200:
+                    return
         except httpx.TransportError:
             pass
         time.sleep(0.2)

@@ -24,9 +24,10 @@ __all__ = [
     "token_of",
 ]
 
-SCOPES = ("inference", "system", "profiles:read", "profiles:write", "admin")
+SCOPES = ("inference", "system", "profiles:read", "profiles:write", "metrics", "admin")
 """
 `inference`: use the model. `system`: write the System tier. `profiles:read`, `profiles:write`: the tenant's profiles.
+`metrics`: read `/metrics`, which counts the requests of all tenants.
 `admin`: the operator's scope, for tenants, keys, audit and erasure across all tenants, and for protected labels.
 """
 

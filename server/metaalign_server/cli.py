@@ -14,8 +14,9 @@ from pydantic import SecretStr, ValidationError
 from metaalign import MetaAlignError
 from metaalign.prompt import verify_checkpoint
 from metaalign_server import commands
+from metaalign_server.serving.listening import reserved_socket, tls_options
 from metaalign_server.serving.logs import configure_logging
-from metaalign_server.settings import ConfigurationError, Settings
+from metaalign_server.settings import ConfigurationError, Settings, unknown_variables
 from metaalign_server.store.database import StoreFull, StoreUnavailable, parse_database_url
 from metaalign_server.store.migrate import WrongSchema
 
@@ -48,6 +49,13 @@ def _parser() -> argparse.ArgumentParser:
             serve.add_argument(flag, action="store_true", default=None, help=field.description)
         else:
             serve.add_argument(flag, default=None, help=field.description)
+    serve.add_argument(
+        "--api-key",
+        nargs="+",
+        metavar="KEY",
+        help="vLLM's name for METAALIGN_API_KEYS, as VLLM_API_KEY is; the variables are safer, because every user of"
+        " the machine can read the command line",
+    )
     commands.add_parsers(names)
     return parser
 
@@ -85,7 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, others = _parser().parse_known_args(argv)
     given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
     try:
+        unknown = unknown_variables()
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
+        if options.command == "serve":
+            settings = _with_keys_for_vllm(settings, options.api_key or [])
         settings.check()
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
@@ -93,8 +104,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(
             f"{name}: {first['msg']} (METAALIGN_{name.upper()} or --{name.replace('_', '-')})", USAGE_ERROR
         )
-    except ValueError as error:
+    except (ValueError, ConfigurationError) as error:
         return _fail(str(error), USAGE_ERROR)
+    for name, meant in unknown.items():
+        hint = f"; is it {meant}?" if meant else ""
+        sys.stderr.write(f"metaalign-server: {name} sets nothing{hint}\n")
     configure_logging(settings.log_format, settings.log_level)
     try:
         if options.command == "serve":
@@ -111,17 +125,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error.message, BAD_CHECKPOINT if options.command == "serve" else REFUSED)
 
 
+def _with_keys_for_vllm(settings: Settings, keys: Sequence[str]) -> Settings:
+    """Add keys that the operator gave as vLLM takes them: without them, the server would be open."""
+    ours = settings.api_keys.get_secret_value()
+    keys = [key for key in (ours, *keys, os.environ.get("VLLM_API_KEY", "")) if key]
+    return settings.model_copy(update={"api_keys": SecretStr(",".join(keys))})
+
+
 def _serve(settings: Settings, engine_flags: Sequence[str]) -> int:
     folder = Path(settings.model)
     if folder.is_dir():
         verify_checkpoint(folder)
     elif settings.model.startswith((".", "/", "checkpoints/")):
         return _fail(f"{folder}: no such checkpoint folder; see `make demo-checkpoint`", BAD_CHECKPOINT)
-    prepare_environment()
-    # Import it late: importing vLLM takes seconds and reads the environment.
-    from metaalign_server.serving import launch
+    tls_options(settings)  # a certificate that cannot be read is reported before anything is loaded
+    with reserved_socket(settings) as bound:
+        prepare_environment()
+        # Import it late: importing vLLM takes seconds and reads the environment.
+        from metaalign_server.serving import launch
 
-    return launch.run(settings, engine_flags)
+        return launch.run(settings, engine_flags, bound)
 
 
 if __name__ == "__main__":

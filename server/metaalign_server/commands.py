@@ -22,7 +22,7 @@ from metaalign_server.platform.startup import COMMAND_LINE, load_secret
 from metaalign_server.platform.tenants import KeyRow, TenantRow
 from metaalign_server.settings import Settings
 from metaalign_server.store.database import Database
-from metaalign_server.store.migrate import check_schema, current_revision, migrate
+from metaalign_server.store.migrate import check_schema, current_revision, migrate, rows_at_risk
 
 __all__ = ["add_parsers", "run"]
 
@@ -32,6 +32,7 @@ def add_parsers(commands: Any) -> None:
     command = commands.add_parser("migrate", help="migrate the store's schema to this version, or to another")
     command.add_argument("revision", nargs="?", default="head", help="`head` (default), `base`, or a number")
     command.add_argument("--show", action="store_true", help="only print the store's schema version")
+    command.add_argument("--yes", action="store_true", help="go back even if that deletes data")
 
     command = commands.add_parser("backup", help="copy an SQLite store to a file while servers use it")
     command.add_argument("file", type=Path)
@@ -105,6 +106,14 @@ async def _run(options: argparse.Namespace, settings: Settings) -> int:
 async def _migrate(options: argparse.Namespace, database: Database) -> int:
     before = await current_revision(database)
     if not options.show:
+        if not options.yes and (rows := await rows_at_risk(database, options.revision)):
+            held = ", ".join(f"{name} {number}" for name, number in rows.items())
+            dump = "metaalign-server backup FILE" if database.sqlite else "pg_dump -Fc"
+            raise Refusal(
+                "lossy_migration",
+                f"migrate: going back from {before} to {options.revision} deletes what only the newer schema holds;"
+                f" rows now: {held}; make a copy with `{dump}`, then repeat with --yes",
+            )
         await migrate(database, options.revision)
     after = await current_revision(database)
     print(f"schema {before or 'none'}" + ("" if options.show else f" -> {after or 'none'}"))

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from metaalign_server.callers import ApiKey, Limits, parse_api_keys
 from metaalign_server.store.database import DatabaseUrlError, parse_database_url
 
-__all__ = ["ALLOWABLE_FIELDS", "ConfigurationError", "Settings", "is_loopback"]
+__all__ = ["ALLOWABLE_FIELDS", "ConfigurationError", "Settings", "is_loopback", "unknown_variables"]
 
 
 ALLOWABLE_FIELDS = ("cache_salt", "chat_template_kwargs", "prompt_embeds")
 """Refused request fields that an operator who trusts the clients may allow; the others would bypass the tiers."""
+
+
+_OF_OTHER_PROGRAMS = ("METAALIGN_API_KEY", "METAALIGN_BASE_URL", "METAALIGN_DATA", "METAALIGN_TORCH_INDEX")
 
 
 class ConfigurationError(Exception):
@@ -29,9 +35,11 @@ def _from_json(value: object) -> object:
 
 
 def _comma_separated(value: object) -> object:
-    return (
-        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-    )
+    if not isinstance(value, str):
+        return value
+    if value.startswith("["):  # as vLLM writes lists
+        return json.loads(value)
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 class Settings(BaseSettings):
@@ -47,6 +55,29 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
+    uds: str | None = Field(None, description="Unix socket to listen on instead of an address")
+    root_path: str = Field("", description="path under which a proxy publishes the server, such as /llm")
+    ssl_certfile: str | None = Field(
+        None, description="certificate chain (PEM); the server then speaks HTTPS"
+    )
+    ssl_keyfile: str | None = Field(None, description="its private key, if it is in a file of its own")
+    ssl_ca_certs: str | None = Field(None, description="authorities that may sign clients' certificates")
+    ssl_cert_reqs: int = Field(
+        0, ge=0, le=2, description="clients' certificates: 0 none, 1 optional, 2 required"
+    )
+    ssl_ciphers: str | None = Field(None, description="ciphers of TLS 1.2, as OpenSSL writes them")
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="comma-separated origins whose pages may call the server, such as https://app.example.com",
+    )
+    allowed_methods: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("*",), description="methods of these pages"
+    )
+    allowed_headers: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("*",), description="headers of these pages"
+    )
+    allow_credentials: bool = Field(False, description="let these pages send cookies")
+    disable_fastapi_docs: bool = Field(False, description="serve neither /docs nor /openapi.json")
     api_keys: SecretStr = Field(
         SecretStr(""), description="comma-separated keys; `key:inference` may not write the System tier"
     )
@@ -96,7 +127,9 @@ class Settings(BaseSettings):
     )
     spec_cache_entries: int = Field(1024, ge=1, description="number of rendered Meta-Prompts to cache")
 
-    _split_fields = field_validator("allow_fields", "allow_xargs", mode="before")(_comma_separated)
+    _split_fields = field_validator(
+        "allow_fields", "allow_xargs", "allowed_origins", "allowed_methods", "allowed_headers", mode="before"
+    )(_comma_separated)
     _read_limits = field_validator("key_limits", "tenant_limits", mode="before")(_from_json)
 
     @field_validator("allow_fields")
@@ -107,6 +140,12 @@ class Settings(BaseSettings):
                 f"{', '.join(unknown)} cannot be allowed; only {', '.join(ALLOWABLE_FIELDS)} can"
             )
         return names
+
+    @field_validator("root_path")
+    @classmethod
+    def _one_slash_in_front(cls, path: str) -> str:
+        path = path.strip("/")
+        return f"/{path}" if path else ""
 
     @property
     def keys(self) -> tuple[ApiKey, ...]:
@@ -135,8 +174,25 @@ class Settings(BaseSettings):
 
     @property
     def open_allowed(self) -> bool:
-        """Whether a server without any key serves everyone: only on loopback, or if the operator allows it."""
-        return self.allow_open_network or is_loopback(self.host)
+        """Whether a server without any key serves everyone: only this machine, or if the operator allows it."""
+        return self.allow_open_network or bool(self.uds) or is_loopback(self.host)
+
+
+def unknown_variables() -> dict[str, str]:
+    """Return the variables METAALIGN_* of the environment and of `.env` that set nothing, with what may be meant.
+
+    Raises:
+        ConfigurationError: `.env` is not text.
+    """
+    prefix = str(Settings.model_config["env_prefix"])
+    known = {prefix + name.upper() for name in Settings.model_fields}
+    try:
+        given = {*os.environ, *dotenv_values(".env")}
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f".env: not UTF-8 text at byte {error.start}") from None
+    unknown = {name for name in given if name.upper().startswith(prefix)}
+    unknown -= {name for name in unknown if name.upper() in known} | set(_OF_OTHER_PROGRAMS)
+    return {name: "".join(get_close_matches(name.upper(), known, 1)) for name in sorted(unknown)}
 
 
 def is_loopback(host: str) -> bool:

@@ -65,6 +65,24 @@ def test_reads_settings_from_a_dotenv_file(tmp_path: Path) -> None:
     assert "from-flag: no such checkpoint" in error("--model", "./from-flag", METAALIGN_PORT="8000")
 
 
+def test_names_variables_that_set_nothing(tmp_path: Path) -> None:
+    """In the environment and in `.env`: a feature that somebody believes to be on is not."""
+    (tmp_path / ".env").write_text("METAALIGN_FEEDBAK=true\nOTHER=1\nMETAALIGN_PORT=99999\n")
+    code, text = refused(cwd=tmp_path, env={"METAALIGN_PRT": "1"})
+    assert code == 2
+    assert "port" in text
+    (tmp_path / ".env").write_text("METAALIGN_FEEDBAK=true\nOTHER=1\n")
+    code, text = refused("--model", "./nothing", cwd=tmp_path, env={"METAALIGN_PRT": "1"})
+    assert code == 65
+    assert "METAALIGN_FEEDBAK sets nothing; is it METAALIGN_FEEDBACK?" in text
+    assert "METAALIGN_PRT sets nothing; is it METAALIGN_PORT?" in text
+    assert "OTHER" not in text
+    (tmp_path / ".env").write_bytes(b"METAALIGN_MODEL=\xff\n")
+    code, text = refused(cwd=tmp_path)
+    assert code == 2
+    assert text == "metaalign-server: .env: not UTF-8 text at byte 16\n"
+
+
 def test_refuses_a_damaged_checkpoint(tmp_path: Path) -> None:
     copy = tmp_path / "demo"
     shutil.copytree(ROOT / DEMO, copy)

@@ -22,7 +22,13 @@ def test_migrate_up_and_down(database_url: str) -> None:
     assert command(database_url, "migrate")[1] == "schema none -> 0001\n"
     assert command(database_url, "migrate")[1] == "schema 0001 -> 0001\n"
     assert command(database_url, "tenants", "list")[0] == 0
-    assert command(database_url, "migrate", "base")[1] == "schema 0001 -> none\n"
+    code, printed, said = command(database_url, "migrate", "base")
+    assert (code, printed) == (1, "")
+    assert "tenants 1" in said
+    assert "--yes" in said
+    assert ("backup FILE" if database_url.startswith("sqlite") else "pg_dump") in said
+    assert command(database_url, "migrate", "--show")[1] == "schema 0001\n"
+    assert command(database_url, "migrate", "base", "--yes")[1] == "schema 0001 -> none\n"
     code, _, said = command(database_url, "migrate", "0099")
     assert code == 69
     assert "0001" in said

@@ -30,6 +30,15 @@ def user(content: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": content}]}
 
 
+def tag(content: dict[str, Any]) -> dict[str, Any]:
+    """A structural tag, which is JSON in a text."""
+    whole = {
+        "type": "structural_tag",
+        "format": {"type": "tag", "begin": "<a>", "content": content, "end": "</a>"},
+    }
+    return {"structured_outputs": {"structural_tag": json.dumps(whole)}}
+
+
 BOMBS: dict[str, dict[str, Any]] = {
     "n": {"n": 10**9},
     "n, beams": {"n": 10**9, "use_beam_search": True},
@@ -62,6 +71,22 @@ BOMBS: dict[str, dict[str, Any]] = {
     "large enumeration": schema({"enum": [f"p{n}" for n in range(100_000)]}),
     "choices": {"structured_outputs": {"choice": [f"p{n}" for n in range(100_000)]}},
     "grammar": {"structured_outputs": {"grammar": "root ::= " + " | ".join(f'"{n}"' for n in range(50_000))}},
+    "long choices": {"structured_outputs": {"choice": [f"{n}" + "x" * 1000 for n in range(2_000)]}},
+    "structural tag": {
+        "structured_outputs": {
+            "structural_tag": json.dumps(
+                {
+                    "structures": [{"begin": "<a>", "schema": properties(20_000), "end": "</a>"}],
+                    "triggers": ["<a>"],
+                }
+            )
+        }
+    },
+    "structural tag, schema": tag({"type": "json_schema", "json_schema": properties(20_000)}),
+    "structural tag, expression": tag({"type": "regex", "pattern": ".*" * 2000}),
+    "structural tag, grammar": tag(
+        {"type": "grammar", "grammar": "root ::= " + " | ".join(f'"{n}"' for n in range(50_000))}
+    ),
     "legacy expression": {"guided_regex": "(a+)+$", "guided_json": properties(20_000)},
     "preferences": {"preferences": "x" * MIB},
     "attributes": {"preferences": {"user": {"attributes": {f"a{n}": "x" for n in range(100_000)}}}},

@@ -204,6 +204,27 @@ def test_store_false(world: World) -> None:
     )
 
 
+def test_learned_examples_are_not_shown(world: World) -> None:
+    """A key that any browser may hold could otherwise read what another user has said and liked."""
+    acme = world.client("acme")
+    profile = {"name": "diary", "preferences": {"user": "a"}, "learn": {"examples": 2, "scope": "user"}}
+    assert acme.post("/v1/profiles", json=profile).status_code == 201
+    chosen: dict[str, Any] = {"preferences": {"profile": "diary"}, "user": "diarist"}
+    answer = world.ask("acme/inference", **chosen).json()
+    opinion = {"id": answer["id"], "chosen": "diary5512words"}
+    assert acme.post("/v1/feedback", json=opinion).status_code == 200
+    world.flushed()
+    rendering = {"max_tokens": None, "temperature": None}
+    assert "diary5512words" in world.ask("acme", "/v1/preferences/render", **chosen, **rendering).text
+    refused = world.ask("acme/inference", "/v1/preferences/render", **chosen, **rendering)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "missing_scope")
+    assert "diary5512words" not in refused.text
+    for changes in ({"return_token_ids": True}, {"prompt_logprobs": 1}, {"return_prompt_text": True}):
+        assert world.ask("acme/inference", **chosen, **changes).status_code == 403
+    answered = world.ask("acme/inference", **chosen)
+    assert answered.json()["metaalign"]["learned_examples"] == 1
+
+
 @pytest.mark.parametrize("flushed", [True, False])
 def test_erasure_leaves_no_bytes(world: World, flushed: bool) -> None:
     """A user's exchanges, answers and feedback are overwritten in the file, not only removed from its tables."""

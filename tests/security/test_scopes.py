@@ -18,7 +18,7 @@ ROUTES: dict[tuple[str, str], str] = {
     ("get", "/livez"): PUBLIC,
     ("get", "/readyz"): PUBLIC,
     ("get", "/health"): PUBLIC,
-    ("get", "/metrics"): ANY_KEY,
+    ("get", "/metrics"): "metrics",
     ("get", "/version"): ANY_KEY,
     ("get", "/v1/models"): ANY_KEY,
     ("post", "/v1/chat/completions"): "inference",

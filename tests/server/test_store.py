@@ -287,6 +287,29 @@ async def test_a_lost_connection_is_an_outage_only_if_nobody_gets_through(postgr
     postgres.drop_database(url)
 
 
+async def test_slow_transactions_close_the_store_only_in_a_row_and_only_to_their_kind(
+    postgres_url: str,
+) -> None:
+    async with opened(postgres_url) as patient:
+        await migrate(patient)
+    async with opened(postgres_url, deadline=1) as database:
+        await put(database, "first")
+
+        async def write_slowly() -> None:
+            async with database.write() as connection:
+                await connection.execute(sa.text("select pg_sleep(5)"))
+
+        for _ in range(2):
+            assert await seconds_until_refused(write_slowly) > 0.3
+        await put(database, "second")
+        for _ in range(3):
+            assert await seconds_until_refused(write_slowly) > 0.3
+        assert await seconds_until_refused(lambda: put(database, "third")) < 0.1
+        assert await names(database) == ["first", "second"]
+        await asyncio.sleep(1.05)
+        await put(database, "third")
+
+
 @pytest.mark.parametrize("seen_before", [True, False], ids=["pooled", "new connection"])
 @pytest.mark.parametrize("fault", ["freeze", "stop", "kill"])
 async def test_a_server_that_is_away_is_refused_in_time_and_used_again_when_it_is_back(

@@ -522,6 +522,32 @@ async def test_the_least_recently_used_goes_first() -> None:
     assert loaded == ["a", "b", "c", "b"]
 
 
+async def test_a_known_value_does_not_wait_for_a_slow_store() -> None:
+    """It is used as it is, and the refresh takes place behind it; what this server has changed is waited for."""
+    values, slow = iter(range(100)), asyncio.Event()
+    slow.set()
+
+    async def load(key: str) -> int:
+        await slow.wait()
+        return next(values)
+
+    cache: StaleCache[str, int] = StaleCache(load, 0.05, 10)
+    assert await cache.get("a") == 0
+    slow.clear()
+    await asyncio.sleep(0.06)
+    began = time.monotonic()
+    assert await cache.get("a") == 0
+    assert time.monotonic() - began < 1
+    unknown = asyncio.create_task(cache.get("b"))
+    cache.forget()
+    changed = asyncio.create_task(cache.get("a"))
+    await asyncio.sleep(0.3)
+    assert not unknown.done()
+    assert not changed.done()
+    slow.set()
+    assert {await unknown, await changed} <= {1, 2, 3}
+
+
 async def test_inference_outlives_the_store(breakable_postgres: Postgres) -> None:
     daemon = breakable_postgres.daemon
     assert daemon is not None

@@ -24,8 +24,9 @@ async def serve(port: int, stock_port: int, database_url: str) -> None:
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app as build_stock_app
 
+    from metaalign_server.engine.flags import parse_engine_args
     from metaalign_server.engine.installation import install
-    from metaalign_server.engine.process import fill_state, parse_engine_args, running_engine
+    from metaalign_server.engine.process import fill_state, running_engine
     from metaalign_server.platform.startup import open_platform
     from metaalign_server.serving.app import create_app
     from metaalign_server.serving.gate import Gate

@@ -336,6 +336,13 @@ _TABLE = (
         "Run `metaalign-server migrate`.",
     ),
     ErrorKind(
+        "lossy_migration",
+        None,
+        "",
+        "`migrate` to an older schema would delete data.",
+        "Make a copy, then repeat with `--yes`.",
+    ),
+    ErrorKind(
         "not_sqlite",
         None,
         "",

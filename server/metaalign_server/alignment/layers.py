@@ -72,7 +72,7 @@ class StoredLayers:
         learned_examples: How many examples come from feedback.
         learns_for: The profile that feedback on the answer goes to, if any.
         key: Cache key; equal for equal layers.
-        confidential: Whether any layer has a System part.
+        confidential: Whether any layer has a System part, or examples from feedback, which are users' own words.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -131,7 +131,7 @@ async def stored_layers(
         learned_examples=learned,
         learns_for=_learns_for(found),
         key=tuple(keys),
-        confidential=any(layer.system is not None for layer in layers),
+        confidential=learned > 0 or any(layer.system is not None for layer in layers),
     )
 
 

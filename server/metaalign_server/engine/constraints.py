@@ -21,11 +21,14 @@ __all__ = ["refuse_heavy_constraints", "refuse_huge_numbers"]
 _FIELDS = ("structured_outputs", "response_format", "text", "output_config", "tools")
 _TEXTS = frozenset({"input", "messages", "preferences", "prompt", "system", "tools"})
 _SCHEMAS = frozenset({"schema", "json", "parameters", "input_schema"})
+_WRITTEN = {"json": "schema", "structural_tag": "structural tag"}
+"""Fields whose text is JSON, and as what their content is read."""
 _NODES = 10_000
 _PROPERTIES = 1_000
 _REFERENCES = 300
 _PATTERN, _PATTERNS = 512, 2_048
 _GRAMMAR = 16_384
+_LITERALS = 65_536
 
 
 def refuse_heavy_constraints(request: BaseModel) -> None:
@@ -70,12 +73,12 @@ def _check(name: str, tree: Any) -> None:
     def refuse(what: str) -> RefusedField:
         return RefusedField(f"{name}: {what}; ask for less", param=name)
 
-    nodes = properties = patterns = 0
+    nodes = properties = patterns = literals = 0
     schemas: list[_Schema] = []
     stack: list[tuple[str, Any, _Schema | None]] = [(name, tree, None)]
     while stack:
         key, value, schema = stack.pop()
-        if schema is None and key in _SCHEMAS and isinstance(value, Mapping):
+        if schema is None and isinstance(value, Mapping) and _is_schema(key, value):
             schema = _Schema(value)
             schemas.append(schema)
         nodes += 1
@@ -103,8 +106,12 @@ def _check(name: str, tree: Any) -> None:
                 schema.references.add(value)
                 if len(schema.references) > _REFERENCES:
                     raise refuse(f"more than {_REFERENCES} references")
-            elif key == "json":
-                stack.append(("schema", _parsed(value), None))
+            elif key in ("choice", "enum", "const"):
+                literals += len(value)
+                if literals > _LITERALS:
+                    raise refuse(f"fixed texts of more than {_LITERALS} characters together")
+            elif key in _WRITTEN:
+                stack.append((_WRITTEN[key], _parsed(value), None))
         if properties > _PROPERTIES:
             raise refuse(f"more than {_PROPERTIES} properties")
         if patterns > _PATTERNS:
@@ -113,6 +120,11 @@ def _check(name: str, tree: Any) -> None:
         if circles := schema.circles():
             what = f"the reference {min(circles)[:100]!r} leads to nothing but itself"
             raise RefusedField(f"{name}: {what}; let it lead to a type", param=name)
+
+
+def _is_schema(key: str, value: Mapping[str, Any]) -> bool:
+    # OpenAI wraps the schema in `json_schema`; in a structural tag, `json_schema` is the schema.
+    return key in _SCHEMAS or (key == "json_schema" and "schema" not in value)
 
 
 @dataclass(frozen=True)

@@ -1,75 +1,34 @@
-"""vLLM's engine and application state: arguments, start, memory, stop. Importing vLLM takes seconds."""
+"""vLLM's engine and application state: start, memory, stop. Importing vLLM takes seconds."""
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import sys
 import threading
 import time
 from argparse import Namespace
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from multiprocessing import resource_tracker
-from pathlib import Path
 from typing import Any
 
 import vllm.envs
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
 from vllm.entrypoints.launchers.launcher import validate_api_server_args
 from vllm.platforms import current_platform
 from vllm.reasoning import ReasoningParserManager
 from vllm.tool_parsers import ToolParserManager
 from vllm.usage.usage_lib import UsageContext
-from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from metaalign.prompt import read_manifest
-from metaalign_server.settings import Settings
-
-__all__ = ["fill_state", "parse_engine_args", "running_engine"]
+__all__ = ["fill_state", "running_engine"]
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _TRIM_SECONDS = 30.0
-
-
-def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
-    """Build vLLM's arguments: our defaults, then the operator's flags, which take precedence.
-
-    Raises:
-        SystemExit: vLLM's parser rejects a flag.
-    """
-    defaults = ["--model", settings.model, "--served-model-name", settings.model_name]
-    defaults += ["--host", settings.host, "--port", str(settings.port), "--enable-prompt-tokens-details"]
-    if current_platform.is_cpu():
-        # Compiling costs more startup time than it saves; blocks of 32 let short Meta-Prompts hit the prefix cache.
-        defaults += ["--enforce-eager", "--block-size", "32", "--max-num-seqs", "64"]
-    folder = Path(settings.model)
-    if folder.is_dir() and read_manifest(folder) is not None:
-        # Our template writes tool calls in this parser's format; a small model would fill JSON with whitespace.
-        defaults += ["--tool-call-parser", "hermes", "--enable-auto-tool-choice"]
-        defaults += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
-        # vLLM would round a float32 checkpoint to 16 bits: near ties would give other answers than the evaluated ones.
-        if _weights_dtype(folder) == "float32":
-            defaults += ["--dtype", "float32"]
-    parser = make_arg_parser(FlexibleArgumentParser(prog="metaalign-server serve"))
-    args: Namespace = parser.parse_args([*defaults, *flags])
-    validate_parsed_serve_args(args)
-    return args
-
-
-def _weights_dtype(folder: Path) -> str | None:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None  # the check against the manifest reports what is wrong
-    dtype: str | None = config.get("dtype") or config.get("torch_dtype")
-    return dtype
 
 
 def _belong_to_parent() -> None:

@@ -1,4 +1,4 @@
-"""In-memory cache of store values: refreshed after a TTL, served stale while the store is unavailable."""
+"""In-memory cache of store values: refreshed after a TTL, served stale while the store is away or slow."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from prometheus_client import Counter
@@ -15,11 +16,14 @@ from metaalign_server.store.database import StoreUnavailable
 
 __all__ = ["StaleCache"]
 
+_PATIENCE_SECONDS = 0.1
+"""A value that is known waits for its refresh no longer than this; the refresh goes on behind it."""
+
 K = TypeVar("K")
 V = TypeVar("V")
 
 STALE = Counter(
-    "metaalign_store_stale_reads_total", "Values used past their time because the store was away."
+    "metaalign_store_stale_reads_total", "Values used past their time because the store was away or slow."
 )
 
 
@@ -61,13 +65,16 @@ class StaleCache(Generic[K, V]):
                 if entry.fresh_until > now:
                     return entry.value
                 entry.fresh_until = now + self._ttl  # others use the old value while this call reloads it
+        # After `forget`, this server has changed the store: the new value is worth the wait.
+        patience = _PATIENCE_SECONDS if entry is not None and entry.round == self._round else None
         try:
-            return await self._read(key)
-        except StoreUnavailable:
+            return await asyncio.wait_for(self._read(key), patience)
+        except (StoreUnavailable, TimeoutError) as error:
             if entry is None:
                 raise
             STALE.inc()
-            entry.fresh_until, entry.round = time.monotonic() + min(self._ttl, 1.0), self._round
+            if isinstance(error, StoreUnavailable):
+                entry.fresh_until, entry.round = time.monotonic() + min(self._ttl, 1.0), self._round
             return entry.value
         except Exception:
             if entry is not None:
@@ -80,8 +87,13 @@ class StaleCache(Generic[K, V]):
         task = self._loading.get(asked)
         if task is None:
             task = self._loading[asked] = asyncio.create_task(self._keep(*asked))
-            task.add_done_callback(lambda _: self._loading.pop(asked))
+            task.add_done_callback(partial(self._loaded, asked))
         return await asyncio.shield(task)
+
+    def _loaded(self, asked: tuple[K, int], task: asyncio.Task[V]) -> None:
+        del self._loading[asked]
+        if not task.cancelled():
+            task.exception()  # perhaps nobody waits for it any more
 
     async def _keep(self, key: K, asked_in: int) -> V:
         value = await self._load(key)

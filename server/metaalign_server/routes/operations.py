@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from pydantic import BaseModel
 
 import metaalign
 from metaalign.receipt import TemplateReference
-from metaalign_server.routes.common import service_of
+from metaalign_server.routes.common import needs, service_of
 
 router = APIRouter(tags=["operations"])
 
@@ -54,7 +54,7 @@ async def readyz(request: Request) -> Response:
     return JSONResponse({"status": "draining" if service.draining else "engine failed"}, status_code=503)
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=PlainTextResponse, dependencies=[Depends(needs("metrics"))])
 async def metrics(request: Request) -> Response:
     """Prometheus metrics of vLLM and of this server."""
     TASKS.set(len(asyncio.all_tasks()))

@@ -13,7 +13,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match
+from starlette.types import ASGIApp
 
 import metaalign
 from metaalign import MetaAlignError
@@ -21,8 +23,9 @@ from metaalign_server.engine.handlers import ENGINE_ERRORS, EngineRefusal, valid
 from metaalign_server.routes import admin, align, feedback, inference, operations, profiles
 from metaalign_server.routes.errors import error_response, foreign_error_response, metaalign_error_response
 from metaalign_server.serving.openapi import build_document
+from metaalign_server.settings import Settings
 
-__all__ = ["add_refusal_handlers", "create_app"]
+__all__ = ["add_refusal_handlers", "create_app", "with_cors"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +39,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     gc.unfreeze()
 
 
-def create_app() -> FastAPI:
-    """Create the application without its engine; `engine.installation.install` completes `app.state`."""
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Create the application without its engine; `engine.installation.install` completes `app.state`.
+
+    Args:
+        settings: How the application is published; the defaults if None.
+    """
+    documented = settings is None or not settings.disable_fastapi_docs
     app = FastAPI(
+        root_path=settings.root_path if settings is not None else "",
+        openapi_url="/openapi.json" if documented else None,
         title="MetaAlign",
         version=metaalign.__version__,
         description="OpenAI- and Anthropic-compatible inference that follows `preferences` given with each request.",
@@ -50,6 +60,20 @@ def create_app() -> FastAPI:
     _add_error_handlers(app)
     app.openapi = partial(build_document, app)  # type: ignore[method-assign]  # FastAPI's way to extend it
     return app
+
+
+def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """Let pages of the allowed origins call `app`; without any, browsers keep all other pages out."""
+    if not settings.allowed_origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.allowed_origins,
+        allow_methods=settings.allowed_methods,
+        allow_headers=settings.allowed_headers,
+        allow_credentials=settings.allow_credentials,
+        expose_headers=["*"],
+    )
 
 
 def add_refusal_handlers(app: FastAPI) -> None:

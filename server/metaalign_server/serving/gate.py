@@ -135,6 +135,8 @@ class Gate:
         self._spans = spans
         self.platform = platform
         self.max_body = service.settings.max_body_bytes
+        root = platform.settings.root_path
+        self._prefix = f"{root}/" if root else ""
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,6 +144,9 @@ class Gate:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
+        # The router drops this prefix, so what the checks here read must not have it either.
+        while self._prefix and scope["path"].startswith(self._prefix):
+            scope["path"] = scope["path"][len(self._prefix) - 1 :]
         headers = dict(scope["headers"])
         sent = headers.get(b"x-request-id", b"")
         request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex.encode()
@@ -237,7 +242,8 @@ class Gate:
         """Return whether a browser sends this for a page of another origin, or under a host name that is not ours."""
         host, origin = headers.get(b"host", b""), headers.get(b"origin")
         if origin is not None and origin.partition(b"://")[2] != host:
-            return True
+            allowed = self.platform.settings.allowed_origins
+            return "*" not in allowed and origin.decode("latin-1") not in allowed
         name = host.decode("latin-1").rpartition(":")[0] if _PORT.search(host) else host.decode("latin-1")
         anywhere = self.platform.settings.allow_open_network
         return bool(name) and not anywhere and not is_loopback(name.strip("[]"))

@@ -16,12 +16,14 @@ import uvicorn
 import uvloop
 
 from metaalign_server.alignment.service import Service
+from metaalign_server.engine.flags import parse_engine_args
 from metaalign_server.engine.installation import check_vllm, install
-from metaalign_server.engine.process import fill_state, parse_engine_args, running_engine
+from metaalign_server.engine.process import fill_state, running_engine
 from metaalign_server.platform.startup import Platform, open_platform
-from metaalign_server.serving.app import create_app
+from metaalign_server.serving.app import create_app, with_cors
 from metaalign_server.serving.gate import Gate
 from metaalign_server.serving.header_deadline import GuardedProtocol
+from metaalign_server.serving.listening import listening_url, tls_options
 from metaalign_server.serving.telemetry import start_telemetry
 from metaalign_server.serving.watchdog import watch_engine
 from metaalign_server.settings import ConfigurationError, Settings
@@ -32,49 +34,46 @@ logger = logging.getLogger(__name__)
 
 ENGINE_FAILED = 70
 """Exit code after a permanent engine failure (EX_SOFTWARE)."""
+_BACKLOG = 2048
 _LAST_WORDS_SECONDS = 2.0
 """Time at shutdown for requests in flight to report that the engine has failed, and for spans to be exported."""
 
 
-def run(settings: Settings, flags: Sequence[str]) -> int:
+def run(settings: Settings, flags: Sequence[str], bound: socket.socket) -> int:
     """Serve until stopped; return the process's exit code.
 
     Args:
         settings: The server's settings.
         flags: vLLM's own flags.
+        bound: The socket to listen on.
 
     Raises:
-        ConfigurationError: the port is taken, or preferences do not work in this vLLM.
+        ConfigurationError: a flag does nothing here, somebody else listens, or preferences do not work in this vLLM.
     """
     check_vllm()
     args = parse_engine_args(settings, flags)
-    code: int = uvloop.run(_serve(settings, args))
+    code: int = uvloop.run(_serve(settings, args, bound))
     return code
 
 
-async def _serve(settings: Settings, args: Namespace) -> int:
-    # Bind the port before the engine starts, so that a second server fails at once, not after loading weights.
-    sock = _bind(settings)
-    try:
-        async with open_platform(settings) as platform:
-            _announce(platform)
-            async with running_engine(args) as engine:
-                app = create_app()
-                await fill_state(engine, app.state, args)
-                service = await install(app.state, settings, platform)
-                await platform.connect()
-                spans = start_telemetry(settings.model_name)
-                gate = Gate(app, service, platform, spans)
-                try:
-                    return await _serve_until_stopped(service, gate, sock, settings)
-                finally:
-                    if spans is not None:
-                        # The exporter would retry an unavailable collector for longer than a supervisor waits.
-                        closing = threading.Thread(target=spans.close, daemon=True)
-                        closing.start()
-                        await asyncio.to_thread(closing.join, _LAST_WORDS_SECONDS)
-    finally:
-        sock.close()
+async def _serve(settings: Settings, args: Namespace, bound: socket.socket) -> int:
+    async with open_platform(settings) as platform:
+        _announce(platform)
+        async with running_engine(args) as engine:
+            app = create_app(settings)
+            await fill_state(engine, app.state, args)
+            service = await install(app.state, settings, platform)
+            await platform.connect()
+            spans = start_telemetry(settings.model_name)
+            gate = Gate(app, service, platform, spans)
+            try:
+                return await _serve_until_stopped(service, gate, bound, settings)
+            finally:
+                if spans is not None:
+                    # The exporter would retry an unavailable collector for longer than a supervisor waits.
+                    closing = threading.Thread(target=spans.close, daemon=True)
+                    closing.start()
+                    await asyncio.to_thread(closing.join, _LAST_WORDS_SECONDS)
 
 
 def _announce(platform: Platform) -> None:
@@ -92,45 +91,44 @@ def _announce(platform: Platform) -> None:
         )
 
 
-def _bind(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.socket(family)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _listen(bound: socket.socket, settings: Settings) -> None:
+    """Listen; uvicorn does it too late to be told that another program has meanwhile."""
     try:
-        listening.bind((settings.host, settings.port))
+        bound.listen(_BACKLOG)
     except OSError as error:
-        listening.close()
         raise ConfigurationError(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another with --port"
+            f"cannot listen on {listening_url(settings, bound)}: {error.strerror}; choose another with --port"
         ) from error
-    return listening
 
 
-async def _serve_until_stopped(service: Service, gate: Gate, sock: socket.socket, settings: Settings) -> int:
+async def _serve_until_stopped(service: Service, gate: Gate, bound: socket.socket, settings: Settings) -> int:
     config = uvicorn.Config(
-        gate,
+        with_cors(gate, settings),
         log_config=None,
         access_log=False,
         loop="uvloop",
         http=GuardedProtocol,
         lifespan="on",
         server_header=False,
+        backlog=_BACKLOG,
+        **tls_options(settings),
     )
+    _listen(bound, settings)
     server = uvicorn.Server(config)
     server.capture_signals = _no_signals  # type: ignore[method-assign]  # ours drain instead of closing at once
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    serving = asyncio.create_task(server.serve(sockets=[bound]))
     stopping = asyncio.create_task(stop.wait())
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
     # Not before: the application's start holds the event loop for longer than a store may take to connect.
     watching = asyncio.create_task(watch_engine(service, settings.stall_seconds))
     working = asyncio.create_task(gate.platform.run())
-    host, port = sock.getsockname()[:2]
-    logger.info("ready", extra={"fields": {"url": f"http://{host}:{port}", "model": settings.model_name}})
+    url = listening_url(settings, bound)
+    logger.info("ready", extra={"fields": {"url": url, "model": settings.model_name}})
     await asyncio.wait({serving, watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
         await _drain(service, gate, settings.drain_seconds, again=stop)

@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import aiosqlite
@@ -51,7 +52,9 @@ more time than a lock, so that the error says which of the two timed out."""
 _MIGRATION_SECONDS = 86_400.0
 _LONGEST_CONNECT_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
-"""After a failure, no request tries the database for this long; waiting requests would only pile up."""
+"""After a failed connection, no request tries the database for this long; waiting requests would only pile up."""
+_SLOW_IN_A_ROW = 3
+"""So many transactions in a row that connect but are not over in time count as a failure; one is only slow."""
 _SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 _SQLITE_UNUSABLE = {
     sqlite3.SQLITE_CANTOPEN: "the store's file cannot be opened; its folder must exist and be writable",
@@ -174,6 +177,14 @@ def _configure_sqlite(engine: AsyncEngine, max_bytes: int | None, deadline: floa
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+@dataclass(slots=True)
+class _Slowness:
+    """Transactions of one kind that were not over in time since the last that was."""
+
+    in_a_row: int = 0
+    refused_until: float = 0.0
+
+
 class Database:
     """One database.
 
@@ -201,6 +212,8 @@ class Database:
         self._turn = asyncio.Lock() if self.sqlite else nullcontext()
         self._down_until = 0.0
         self._answered_at = 0.0
+        # Writes that are too slow say nothing about look-ups, on which keys and profiles depend.
+        self._slow = {"read": _Slowness(), "write": _Slowness()}
 
     def read(self, seconds: float | None = None) -> AbstractAsyncContextManager[AsyncConnection]:
         """Open a read-only transaction: `async with database.read() as connection`.
@@ -212,7 +225,7 @@ class Database:
             StoreUnavailable: the database does not respond in time.
             ValueNotStorable: a value cannot be searched for.
         """
-        return self._transaction(self._reader, nullcontext(), seconds)
+        return self._transaction(self._reader, nullcontext(), seconds, self._slow["read"])
 
     def write(self, seconds: float | None = None) -> AbstractAsyncContextManager[AsyncConnection]:
         """Open a transaction that commits when the block ends and rolls back when it raises.
@@ -225,7 +238,7 @@ class Database:
             StoreFull: the database is full.
             ValueNotStorable: a value cannot be stored.
         """
-        return self._transaction(self._writer, self._turn, seconds)
+        return self._transaction(self._writer, self._turn, seconds, self._slow["write"])
 
     @asynccontextmanager
     async def migration(self) -> AsyncIterator[AsyncConnection]:
@@ -237,33 +250,46 @@ class Database:
         engine = _engine(self.url, None, _MIGRATION_SECONDS)
         try:
             writer = engine.execution_options(writes=True)
-            async with self._transaction(writer, nullcontext(), _MIGRATION_SECONDS) as connection:
+            async with self._transaction(
+                writer, nullcontext(), _MIGRATION_SECONDS, _Slowness()
+            ) as connection:
                 yield connection
         finally:
             await engine.dispose()
 
     @asynccontextmanager
     async def _transaction(
-        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[None], seconds: float | None
+        self,
+        engine: AsyncEngine,
+        turn: AbstractAsyncContextManager[None],
+        seconds: float | None,
+        slow: _Slowness,
     ) -> AsyncIterator[AsyncConnection]:
         now = time.monotonic()
-        if now < self._down_until:
+        if now < max(self._down_until, slow.refused_until):
             raise StoreUnavailable(_AWAY)
         if self._down_until:  # this transaction probes whether it is back; the others fail fast meanwhile
             self._down_until = now + self._deadline
         deadline = asyncio.timeout(self._deadline if seconds is None else seconds)
-        reached = now
+        reached, connected = now, False
         try:
             async with deadline, turn, engine.connect() as connection:
                 self._down_until = 0.0
                 reached = self._answered_at = time.monotonic()
+                connected = True
                 async with connection.begin():
                     yield connection
+            slow.in_a_row = 0
         except (DBAPIError, PoolTimeout, OSError, TimeoutError, OverflowError, UnicodeEncodeError) as error:
             if deadline.expired() and seconds is not None:
                 raise StoreUnavailable(
                     f"this took more than {seconds:g} s and was given up; ask for less at a time"
                 ) from error
+            if connected and isinstance(error, TimeoutError):
+                slow.in_a_row += 1
+                if slow.in_a_row >= _SLOW_IN_A_ROW:
+                    slow.refused_until = time.monotonic() + _RETRY_SECONDS
+                raise StoreUnavailable(_AWAY) from error
             described = self._described(error, reached)
             if described is None:
                 raise  # a conflict between two writers, or a bug of ours

@@ -17,7 +17,15 @@ from metaalign import MetaAlignError
 from metaalign_server.store.database import Database
 from metaalign_server.store.tables import metadata
 
-__all__ = ["WrongSchema", "check_schema", "current_revision", "drift", "head_revision", "migrate"]
+__all__ = [
+    "WrongSchema",
+    "check_schema",
+    "current_revision",
+    "drift",
+    "head_revision",
+    "migrate",
+    "rows_at_risk",
+]
 
 
 _LOCK = 0x6D657461  # an arbitrary advisory lock id that only we use
@@ -113,17 +121,39 @@ async def migrate(database: Database, revision: str = "head") -> None:
         await connection.run_sync(_run, config, revision)
 
 
-def _run(connection: sa.Connection, config: Config, revision: str) -> None:
-    config.attributes["connection"] = connection
+async def rows_at_risk(database: Database, revision: str) -> dict[str, int]:
+    """Return the rows of each table that is not empty if `revision` is older than the schema; else nothing.
+
+    Going back drops tables and columns. Which of them hold something worth keeping, only the operator knows.
+
+    Raises:
+        StoreUnavailable: the database does not respond.
+    """
+
+    def count(connection: sa.Connection) -> dict[str, int]:
+        if revision not in ("base", *known_revisions()) or not _is_older(connection, revision):
+            return {}
+        names = sorted(set(sa.inspect(connection).get_table_names()) - {"alembic_version"})
+        tables = [sa.table(name) for name in names]
+        rows = {t.name: connection.scalar(sa.select(sa.func.count()).select_from(t)) or 0 for t in tables}
+        return {name: number for name, number in rows.items() if number}
+
+    async with database.migration() as connection:
+        return await connection.run_sync(count)
+
+
+def _is_older(connection: sa.Connection, revision: str) -> bool:
     current = _revision(connection) or "base"
     order = ["base", *reversed(known_revisions())]
     if current not in order:
         raise WrongSchema(f"migrate: the schema {current} was made by a newer version; use that one")
-    target = order[-1] if revision == "head" else revision
-    if order.index(target) < order.index(current):
-        command.downgrade(config, target)
-    else:
-        command.upgrade(config, target)
+    return order.index(order[-1] if revision == "head" else revision) < order.index(current)
+
+
+def _run(connection: sa.Connection, config: Config, revision: str) -> None:
+    config.attributes["connection"] = connection
+    go = command.downgrade if _is_older(connection, revision) else command.upgrade
+    go(config, revision)
 
 
 async def drift(connection: AsyncConnection) -> list[Any]:

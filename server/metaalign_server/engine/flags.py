@@ -1,0 +1,110 @@
+"""vLLM's command-line flags: our defaults, and a refusal of those that this server would not carry out."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.platforms import current_platform
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+from metaalign.prompt import read_manifest
+from metaalign_server.settings import ConfigurationError, Settings
+
+__all__ = ["NOT_CARRIED_OUT", "parse_engine_args"]
+
+_PRIVATE = "prompts and answers are never logged; --log-level debug logs everything else"
+_ONE_PROCESS = "run several servers behind a load balancer, with one PostgreSQL and one Redis"
+_REQUEST_LINE = "every request is one line of the log; --log-level warning leaves it out"
+_HEADERS = "headers have fixed bounds: 64 KiB and 15 seconds"
+_NO_RPC = "the server speaks HTTP only"
+
+NOT_CARRIED_OUT: dict[str, str] = {
+    "api_server_count": _ONE_PROCESS,
+    "data_parallel_address": _ONE_PROCESS,
+    "data_parallel_backend": _ONE_PROCESS,
+    "data_parallel_external_lb": _ONE_PROCESS,
+    "data_parallel_hybrid_lb": _ONE_PROCESS,
+    "data_parallel_multi_port_external_lb": _ONE_PROCESS,
+    "data_parallel_rank": _ONE_PROCESS,
+    "data_parallel_rpc_port": _ONE_PROCESS,
+    "data_parallel_size": _ONE_PROCESS,
+    "data_parallel_size_local": _ONE_PROCESS,
+    "data_parallel_start_rank": _ONE_PROCESS,
+    "data_parallel_supervisor_port": _ONE_PROCESS,
+    "disable_access_log_for_endpoints": _REQUEST_LINE,
+    "disable_uvicorn_access_log": _REQUEST_LINE,
+    "dp_supervisor_probe_failure_threshold": _ONE_PROCESS,
+    "dp_supervisor_probe_interval_s": _ONE_PROCESS,
+    "dp_supervisor_probe_timeout_s": _ONE_PROCESS,
+    "enable_elastic_ep": _ONE_PROCESS,
+    "enable_log_deltas": _PRIVATE,
+    "enable_log_outputs": _PRIVATE,
+    "enable_log_requests": _PRIVATE,
+    "enable_offline_docs": "/openapi.json is there without a network",
+    "enable_scale_out": "its routes are not served; use `vllm serve`",
+    "enable_server_load_tracking": "/metrics has vllm:num_requests_running and metaalign_requests_in_flight",
+    "enable_ssl_refresh": "restart the server after a certificate is renewed, or end TLS in a proxy",
+    "enable_tokenizer_info_endpoint": "its route is not served; use `vllm serve`",
+    "fingerprint_mode": "`system_fingerprint` names the preferences that were applied",
+    "fingerprint_value": "`system_fingerprint` names the preferences that were applied",
+    "grpc": _NO_RPC,
+    "grpc_port": _NO_RPC,
+    "h11_max_header_count": _HEADERS,
+    "h11_max_incomplete_event_size": _HEADERS,
+    "headless": _ONE_PROCESS,
+    "log_error_stack": "the log has the place of every error",
+    "max_log_len": _PRIVATE,
+    "middleware": "put it into a proxy in front of the server",
+    "model_tag": "name the model with --model",
+    "sse_keep_alive_interval": "let a proxy keep the connection",
+    "tokens_only": "its routes are not served; use `vllm serve`",
+    "tool_server": "clients call tools, the server does not",
+    "trust_request_chat_template": "no request brings its own chat template; give one with --chat-template",
+    "trust_request_mm_kwargs": "the server takes text only",
+    "uvicorn_log_level": "use --log-level",
+}
+"""Flags of vLLM, by their names in its parser, that would do nothing here, and what to do instead."""
+
+
+def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
+    """Build vLLM's arguments: our defaults, then the operator's flags, which take precedence.
+
+    Raises:
+        ConfigurationError: a flag would do nothing here.
+        SystemExit: vLLM's parser rejects a flag.
+    """
+    defaults = ["--model", settings.model, "--served-model-name", settings.model_name]
+    defaults += ["--host", settings.host, "--port", str(settings.port), "--enable-prompt-tokens-details"]
+    if current_platform.is_cpu():
+        # Compiling costs more startup time than it saves; blocks of 32 let short Meta-Prompts hit the prefix cache.
+        defaults += ["--enforce-eager", "--block-size", "32", "--max-num-seqs", "64"]
+    folder = Path(settings.model)
+    if folder.is_dir() and read_manifest(folder) is not None:
+        # Our template writes tool calls in this parser's format; a small model would fill JSON with whitespace.
+        defaults += ["--tool-call-parser", "hermes", "--enable-auto-tool-choice"]
+        defaults += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
+        # vLLM would round a float32 checkpoint to 16 bits: near ties would give other answers than the evaluated ones.
+        if _weights_dtype(folder) == "float32":
+            defaults += ["--dtype", "float32"]
+    parser = make_arg_parser(FlexibleArgumentParser(prog="metaalign-server serve"))
+    args: Namespace = parser.parse_args([*defaults, *flags])
+    for name, instead in NOT_CARRIED_OUT.items():
+        value = getattr(args, name)
+        if value != parser.get_default(name):
+            flag = str(value) if name == "model_tag" else f"--{name.replace('_', '-')}"
+            raise ConfigurationError(f"{flag} does nothing here: {instead}")
+    validate_parsed_serve_args(args)
+    return args
+
+
+def _weights_dtype(folder: Path) -> str | None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # the check against the manifest reports what is wrong
+    dtype: str | None = config.get("dtype") or config.get("torch_dtype")
+    return dtype

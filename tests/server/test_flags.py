@@ -1,0 +1,78 @@
+"""No flag pretends: each of vLLM's HTTP flags is ours, is carried out, or is refused with what to do instead."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from vllm.entrypoints.launchers.cli_args import FrontendArgs, make_arg_parser
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+from metaalign_server.cli import _parser
+from metaalign_server.engine.flags import NOT_CARRIED_OUT, parse_engine_args
+from metaalign_server.settings import ConfigurationError, Settings
+
+PARSER = make_arg_parser(FlexibleArgumentParser())
+ACTIONS = {action.dest: action for action in PARSER._actions}
+HTTP_FLAGS = {field.name for field in dataclasses.fields(FrontendArgs)} & ACTIONS.keys()
+OTHERS = {"model_tag", "headless", "api_server_count", "grpc"}
+"""Flags of `vllm serve` that its own groups do not list."""
+
+TO_VLLM_S_HANDLERS = {
+    "anthropic_disabled_thinking_effort",
+    "chat_template",
+    "chat_template_content_format",
+    "cohere_format",
+    "cohere_is_reasoning_model",
+    "default_chat_template_kwargs",
+    "enable_auto_tool_choice",
+    "enable_flash_late_interaction",
+    "enable_force_include_usage",
+    "enable_per_request_metrics",
+    "enable_prompt_tokens_details",
+    "exclude_tools_when_tool_choice_none",
+    "lora_modules",
+    "response_role",
+    "return_tokens_as_token_ids",
+    "tool_call_parser",
+    "tool_parser_plugin",
+    "tool_strict_level",
+}
+"""Carried out: what vLLM's handlers read when they are made."""
+ALWAYS = {"enable_request_id_headers"}
+"""What the server does anyway."""
+
+
+def our_flags() -> set[str]:
+    (commands,) = [action for action in _parser()._actions if action.dest == "command"]
+    return {action.dest for action in commands.choices["serve"]._actions}  # type: ignore[index]
+
+
+def test_every_http_flag_has_one_answer() -> None:
+    """A flag that a new vLLM brings belongs to none, and fails here until somebody decides."""
+    answers = [our_flags() & (HTTP_FLAGS | OTHERS), TO_VLLM_S_HANDLERS, ALWAYS, set(NOT_CARRIED_OUT)]
+    for name in sorted(HTTP_FLAGS | OTHERS):
+        assert sum(name in answer for answer in answers) == 1, name
+    assert set(NOT_CARRIED_OUT) <= ACTIONS.keys()
+
+
+def value_for(name: str) -> list[str]:
+    """Words of a command line that set a flag to something else than its default."""
+    action = ACTIONS[name]
+    if not action.option_strings:
+        return ["some/model"]
+    flag = f"--{name.replace('_', '-')}"
+    if action.default is True:
+        return [f"--no-{flag.removeprefix('--')}"]
+    if action.nargs == 0:
+        return [flag]
+    choices = [str(choice) for choice in action.choices or [7] if choice != action.default]
+    return [flag, choices[0]]
+
+
+@pytest.mark.parametrize("name", sorted(NOT_CARRIED_OUT))
+def test_a_flag_that_would_do_nothing_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=NOT_CARRIED_OUT[name][:20]) as refused:
+        parse_engine_args(Settings(_env_file=None), value_for(name))
+    assert name in str(refused.value).replace("-", "_") or name == "model_tag"
+    assert "\n" not in str(refused.value)
