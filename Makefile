@@ -12,8 +12,8 @@ HOST   :=
 VENV := $(if $(filter cpu,$(DEVICE)),.venv,.venv-$(DEVICE))
 BIN  := $(VENV)/bin
 
-# Three workers for two cores: a test's own process and the engine that it asks rarely work at the same time.
-WORKERS := -n 3 --dist loadgroup --no-loadscope-reorder
+# Two workers: a test's own process and the engine that it asks rarely work at the same time.
+WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
 # pytest's exit code if ARGS choose no test.
 NONE_CHOSEN := 5
 

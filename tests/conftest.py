@@ -22,7 +22,7 @@ _ENGINE_FOLDERS = {"e2e", "examples", "reliability", "security"}
 _TIMED = {
     "reliability", "test_exhaustion.py", "test_isolation.py", "test_keys.py", "test_limits.py", "test_store.py",
 }  # fmt: skip
-"""Folders and modules whose tests look at the clock."""
+"""Folders and modules whose tests look at the clock; the marker `timed` names other such tests."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         twin = "twin" in getattr(item, "fixturenames", ())
         if twin or folder in _ENGINE_FOLDERS:
             item.add_marker(pytest.mark.engine)
-        timed = bool({folder, item.path.name} & _TIMED)
+        timed = bool({folder, item.path.name} & _TIMED) or item.get_closest_marker("timed") is not None
         if config.option.timed is not None and timed != (config.option.timed == "only"):
             left_out.append(item)
             continue

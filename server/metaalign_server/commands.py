@@ -26,6 +26,9 @@ from metaalign_server.store.migrate import check_schema, current_revision, migra
 
 __all__ = ["add_parsers", "run"]
 
+_DEADLINE_SECONDS = 10.0
+"""Time limit of a transaction: an operator waits longer than a request may."""
+
 
 def add_parsers(commands: Any) -> None:
     """Add the commands to the parser of `metaalign-server`."""
@@ -88,7 +91,8 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
 
 
 async def _run(options: argparse.Namespace, settings: Settings) -> int:
-    database = Database(settings.database_url.get_secret_value(), settings.database_max_bytes)
+    url = settings.database_url.get_secret_value()
+    database = Database(url, settings.database_max_bytes, deadline=_DEADLINE_SECONDS)
     try:
         if options.command == "migrate":
             return await _migrate(options, database)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.processes import ROOT, engine_processes, environment, free_port, running
 
@@ -95,6 +96,7 @@ def test_refuses_a_damaged_checkpoint(tmp_path: Path) -> None:
     assert refused("--model", "checkpoints/nothing")[0] == 65
 
 
+@pytest.mark.timed
 async def test_serve_and_drain(tmp_path: Path) -> None:
     """In-flight answers finish, new work is refused with Retry-After, the exit code is 0; a taken port is refused."""
     port = free_port()
