@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from vllm.entrypoints.launchers.cli_args import FrontendArgs, make_arg_parser
@@ -68,6 +69,38 @@ def value_for(name: str) -> list[str]:
         return [flag]
     choices = [str(choice) for choice in action.choices or [7] if choice != action.default]
     return [flag, choices[0]]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--api_key", "secret"],
+        ["--api_key=secret"],
+        ["--ssl_certfile", "cert.pem"],
+        ["--allowed_origins", '["https://app.example.com"]'],
+        ["--served_model_name", "other"],
+        ["--config=config.yaml"],
+        ["--config", "config.yaml"],
+    ],
+)
+def test_other_spellings_of_our_flags_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """vLLM's parser takes underscores, and flags in a file; ours does not see them."""
+    (tmp_path / "config.yaml").write_text("api-key: secret\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match="write it exactly so") as refused:
+        parse_engine_args(Settings(_env_file=None), words)
+    assert "secret" not in str(refused.value)
+
+
+def test_flags_in_a_file_count_more_than_our_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("max-num-seqs: 7\nmax-model-len: 512\n")
+    args = parse_engine_args(Settings(_env_file=None), ["--config", str(file), "--max-model-len", "256"])
+    assert (args.max_num_seqs, args.max_model_len) == (7, 256)
+    with pytest.raises(ConfigurationError, match=r"--config: .*nothing\.yaml"):
+        parse_engine_args(Settings(_env_file=None), ["--config", str(tmp_path / "nothing.yaml")])
 
 
 @pytest.mark.parametrize("name", sorted(NOT_CARRIED_OUT))

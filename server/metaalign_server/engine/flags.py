@@ -91,14 +91,42 @@ def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
         if _weights_dtype(folder) == "float32":
             defaults += ["--dtype", "float32"]
     parser = make_arg_parser(FlexibleArgumentParser(prog="metaalign-server serve"))
-    args: Namespace = parser.parse_args([*defaults, *flags])
-    for name, instead in NOT_CARRIED_OUT.items():
-        value = getattr(args, name)
-        if value != parser.get_default(name):
-            flag = str(value) if name == "model_tag" else f"--{name.replace('_', '-')}"
-            raise ConfigurationError(f"{flag} does nothing here: {instead}")
+    args: Namespace = parser.parse_args([*defaults, *_with_config(parser, flags)])
+    _refuse_what_does_nothing(parser, args, settings)
     validate_parsed_serve_args(args)
     return args
+
+
+def _with_config(parser: FlexibleArgumentParser, flags: Sequence[str]) -> list[str]:
+    """Read the flags in the file of `--config`, which take precedence over our defaults only."""
+    if "--config" not in flags[:-1]:
+        return list(flags)
+    position = list(flags).index("--config")
+    try:
+        read: list[str] = parser.load_config_file(flags[position + 1])
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"--config: {error}") from error
+    return [*read, *flags[:position], *flags[position + 2 :]]
+
+
+def _refuse_what_does_nothing(parser: FlexibleArgumentParser, args: Namespace, settings: Settings) -> None:
+    given = {name for name, value in vars(args).items() if value != parser.get_default(name)}
+    for name in sorted(given & NOT_CARRIED_OUT.keys()):
+        flag = args.model_tag if name == "model_tag" else f"--{name.replace('_', '-')}"
+        raise ConfigurationError(f"{flag} does nothing here: {NOT_CARRIED_OUT[name]}")
+    # Our own parser takes these flags before vLLM's, except in vLLM's other spellings and in its files.
+    ours = {
+        "model": settings.model,
+        "served_model_name": [settings.model_name],
+        "host": settings.host,
+        "port": settings.port,
+    }
+    for name in sorted(given & (Settings.model_fields.keys() | {"api_key", "config"})):
+        if name not in ours or getattr(args, name) != ours[name]:
+            flag = f"--{name.replace('_', '-')}"
+            raise ConfigurationError(
+                f"{flag}: write it exactly so on the command line, with a space before the value"
+            )
 
 
 def _weights_dtype(folder: Path) -> str | None:
