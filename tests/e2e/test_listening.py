@@ -93,7 +93,7 @@ def test_tls_a_path_other_origins_and_keys(tmp_path: Path) -> None:
         running([*SERVE, *flags], secure, tmp_path / "log", env=env, transport=over_tls) as server,
         httpx.Client(base_url=secure, verify=trusted, timeout=60) as client,
     ):
-        assert f'"url": "{secure}"' in server.log_text()
+        wait_until(lambda: f'"url": "{secure}"' in server.log_text())
         with pytest.raises(httpx.TransportError):
             httpx.get(f"{plain}/livez", timeout=60)
         assert client.get("/v1/models").status_code == 401
