@@ -136,7 +136,7 @@ class Gate:
         self.platform = platform
         self.max_body = service.settings.max_body_bytes
         root = platform.settings.root_path
-        self._prefix = f"{root}/" if root else ""
+        self._prefix = re.compile(f"(?:{re.escape(root)})+(?=/)") if root else None
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,8 +145,8 @@ class Gate:
             return
         started = time.perf_counter()
         # The router drops this prefix, so what the checks here read must not have it either.
-        while self._prefix and scope["path"].startswith(self._prefix):
-            scope["path"] = scope["path"][len(self._prefix) - 1 :]
+        if self._prefix is not None and (found := self._prefix.match(scope["path"])):
+            scope["path"] = scope["path"][found.end() :]
         headers = dict(scope["headers"])
         sent = headers.get(b"x-request-id", b"")
         request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex.encode()
