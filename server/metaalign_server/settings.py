@@ -24,6 +24,7 @@ ALLOWABLE_FIELDS = ("cache_salt", "chat_template_kwargs", "prompt_embeds")
 
 
 _OF_OTHER_PROGRAMS = ("METAALIGN_API_KEY", "METAALIGN_BASE_URL", "METAALIGN_DATA", "METAALIGN_TORCH_INDEX")
+"""Variables that clients, tests and the installation read."""
 
 
 class ConfigurationError(Exception):

@@ -548,6 +548,26 @@ async def test_a_known_value_does_not_wait_for_a_slow_store() -> None:
     assert {await unknown, await changed} <= {1, 2, 3}
 
 
+async def test_a_deleted_value_does_not_live_on_because_the_store_is_slow() -> None:
+    deleted = False
+
+    async def load(key: str) -> int:
+        if deleted:
+            await asyncio.sleep(0.3)
+            raise ProfileNotFound("gone")
+        return 1
+
+    cache: StaleCache[str, int] = StaleCache(load, 0.05, 10)
+    assert await cache.get("a") == 1
+    deleted = True
+    await asyncio.sleep(0.06)
+    assert await cache.get("a") == 1  # the refresh behind it finds out
+    await asyncio.sleep(0.4)
+    for _ in range(2):
+        with pytest.raises(ProfileNotFound):
+            await cache.get("a")
+
+
 async def test_inference_outlives_the_store(breakable_postgres: Postgres) -> None:
     daemon = breakable_postgres.daemon
     assert daemon is not None

@@ -27,6 +27,10 @@ STALE = Counter(
 )
 
 
+_GONE = -1
+"""Round of an entry whose last refresh failed for good: the next call waits for the store."""
+
+
 @dataclass(slots=True)
 class _Entry(Generic[V]):
     value: V
@@ -92,8 +96,12 @@ class StaleCache(Generic[K, V]):
 
     def _loaded(self, asked: tuple[K, int], task: asyncio.Task[V]) -> None:
         del self._loading[asked]
-        if not task.cancelled():
-            task.exception()  # perhaps nobody waits for it any more
+        if task.cancelled():
+            return
+        error = task.exception()  # perhaps nobody waits for it any more
+        entry = self._entries.get(asked[0])
+        if entry is not None and error is not None and not isinstance(error, StoreUnavailable):
+            entry.round = _GONE  # a deleted profile must not live on because the store is slow
 
     async def _keep(self, key: K, asked_in: int) -> V:
         value = await self._load(key)
