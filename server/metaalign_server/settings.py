@@ -121,6 +121,14 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="maximum bytes of a request body")
     max_choices: int = Field(64, ge=1, description="maximum `n`")
+    max_logprobs: int = Field(
+        50_000,
+        ge=1,
+        description="maximum log probabilities in one answer: choices x tokens x (1 + `top_logprobs`)",
+    )
+    write_seconds: float = Field(
+        60.0, gt=0, description="seconds after which a client that does not read its answer is disconnected"
+    )
     drain_seconds: float = Field(30.0, ge=0, description="seconds that SIGTERM waits for requests in flight")
     log_format: Literal["json", "text"] = Field("json", description="`json` or `text`, one line per event")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

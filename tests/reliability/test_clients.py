@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -17,6 +20,7 @@ pytestmark = pytest.mark.slow
 
 SEQUENCES, SLOTS, WAITING = 2, 3, 8
 """`--max-num-seqs`, the slots that the queue derives from it, and METAALIGN_MAX_WAITING."""
+WRITE_SECONDS = 3
 RUNNING = "vllm:num_requests_running"
 CHAT = "/v1/chat/completions"
 SHORT = LONG | {"max_tokens": 8}
@@ -25,7 +29,9 @@ SHORT = LONG | {"max_tokens": 8}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder: Path = tmp_path_factory.mktemp("clients")
-    with serving(folder, "--max-num-seqs", str(SEQUENCES), max_waiting=WAITING) as started:
+    with serving(
+        folder, "--max-num-seqs", str(SEQUENCES), max_waiting=WAITING, write_seconds=WRITE_SECONDS
+    ) as started:
         yield started
 
 
@@ -58,6 +64,34 @@ async def leave_mid_request(http: httpx.AsyncClient) -> None:
     with pytest.raises(httpx.ReadTimeout):
         answer = await http.post(CHAT, json=LONG, timeout=httpx.Timeout(30, read=0.2))
         pytest.fail(f"answered already: {answer.status_code} {answer.text[:500]}")
+
+
+async def test_a_client_that_reads_nothing_is_disconnected(server: Server, admin: httpx.AsyncClient) -> None:
+    """Its key, which may have one request at a time, can ask again although the client keeps its connection open."""
+    key = await make_key(admin, limits={"concurrency": 1})
+    body = LONG | {"stream": True, "n": 8, "max_tokens": 560, "logprobs": True, "top_logprobs": 10}
+    content = json.dumps(body).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+    unread = socket.socket()
+    unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    address = urlsplit(server.url)
+    with unread:
+        unread.connect((address.hostname, address.port))
+        unread.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        async with client(server, key) as http:
+            await asyncio.sleep(1)
+            assert (await http.post(CHAT, json=SHORT)).status_code == 429
+
+            async def can_ask_again() -> bool:
+                return (await http.post(CHAT, json=SHORT)).status_code == 200
+
+            await until(can_ask_again, WRITE_SECONDS + 20, "the key can ask again")
+        unread.settimeout(5)
+        with pytest.raises(ConnectionResetError):
+            while unread.recv(65_536):
+                pass
+            raise AssertionError("the stream came to its end")
+    await at_rest(admin)
 
 
 @pytest.mark.parametrize("leave", [leave_mid_stream, leave_mid_request])

@@ -385,6 +385,51 @@ def test_slow_clients(world: World) -> None:
             connection.close()
 
 
+def test_streams_that_are_never_read(world: World) -> None:
+    """They hold no place in the engine, are bounded, and end; others are served meanwhile and afterwards."""
+    body = CHAT | {"n": 64, "stream": True, "logprobs": True, "top_logprobs": 15, "max_tokens": 48}
+    body |= {
+        "ignore_eos": True,
+        "temperature": 1,
+    }  # 48 tokens are the longest that another tenant waits for a place
+    held = []
+    try:
+        for _ in range(3):
+            held.append(_unread(world, "acme", body))
+        with world.stays_responsive(6):
+            time.sleep(3)
+        # The engine has finished all of them, although nobody has read anything.
+        deadline = time.monotonic() + 60
+        while _running(world) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert _running(world) == 0
+    finally:
+        for connection in held:
+            connection.close()
+    with world.stays_responsive(2):
+        time.sleep(1)
+
+
+def _unread(world: World, who: str, body: dict[str, Any]) -> socket.socket:
+    """Ask for a stream over a connection with small buffers, and read nothing of it."""
+    address = urlsplit(world.server.url)
+    content = dumps(body)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    connection.connect((str(address.hostname), address.port or 0))
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {world.keys[who]}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    connection.sendall(head.encode() + content)
+    return connection
+
+
+def _running(world: World) -> float:
+    """Return how many sequences the engine works on."""
+    metrics = world.client("operator").get("/metrics").text
+    lines = [line for line in metrics.splitlines() if line.startswith("vllm:num_requests_running")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
 def test_slow_headers_end(world: World) -> None:
     """A connection that sends nothing, or never ends its header, is closed; one that waits for a long answer is not."""
     address = (str(urlsplit(world.server.url).hostname), urlsplit(world.server.url).port or 0)

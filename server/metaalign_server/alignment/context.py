@@ -10,6 +10,7 @@ from metaalign import Preferences
 from metaalign_server.alignment.aligner import AppliedSpec
 from metaalign_server.alignment.layers import NOTHING_STORED, StoredLayers
 from metaalign_server.callers import OPEN_CALLER, Caller
+from metaalign_server.platform.fair_queue import Places
 
 __all__ = ["Recording", "RequestContext", "Usage", "current_request"]
 
@@ -44,8 +45,14 @@ class Recording:
 class RequestContext:
     """One request.
 
-    The renderer writes `applied`, the wrapper around generation fills `usage` and `recording`; the route and the gate
-    read them.
+    The renderer writes `applied`, and what wraps the engine fills `usage`, `logprobs` and `recording`. The route and
+    the gate read them.
+
+    Attributes:
+        places: The request's places in the engine; None where nothing queues.
+        length_given: Whether the client said how long an answer may be.
+        logprobs_asked: Whether the client asks for log probabilities.
+        logprobs: How many log probabilities the request may produce.
     """
 
     preferences: Preferences | None = None
@@ -55,6 +62,10 @@ class RequestContext:
     cache_salt: str | None = None
     recording: Recording | None = None
     usage: Usage = field(default_factory=Usage)
+    places: Places | None = None
+    length_given: bool = False
+    logprobs_asked: bool = False
+    logprobs: int = 0
     applied: AppliedSpec | None = None
 
     @property

@@ -59,7 +59,7 @@ class Service:
 
     Attributes:
         platform: The store and what is built on it; None under `vllm serve`.
-        queue: The fair queue for the engine's slots.
+        queue: The fair queue for the engine's places.
         draining: Whether the server has stopped accepting new work.
         stalled: Whether the engine is unresponsive; see `serving/watchdog.py`.
     """

@@ -79,6 +79,8 @@ def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
     """
     defaults = ["--model", settings.model, "--served-model-name", settings.model_name]
     defaults += ["--host", settings.host, "--port", str(settings.port), "--enable-prompt-tokens-details"]
+    # The engine itself is fair too: `sequences` ranks a request by how much of the engine its tenant uses.
+    defaults += ["--scheduling-policy", "priority"]
     if current_platform.is_cpu():
         # Compiling costs more startup time than it saves; blocks of 32 let short Meta-Prompts hit the prefix cache.
         defaults += ["--enforce-eager", "--block-size", "32", "--max-num-seqs", "64"]

@@ -1,7 +1,7 @@
 """The only wrapper around the engine's `generate`; every prompt of ours passes through it.
 
-On the way in it adds the tenant's cache salt. On the way out it counts tokens, then records the answer if it is to be
-stored.
+On the way in it bounds the log probabilities and adds the tenant's cache salt; then each sequence takes its place (see
+`sequences`). On the way out it records the answer if it is to be stored.
 """
 
 from __future__ import annotations
@@ -12,46 +12,88 @@ from typing import Any
 
 from vllm.sampling_params import RequestOutputKind
 
-from metaalign_server.alignment.context import Recording, RequestContext, Usage, current_request
-from metaalign_server.engine.defects import HookFailed
+from metaalign import RefusedField
+from metaalign_server.alignment.context import Recording, RequestContext, current_request
+from metaalign_server.engine.defects import HookFailed, our_code
+from metaalign_server.engine.sequences import Sequences
 
 __all__ = ["wrap_generate"]
 
 
-def wrap_generate(engine: Any) -> None:
-    """Wrap generation for our routes; other users of the engine are not affected."""
+def wrap_generate(engine: Any, max_logprobs: int) -> None:
+    """Wrap generation for our routes; other users of the engine are not affected.
+
+    Args:
+        engine: vLLM's engine.
+        max_logprobs: Maximum number of log probabilities that one request may produce.
+    """
     stock = engine.generate
+    sequences = Sequences(engine)
+    vocabulary = engine.vllm_config.model_config.get_vocab_size()
 
     def generate(prompt: Any, sampling_params: Any, request_id: str, **options: Any) -> Any:
         context = current_request.get()
         if context is None:
             return stock(prompt, sampling_params, request_id, **options)
+        with our_code():
+            bound_logprobs(prompt, sampling_params, context, max_logprobs, vocabulary)
         outputs = stock(salt(prompt, context), sampling_params, request_id, **options)
-        deltas = getattr(sampling_params, "output_kind", None) is RequestOutputKind.DELTA
-        return _generate(outputs, context, deltas, request_id)
+        return _generate(outputs, sequences, context, sampling_params.output_kind, request_id)
 
     engine.generate = generate
 
 
 async def _generate(
-    outputs: Any, context: RequestContext, deltas: bool, request_id: str
+    outputs: Any, sequences: Sequences, context: RequestContext, kind: RequestOutputKind, request_id: str
 ) -> AsyncGenerator[Any, None]:
-    counted: dict[int, int] = {}
-    first = True
-    async with aclosing(outputs):
-        async for output in outputs:
-            try:
-                if first:
-                    first = False
-                    context.usage.prompt += len(output.prompt_token_ids or ())
-                meter(output, context.usage, counted, deltas)
+    deltas = kind is RequestOutputKind.DELTA
+    sequences.expect(request_id, context)
+    try:
+        async with aclosing(outputs):
+            async for output in outputs:
                 if context.recording is not None:
-                    record(output, context.recording, deltas)
-            except Exception as error:  # not `our_code`, because this runs for every token
-                raise HookFailed("a hook of the server failed") from error
-            yield output
+                    try:
+                        record(output, context.recording, deltas)
+                    except Exception as error:  # not `our_code`, because this runs for every token
+                        raise HookFailed("a hook of the server failed") from error
+                yield output
+    finally:
+        sequences.forget(request_id)
     if context.recording is not None:
         context.recording.keep(answer_id(request_id), context.recording)
+
+
+def bound_logprobs(
+    prompt: Any, sampling_params: Any, context: RequestContext, maximum: int, vocabulary: int
+) -> None:
+    """Bound the log probabilities of a request, which are built and written in one piece on the event loop.
+
+    An answer whose length the client left open is made shorter instead of being refused.
+
+    Raises:
+        RefusedField: the request asks for more.
+    """
+    asked, of_prompt = sampling_params.logprobs, sampling_params.prompt_logprobs
+    if not context.logprobs_asked:
+        return  # beam search asks for its own, and returns none of them
+    if of_prompt is not None and isinstance(prompt, dict):
+        tokens = len(prompt.get("prompt_token_ids") or ())
+        context.logprobs += tokens * (1 + (vocabulary if of_prompt == -1 else of_prompt))
+    each = 0
+    if asked is not None:
+        each = sampling_params.n * (1 + (vocabulary if asked == -1 else asked))
+    left = maximum - context.logprobs - each * (sampling_params.max_tokens or 1)
+    if left < 0 and each and not context.length_given:
+        sampling_params.max_tokens = max(1, (maximum - context.logprobs) // each)
+        left = maximum - context.logprobs - each * sampling_params.max_tokens
+    if left < 0:
+        name = "prompt_logprobs" if of_prompt is not None else "logprobs"
+        raise RefusedField(
+            f"{name}: choices x tokens x log probabilities are more than {maximum}; ask for fewer tokens"
+            " (`max_tokens`), choices or log probabilities",
+            param=name,
+        )
+    context.logprobs = maximum - left
 
 
 def salt(prompt: Any, context: RequestContext) -> Any:
@@ -60,21 +102,6 @@ def salt(prompt: Any, context: RequestContext) -> Any:
         return prompt
     # A client's own salt, if the operator allows it, partitions the tenant's blocks further.
     return {**prompt, "cache_salt": context.cache_salt + prompt.get("cache_salt", "")}
-
-
-def meter(output: Any, usage: Usage, counted: dict[int, int], deltas: bool) -> None:
-    """Count the tokens that one output adds.
-
-    Args:
-        output: The engine's output.
-        usage: The running total.
-        counted: Tokens of each choice so far.
-        deltas: Whether an output contains only new tokens, or all tokens so far.
-    """
-    for completion in output.outputs:
-        tokens = len(completion.token_ids)
-        usage.output += tokens if deltas else tokens - counted.get(completion.index, 0)
-        counted[completion.index] = tokens
 
 
 def record(output: Any, recording: Recording, deltas: bool) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 from vllm.renderers.hf import HfRenderer
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.core_client import AsyncMPClient
+from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.version import __version__ as VLLM_VERSION
 
 from metaalign import InvalidPrompt, Preferences
@@ -42,6 +44,9 @@ _REPLACED: tuple[tuple[str, type, tuple[str, ...]], ...] = (
         ("self", "request", "prompt_input", "prompt_embeds", "skip_mm_cache"),
     ),
     ("generate", AsyncLLM, ("self", "prompt", "sampling_params", "request_id")),
+    ("add_request_async", AsyncMPClient, ("self", "request")),
+    ("_finish_request", OutputProcessor, ("self", "req_state")),
+    ("abort_requests", OutputProcessor, ("self", "request_ids", "internal")),
 )
 
 
@@ -87,14 +92,14 @@ async def install(state: Any, settings: Settings, platform: Platform | None = No
     aligner = Aligner(build_assembler(state.online_renderer), settings.spec_cache_entries)
     install_renderer(state.online_renderer, aligner)
     engine = state.engine_client
-    wrap_generate(engine)
+    wrap_generate(engine, settings.max_logprobs)
     await _check_canary(state, aligner)
     sequences = engine.vllm_config.scheduler_config.max_num_seqs
     service = Service(
         settings=settings,
         aligner=aligner,
         engine=VllmEngine(state, Allowances.of(settings)),
-        # 25% more slots than sequences run at one time, so that the engine never waits for us to send the next one.
+        # 25% more places than sequences run at one time, so that the engine never waits for us to send the next one.
         queue=FairQueue(sequences + max(1, sequences // 4), settings.max_waiting),
         platform=platform,
     )

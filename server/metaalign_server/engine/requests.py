@@ -39,6 +39,8 @@ __all__ = [
     "PreferencesInput",
     "ResponsesApiAnswer",
     "ResponsesApiRequest",
+    "asks_for_logprobs",
+    "length_given",
     "may_be_kept",
     "rename_request",
     "sequences_of",
@@ -229,6 +231,19 @@ def sequences_of(request: BaseModel) -> int:
     prompt = getattr(request, "prompt", None)
     prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
     return prompts * (getattr(request, "n", None) or 1)
+
+
+def asks_for_logprobs(request: BaseModel) -> bool:
+    """Return whether the answer is to have log probabilities, of its own tokens or of the prompt's."""
+    fields = ("logprobs", "top_logprobs", "prompt_logprobs", "logprob_token_ids")
+    given = [value for field in fields if (value := getattr(request, field, None)) is not None]
+    return any(value is not False for value in given) and not getattr(request, "use_beam_search", False)
+
+
+def length_given(request: BaseModel) -> bool:
+    """Return whether the client said how many tokens an answer may have."""
+    fields = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+    return any(getattr(request, field, None) is not None for field in fields)
 
 
 def may_be_kept(request: BaseModel) -> bool:

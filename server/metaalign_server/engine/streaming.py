@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -16,6 +17,9 @@ from metaalign_server.engine.handlers import HANDLER_ERRORS, EngineRefusal
 __all__ = ["as_server_sent_events", "open_stream"]
 
 logger = logging.getLogger(__name__)
+
+_LARGE_EVENT = 16_384
+"""Characters."""
 
 
 def as_server_sent_events(
@@ -109,6 +113,8 @@ async def _stream(
             if failed and not dialect.raw_errors:
                 event = dialect.error_event(event)
             yield event.encode()
+        if len(event) > _LARGE_EVENT:
+            await asyncio.sleep(0)  # vLLM may have many more at once, and others wait for the event loop
         last = event
         try:
             event = await anext(events, None)

@@ -1,7 +1,9 @@
 """A fair queue across tenants in front of vLLM's own queue, which is first come, first served.
 
-A free slot goes to the tenant that uses the fewest slots. A tenant that floods the server therefore queues behind its
-own requests, and another tenant's request waits at most until the next slot becomes free.
+A place is for one sequence, so a request that asks for many choices or prompts takes many turns. A free place goes to
+the tenant that uses the fewest, and among equals to the one that was served longest ago. A tenant that floods the
+server therefore queues behind its own requests. A tenant that uses no place waits until one sequence of anybody ends,
+and where several tenants use none, they take turns.
 """
 
 from __future__ import annotations
@@ -14,82 +16,111 @@ from prometheus_client import Gauge, Histogram
 
 from metaalign_server.platform.refusal import Refusal
 
-__all__ = ["FairQueue", "Ticket"]
+__all__ = ["FairQueue", "Places", "Ticket"]
 
-WAITING = Gauge("metaalign_queue_waiting", "Requests that wait for a slot of the engine.")
+WAITING = Gauge("metaalign_queue_waiting", "Requests that wait for a place in the engine.")
 WAITED = Histogram(
     "metaalign_queue_wait_seconds",
-    "Time that a request waited for a slot of the engine.",
+    "Time that a request waited for its first place in the engine.",
     buckets=(0.001, 0.01, 0.1, 0.5, 1, 5, 10, 30, 60),
 )
 
 Ticket = Callable[[], None]
-"""Releases the slots; further calls do nothing."""
+"""Gives a place back; further calls do nothing."""
+
+_Turn = asyncio.Future[None]
 
 
 class FairQueue:
-    """A queue for the engine's slots.
+    """A queue for the engine's places.
 
     Args:
-        slots: Maximum number of sequences in the engine at one time.
-        max_waiting: Maximum number of waiting requests. If one more arrives, the newest request of the tenant with the
-            most waiting requests is refused.
+        places: Maximum number of sequences in the engine at one time.
+        max_waiting: Maximum number of requests that wait for their first place. If one more arrives, the newest request
+            of the tenant with the most waiting requests is refused.
     """
 
-    def __init__(self, slots: int, max_waiting: int) -> None:
-        self.slots = slots
-        self._free = slots
+    def __init__(self, places: int, max_waiting: int) -> None:
+        self._free = places
         self._max_waiting = max_waiting
         self._used: dict[str, int] = {}
-        self._waiting: dict[str, deque[tuple[asyncio.Future[None], int]]] = {}
+        # Requests that wait for their first place, and sequences of requests that have one already. The latter are not
+        # refused any more, and come first, because the former's tenants can only wait for them anyway.
+        self._requests: dict[str, deque[_Turn]] = {}
+        self._further: dict[str, deque[_Turn]] = {}
+        self._served: dict[str, int] = {}
+        self._turn = 0
         self._count = 0
 
-    async def enter(self, tenant_id: str, sequences: int) -> Ticket:
-        """Wait for one slot per sequence (at most all slots).
+    def used(self, tenant_id: str) -> int:
+        """Return how many places a tenant uses."""
+        return self._used.get(tenant_id, 0)
+
+    async def enter(self, tenant_id: str) -> Ticket:
+        """Wait for a request's first place.
 
         Raises:
             Refusal: 503; too many requests wait, and this tenant has the most of them.
         """
-        cost = min(sequences, self.slots)
-        if not self._count and cost <= self._free:
-            return self._take(tenant_id, cost)
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(tenant_id, deque()).append((place, cost))
+        if self._may_pass():
+            return self._take(tenant_id)
+        turn: _Turn = asyncio.get_running_loop().create_future()
+        self._requests.setdefault(tenant_id, deque()).append(turn)
         self._change(1)
         if self._count > self._max_waiting:
             self._drop_one()
         started = asyncio.get_running_loop().time()
+        await self._wait(turn, tenant_id, self._requests)
+        WAITED.observe(asyncio.get_running_loop().time() - started)
+        return self._ticket(tenant_id)
+
+    async def enter_again(self, tenant_id: str) -> Ticket:
+        """Wait for the place of a further sequence; it is never refused."""
+        if self._may_pass():
+            return self._take(tenant_id)
+        turn: _Turn = asyncio.get_running_loop().create_future()
+        self._further.setdefault(tenant_id, deque()).append(turn)
+        await self._wait(turn, tenant_id, self._further)
+        return self._ticket(tenant_id)
+
+    def _may_pass(self) -> bool:
+        return self._free > 0 and not self._requests and not self._further
+
+    async def _wait(self, turn: _Turn, tenant_id: str, lines: dict[str, deque[_Turn]]) -> None:
         try:
-            await place
+            await turn
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled() and place.exception() is None:
-                self._give_back(tenant_id, cost)  # the slot was granted at the same time as the cancellation
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._give_back(tenant_id)  # the place was granted at the same time as the cancellation
             else:
-                self._forget(tenant_id, place, cost)
+                self._forget(tenant_id, turn, lines)
                 self._admit()
             raise
-        WAITED.observe(asyncio.get_running_loop().time() - started)
-        return self._ticket(tenant_id, cost)
 
-    def _take(self, tenant_id: str, cost: int) -> Ticket:
-        self._free -= cost
-        self._used[tenant_id] = self._used.get(tenant_id, 0) + cost
-        return self._ticket(tenant_id, cost)
+    def _take(self, tenant_id: str) -> Ticket:
+        self._grant(tenant_id)
+        return self._ticket(tenant_id)
 
-    def _ticket(self, tenant_id: str, cost: int) -> Ticket:
+    def _grant(self, tenant_id: str) -> None:
+        self._free -= 1
+        self._used[tenant_id] = self._used.get(tenant_id, 0) + 1
+        self._turn += 1
+        self._served[tenant_id] = self._turn
+
+    def _ticket(self, tenant_id: str) -> Ticket:
         held = True
 
         def give_back() -> None:
             nonlocal held
             if held:
                 held = False
-                self._give_back(tenant_id, cost)
+                self._give_back(tenant_id)
 
         return give_back
 
-    def _give_back(self, tenant_id: str, cost: int) -> None:
-        self._free += cost
-        left = self._used[tenant_id] - cost
+    def _give_back(self, tenant_id: str) -> None:
+        self._free += 1
+        left = self._used[tenant_id] - 1
         if left:
             self._used[tenant_id] = left
         else:
@@ -97,46 +128,80 @@ class FairQueue:
         self._admit()
 
     def _admit(self) -> None:
-        """Admit the next requests while slots are free; a request that needs many slots is never overtaken."""
-        while self._waiting:
-            tenant_id = min(self._waiting, key=lambda name: self._used.get(name, 0))
-            place, cost = self._waiting[tenant_id][0]
-            if place.cancelled():  # cancelled, but its task has not resumed yet
-                self._pop(tenant_id, first=True)
-                continue
-            if cost > self._free:
-                return
-            self._pop(tenant_id, first=True)
-            self._free -= cost
-            self._used[tenant_id] = self._used.get(tenant_id, 0) + cost
-            place.set_result(None)
-            if tenant_id in self._waiting:  # round robin among tenants that use equally many slots
-                self._waiting[tenant_id] = self._waiting.pop(tenant_id)
+        """Give free places to whom they are due."""
+        while self._free > 0 and (self._requests or self._further):
+            tenant_id = min(
+                (*self._further, *self._requests),
+                key=lambda name: (self._used.get(name, 0), self._served.get(name, 0)),
+            )
+            lines = self._further if tenant_id in self._further else self._requests
+            turn = self._pop(tenant_id, lines, first=True)
+            if not turn.cancelled():  # cancelled, but its task has not resumed yet
+                self._grant(tenant_id)
+                turn.set_result(None)
 
     def _drop_one(self) -> None:
-        longest = max(self._waiting, key=lambda name: len(self._waiting[name]))
-        place, _ = self._pop(longest, first=False)
-        if not place.cancelled():
-            place.set_exception(
+        longest = max(self._requests, key=lambda name: len(self._requests[name]))
+        turn = self._pop(longest, self._requests, first=False)
+        if not turn.cancelled():
+            turn.set_exception(
                 Refusal("overloaded", "too many requests wait; try again in a moment", retry_after=2.0)
             )
 
-    def _pop(self, tenant_id: str, *, first: bool) -> tuple[asyncio.Future[None], int]:
-        line = self._waiting[tenant_id]
+    def _pop(self, tenant_id: str, lines: dict[str, deque[_Turn]], *, first: bool) -> _Turn:
+        line = lines[tenant_id]
         popped = line.popleft() if first else line.pop()
-        if not line:
-            del self._waiting[tenant_id]
-        self._change(-1)
+        self._shortened(tenant_id, lines)
         return popped
 
-    def _forget(self, tenant_id: str, place: asyncio.Future[None], cost: int) -> None:
-        line = self._waiting.get(tenant_id)
-        if line is not None and (place, cost) in line:
-            line.remove((place, cost))
-            if not line:
-                del self._waiting[tenant_id]
+    def _forget(self, tenant_id: str, turn: _Turn, lines: dict[str, deque[_Turn]]) -> None:
+        line = lines.get(tenant_id)
+        if line is not None and turn in line:
+            line.remove(turn)
+            self._shortened(tenant_id, lines)
+
+    def _shortened(self, tenant_id: str, lines: dict[str, deque[_Turn]]) -> None:
+        if not lines[tenant_id]:
+            del lines[tenant_id]
+        if lines is self._requests:
             self._change(-1)
 
     def _change(self, by: int) -> None:
         self._count += by
         WAITING.set(self._count)
+
+
+class Places:
+    """The places of one request, one for each sequence that it generates.
+
+    The first is taken before the request is rendered, so that a flood of requests waits before it costs anything.
+    """
+
+    def __init__(self, queue: FairQueue, tenant_id: str) -> None:
+        self._queue = queue
+        self._tenant_id = tenant_id
+        self._first: Ticket | None = None
+
+    async def enter(self) -> None:
+        """Wait for the first place.
+
+        Raises:
+            Refusal: see `FairQueue.enter`.
+        """
+        self._first = await self._queue.enter(self._tenant_id)
+
+    async def take(self) -> Ticket:
+        """Wait for the next sequence's place."""
+        first, self._first = self._first, None
+        return first or await self._queue.enter_again(self._tenant_id)
+
+    def leave(self) -> None:
+        """Give the first place back if no sequence took it; further calls do nothing."""
+        if self._first is not None:
+            self._first()
+            self._first = None
+
+    @property
+    def rank(self) -> int:
+        """How many places the tenant uses besides one; the engine serves a lower rank first."""
+        return max(0, self._queue.used(self._tenant_id) - 1)

@@ -38,12 +38,14 @@ from metaalign_server.engine.requests import (
     ModelList,
     ResponsesApiAnswer,
     ResponsesApiRequest,
+    asks_for_logprobs,
+    length_given,
     may_be_kept,
     rename_request,
-    sequences_of,
     user_of,
 )
 from metaalign_server.engine.streaming import as_server_sent_events, open_stream
+from metaalign_server.platform.fair_queue import Places
 from metaalign_server.routes.common import JSON_BODY, caller_of, service_of
 from metaalign_server.routes.short_models import ShortRequest
 
@@ -149,7 +151,7 @@ def receipt_headers(context: RequestContext) -> dict[str, str]:
 async def open_request(
     request: InferenceRequest | ShortRequest, raw_request: Request, *, generates: bool = True
 ) -> RequestContext:
-    """Check the request, set its context for the renderer, and wait for a slot in the engine.
+    """Check the request, set its context for the renderer, and wait for a place in the engine.
 
     Args:
         request: The parsed body; a profile is removed from its model name.
@@ -178,6 +180,8 @@ async def open_request(
         user=user,
     )
     context.add_special_tokens = bool(getattr(request, "add_special_tokens", False))
+    context.logprobs_asked = asks_for_logprobs(request)
+    context.length_given = length_given(request)
     if context.stored.confidential and not context.caller.may_read_profiles:
         refuse_prompt_disclosure(request)
     if may_be_kept(request):
@@ -187,7 +191,8 @@ async def open_request(
     current_request.set(context)
     raw_request.state.metaalign_context = context
     if generates and service.platform is not None:
-        raw_request.state.ticket = await service.queue.enter(context.caller.tenant.id, sequences_of(request))
+        context.places = Places(service.queue, context.caller.tenant.id)
+        await context.places.enter()
     return context
 
 

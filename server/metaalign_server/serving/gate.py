@@ -104,16 +104,14 @@ class _Passage:
         await self._send(message)
 
     async def settle(self) -> None:
-        """Release the slot in the engine and count the tokens, once."""
+        """Count the tokens, and give back what the request has not used, once."""
         if self._settled:
             return
         self._settled = True
-        state = self._scope["state"]
-        ticket = state.get("ticket")
-        if ticket is not None:
-            ticket()
+        opened = self._scope["state"].get("metaalign_context")
+        if opened is not None and opened.places is not None:
+            opened.places.leave()
         if self.admission is not None:
-            opened = state.get("metaalign_context")
             await self._gate.platform.limiter.settle(self.admission, opened.usage.total if opened else 0)
 
 

@@ -1,7 +1,8 @@
-"""Closes HTTP connections that stay open for nothing: slow headers, endless headers, silence.
+"""Closes HTTP connections that stay open for nothing: slow headers, endless headers, silence, answers not read.
 
 uvicorn closes a connection that is idle between two requests. But it keeps a connection that never sends a complete
-header forever, and it reads a header of any size; a few thousand such connections bring a server down.
+header forever, it reads a header of any size, and it waits forever for a client that reads nothing; a few thousand such
+connections bring a server down.
 """
 
 from __future__ import annotations
@@ -22,8 +23,14 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a deadline and a size limit for headers."""
+    """uvicorn's protocol with a deadline and a size limit for headers, and a deadline for reading answers.
 
+    Attributes:
+        write_seconds: Deadline for the client to read what waits for it, once that is more than uvicorn's 64 KiB.
+    """
+
+    write_seconds = 60.0
+    _unread: asyncio.TimerHandle | None = None
     _timer: asyncio.TimerHandle | None = None
     _received = 0
 
@@ -35,6 +42,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has disconnected."""
         self._header_came()
+        self._read()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -56,6 +64,21 @@ class GuardedProtocol(HttpToolsProtocol):
         """The header is complete; bodies are bounded elsewhere."""
         self._header_came()
         super().on_headers_complete()
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than it is sent to, or not at all."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.write_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client has read nearly everything."""
+        self._read()
+        super().resume_writing()
+
+    def _read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _expect_header(self) -> None:
         self._received = 0

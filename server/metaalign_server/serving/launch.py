@@ -107,7 +107,7 @@ async def _serve_until_stopped(service: Service, gate: Gate, bound: socket.socke
         log_config=None,
         access_log=False,
         loop="uvloop",
-        http=GuardedProtocol,
+        http=type("Protocol", (GuardedProtocol,), {"write_seconds": settings.write_seconds}),
         lifespan="on",
         server_header=False,
         backlog=_BACKLOG,

@@ -1,0 +1,94 @@
+"""Each sequence takes a place of the fair queue before the engine gets it, and gives it back when the engine is done.
+
+Whether anybody reads the answer makes no difference: a client that never reads a stream holds no place of the engine's,
+and its tokens are counted all the same. A request with several choices or prompts gets its places one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from metaalign_server.alignment.context import RequestContext
+from metaalign_server.platform.fair_queue import Ticket
+
+__all__ = ["Sequences"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sequence:
+    """One sequence in the engine: whose it is, vLLM's state of it, and its place."""
+
+    context: RequestContext
+    state: Any
+    ticket: Ticket | None
+
+
+class Sequences:
+    """The sequences that our requests have in the engine.
+
+    Args:
+        engine: vLLM's engine, whose methods that add, finish and abort a sequence are wrapped.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        core, self._processor = engine.engine_core, engine.output_processor
+        self._ranked = engine.vllm_config.scheduler_config.policy == "priority"
+        self._contexts: dict[str, RequestContext] = {}
+        self._running: dict[str, _Sequence] = {}
+        self._stock_add, core.add_request_async = core.add_request_async, self._add
+        self._stock_finish, self._processor._finish_request = self._processor._finish_request, self._finish
+        self._stock_abort, self._processor.abort_requests = self._processor.abort_requests, self._abort
+
+    def expect(self, request_id: str, context: RequestContext) -> None:
+        """Announce that the sequences of `request_id` belong to `context`, until `forget`."""
+        self._contexts[request_id] = context
+
+    def forget(self, request_id: str) -> None:
+        """Undo `expect`."""
+        self._contexts.pop(request_id, None)
+
+    async def _add(self, request: Any) -> None:
+        context = self._contexts.get(request.external_req_id)
+        if context is None:
+            await self._stock_add(request)
+            return
+        ticket = None
+        try:
+            if context.places is not None:
+                ticket = await context.places.take()
+                if self._ranked:
+                    request.priority = context.places.rank
+            state = self._processor.request_states.get(request.request_id)
+            if state is None:  # aborted while it waited
+                if ticket is not None:
+                    ticket()
+                return
+            if state.request_index == 0:
+                context.usage.prompt += state.prompt_len
+            self._running[request.request_id] = _Sequence(context, state, ticket)
+            await self._stock_add(request)
+        except BaseException:
+            if ticket is not None:
+                ticket()
+            # vLLM has registered the sequence, and does not expect this call to fail or to be cancelled.
+            self._processor.abort_requests([request.request_id], internal=True)
+            raise
+
+    def _finish(self, state: Any) -> None:
+        self._stock_finish(state)
+        self._ended(state.request_id)
+
+    def _abort(self, request_ids: Iterable[str], internal: bool) -> list[str]:
+        aborted: list[str] = self._stock_abort(request_ids, internal)
+        for request_id in aborted:
+            self._ended(request_id)
+        return aborted
+
+    def _ended(self, request_id: str) -> None:
+        sequence = self._running.pop(request_id, None)
+        if sequence is not None:
+            sequence.context.usage.output += sequence.state.detokenizer.num_output_tokens()
+            if sequence.ticket is not None:
+                sequence.ticket()
