@@ -8,6 +8,7 @@ import json
 import os
 import sqlite3
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -133,15 +134,13 @@ async def _backup(file: Path, database: Database) -> int:
     def copy() -> None:
         partial = file.with_name(file.name + ".partial")
         partial.unlink(missing_ok=True)
-        source = sqlite3.connect(f"file:{database.url.database}?mode=ro", uri=True)
-        target = sqlite3.connect(partial)
         try:
-            source.backup(target)
-            target.execute("PRAGMA journal_mode=DELETE")  # a single file, without a write-ahead log
+            with closing(sqlite3.connect(f"file:{database.url.database}?mode=ro", uri=True)) as source:
+                # One file without a log, and without what deleted rows have left behind.
+                source.execute("VACUUM INTO ?", (str(partial),))
+            os.replace(partial, file)
         finally:
-            target.close()
-            source.close()
-        os.replace(partial, file)
+            partial.unlink(missing_ok=True)
 
     try:
         await asyncio.to_thread(copy)
@@ -324,5 +323,10 @@ async def _erase(options: argparse.Namespace, database: Database, settings: Sett
         await audit.record(
             connection, COMMAND_LINE, "user.erase", user_ref[:16], tenant_id=tenant_id, before=removed
         )
+    await database.shred()
     print(json.dumps(removed))
+    if not database.sqlite:
+        sys.stderr.write(
+            "PostgreSQL keeps deleted rows in its files until `VACUUM FULL exchanges, feedback`.\n"
+        )
     return 0

@@ -10,8 +10,8 @@
     ├── InvalidTemplate         invalid_template
     ├── InvalidCheckpoint       invalid_checkpoint
     ├── Refusal                 every other code that the server returns (metaalign_server.platform.refusal)
-    ├── StoreUnavailable, StoreFull, ValueNotStorable, WrongSchema      (metaalign_server.store)
-    └── TrainingError and its subclasses                                (metaalign_training.errors)
+    ├── StoreUnavailable, StoreFull, ValueNotStorable, WrongSchema, ErasureIncomplete    (metaalign_server.store)
+    └── TrainingError and its subclasses                                                 (metaalign_training.errors)
 
 Each carries a stable `code`, one sentence that says what is wrong and what would be right, and the offending field in
 `param` (`preferences.user.attributes`). `ERRORS` defines for every code its HTTP status, what `param` names, when it
@@ -189,6 +189,13 @@ _TABLE = (
         "",
         "The database does not answer in time.",
         "Try again after `Retry-After` seconds; requests that were seen lately still work.",
+    ),
+    ErrorKind(
+        "erasure_incomplete",
+        503,
+        "",
+        "What was to go is deleted, but another program holds SQLite's files, where copies of it remain.",
+        "End that program; the server goes on trying. Send the erasure again to have it confirmed.",
     ),
     ErrorKind("store_full", 507, "", "The database has no room left.", "Make room, or raise its limit."),
     ErrorKind(

@@ -122,4 +122,5 @@ async def erase(service: Service, caller: Caller, tenant_id: str, user: str) -> 
                 connection, caller, "user.erase", user_ref[:16], tenant_id=tenant_id, before=removed
             )
     service.forget()
+    await platform.database.shred()
     return ErasureModel(exchanges=removed["exchanges"] + waiting, feedback=removed["feedback"])
