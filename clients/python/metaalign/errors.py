@@ -117,6 +117,13 @@ _TABLE = (
         "Use a key with that scope.",
     ),
     ErrorKind(
+        "user_mismatch",
+        403,
+        "the field that names the user",
+        "A request with a user token names another user.",
+        "Leave the field out, or send the token of that user.",
+    ),
+    ErrorKind(
         "cross_site",
         403,
         "",

@@ -152,14 +152,27 @@ async def _insert(connection: AsyncConnection, exchange: Exchange) -> None:
 
 
 async def give_feedback(
-    connection: AsyncConnection, tenant_id: str, exchange_id: str, opinion: Opinion
+    connection: AsyncConnection,
+    tenant_id: str,
+    exchange_id: str,
+    opinion: Opinion,
+    user_ref: str | None = None,
 ) -> None:
     """Store an opinion on an exchange, replacing any earlier one.
 
+    Args:
+        connection: A transaction.
+        tenant_id: The tenant whose exchange it is.
+        exchange_id: The id of the answer.
+        opinion: The opinion.
+        user_ref: If not None, only an exchange of this user counts.
+
     Raises:
-        Refusal: this tenant has no such exchange.
+        Refusal: there is no such exchange.
     """
     mine = (exchanges.c.tenant_id == tenant_id) & (exchanges.c.id == exchange_id)
+    if user_ref is not None:
+        mine &= exchanges.c.user_ref == user_ref
     answer = await connection.scalar(sa.select(exchanges.c.answer).where(mine).with_for_update())
     if answer is None:
         raise not_found("exchange", exchange_id, "id")

@@ -181,6 +181,7 @@ def _assemble(settings: Settings, database: Database, secret: Secret, limiter: L
             ttl=settings.refresh_seconds,
             key_limits=settings.key_limits,
             tenant_limits=settings.tenant_limits,
+            user_limits=settings.user_limits,
         ),
         limiter=limiter,
         recorder=Recorder(database),

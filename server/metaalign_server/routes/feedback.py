@@ -87,7 +87,11 @@ async def give_feedback(
     rating = None if body.rating is None else (exchanges.LIKED if body.rating == "up" else exchanges.DISLIKED)
     async with platform.database.write() as connection:
         await exchanges.give_feedback(
-            connection, caller.tenant.id, body.id, Opinion(rating, body.chosen, body.rejected)
+            connection,
+            caller.tenant.id,
+            body.id,
+            Opinion(rating, body.chosen, body.rejected),
+            user_ref=caller.user.ref if caller.user is not None else None,
         )
     platform.learned.forget()
     answer = FeedbackModel(id=body.id, recorded=True)
