@@ -63,6 +63,19 @@ def test_a_way_back_keeps_a_copy(database_url: str, tmp_path: Path) -> None:
     assert json.loads(key)["name"] == "kept"
 
 
+def test_back_to_a_server_without_user_tokens(database_url: str) -> None:
+    """Keys keep working across the migration in both directions."""
+    assert command(database_url, "migrate")[0] == 0
+    assert command(database_url, "keys", "create", "--name", "kept")[0] == 0
+    code, _, said = command(database_url, "migrate", "0001")
+    assert code == 1
+    assert "api_keys 1" in said
+    assert command(database_url, "migrate", "0001", "--yes")[1] == "schema 0002 -> 0001\n"
+    assert command(database_url, "migrate")[1] == f"schema 0001 -> {head_revision()}\n"
+    (key,) = command(database_url, "keys", "list", "--json")[1].splitlines()
+    assert (json.loads(key)["name"], json.loads(key)["state"]) == ("kept", "live")
+
+
 def test_a_password_is_not_in_the_offered_command(postgres_url: str, tmp_path: Path) -> None:
     secret = postgres_url.replace("postgres@", "postgres:sekrit-4471@")
     code, printed, said = command(secret, "backup", str(tmp_path / "copy"))
