@@ -18,6 +18,7 @@ __all__ = [
     "ApiKey",
     "Caller",
     "Limits",
+    "SignedUser",
     "StaticKeys",
     "Tenant",
     "parse_api_keys",
@@ -70,13 +71,29 @@ DEFAULT_TENANT = Tenant()
 
 
 @dataclass(frozen=True, slots=True)
+class SignedUser:
+    """The one user for whom the holder of a signed token may ask.
+
+    Attributes:
+        id: As requests name it.
+        ref: The keyed hash of `id` for the store and for counters.
+        limits: This user's own limits, besides those of key and tenant.
+    """
+
+    id: str
+    ref: str
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a request, as far as the request path needs to know."""
+    """Who makes a request, as far as the request path needs to know; `user` if a token fixes it."""
 
     scopes: frozenset[str]
     key_id: str = "open"
     tenant: Tenant = DEFAULT_TENANT
     limits: Limits = field(default_factory=Limits)
+    user: SignedUser | None = None
 
     @property
     def may_write_system(self) -> bool:

@@ -6,13 +6,16 @@ import argparse
 import asyncio
 import json
 import os
+import shlex
 import sqlite3
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from sqlalchemy.engine import URL
 
 from metaalign import parse_preferences
 from metaalign_server.callers import SCOPES, Limits
@@ -36,6 +39,9 @@ def add_parsers(commands: Any) -> None:
     command.add_argument("revision", nargs="?", default="head", help="`head` (default), `base`, or a number")
     command.add_argument("--show", action="store_true", help="only print the store's schema version")
     command.add_argument("--yes", action="store_true", help="go back even if that deletes data")
+    command.add_argument(
+        "--dump", type=Path, metavar="FILE", help="copy an SQLite store to FILE, then go back"
+    )
 
     command = commands.add_parser("backup", help="copy an SQLite store to a file while servers use it")
     command.add_argument("file", type=Path)
@@ -110,13 +116,20 @@ async def _run(options: argparse.Namespace, settings: Settings) -> int:
 async def _migrate(options: argparse.Namespace, database: Database) -> int:
     before = await current_revision(database)
     if not options.show:
-        if not options.yes and (rows := await rows_at_risk(database, options.revision)):
+        if options.dump is not None:
+            await _backup(options.dump, database)
+        elif not options.yes and (rows := await rows_at_risk(database, options.revision)):
             held = ", ".join(f"{name} {number}" for name, number in rows.items())
-            dump = "metaalign-server backup FILE" if database.sqlite else "pg_dump -Fc"
+            again = f"metaalign-server migrate {options.revision}"
+            dump = (
+                f"`{again} --dump FILE`"
+                if database.sqlite
+                else f"`{_pg_dump(database)}`, then `{again} --yes`"
+            )
             raise Refusal(
                 "lossy_migration",
                 f"migrate: going back from {before} to {options.revision} deletes what only the newer schema holds;"
-                f" rows now: {held}; make a copy with `{dump}`, then repeat with --yes",
+                f" rows now: {held}; to keep a copy run {dump}; to go on without one repeat with --yes",
             )
         await migrate(database, options.revision)
     after = await current_revision(database)
@@ -124,24 +137,29 @@ async def _migrate(options: argparse.Namespace, database: Database) -> int:
     return 0
 
 
+def _pg_dump(database: Database) -> str:
+    """Return the command that copies this PostgreSQL database, without the password: `pg_dump` asks for it."""
+    url = database.url
+    where = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
+    return f"pg_dump -Fc -f FILE {shlex.quote(where.render_as_string())}"
+
+
 async def _backup(file: Path, database: Database) -> int:
     if not database.sqlite or not database.url.database:
-        raise Refusal("not_sqlite", "backup: copies SQLite files; for PostgreSQL use `pg_dump -Fc`")
+        raise Refusal("not_sqlite", f"this copies SQLite files; run `{_pg_dump(database)}`")
     if file.exists():
         raise Refusal("file_exists", f"backup: {file} exists; name another file")
 
     def copy() -> None:
         partial = file.with_name(file.name + ".partial")
         partial.unlink(missing_ok=True)
-        source = sqlite3.connect(f"file:{database.url.database}?mode=ro", uri=True)
-        target = sqlite3.connect(partial)
         try:
-            source.backup(target)
-            target.execute("PRAGMA journal_mode=DELETE")  # a single file, without a write-ahead log
+            with closing(sqlite3.connect(f"file:{database.url.database}?mode=ro", uri=True)) as source:
+                # One file without a log, and without what deleted rows have left behind.
+                source.execute("VACUUM INTO ?", (str(partial),))
+            os.replace(partial, file)
         finally:
-            target.close()
-            source.close()
-        os.replace(partial, file)
+            partial.unlink(missing_ok=True)
 
     try:
         await asyncio.to_thread(copy)
@@ -324,5 +342,10 @@ async def _erase(options: argparse.Namespace, database: Database, settings: Sett
         await audit.record(
             connection, COMMAND_LINE, "user.erase", user_ref[:16], tenant_id=tenant_id, before=removed
         )
+    await database.shred()
     print(json.dumps(removed))
+    if not database.sqlite:
+        sys.stderr.write(
+            "PostgreSQL keeps deleted rows in its files until `VACUUM FULL exchanges, feedback`.\n"
+        )
     return 0

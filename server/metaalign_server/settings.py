@@ -102,6 +102,9 @@ class Settings(BaseSettings):
         Limits(), description='limits for keys that set none, as JSON: {"requests_per_minute": 60}'
     )
     tenant_limits: Annotated[Limits, NoDecode] = Field(Limits(), description="the same for tenants")
+    user_limits: Annotated[Limits, NoDecode] = Field(
+        Limits(), description="the same for each user who holds a signed token"
+    )
     max_waiting: int = Field(
         1024, ge=0, description="maximum number of requests waiting for the engine; beyond it, some get a 503"
     )
@@ -139,7 +142,7 @@ class Settings(BaseSettings):
     _split_fields = field_validator(
         "allow_fields", "allow_xargs", "allowed_origins", "allowed_methods", "allowed_headers", mode="before"
     )(_comma_separated)
-    _read_limits = field_validator("key_limits", "tenant_limits", mode="before")(_from_json)
+    _read_limits = field_validator("key_limits", "tenant_limits", "user_limits", mode="before")(_from_json)
 
     @field_validator("allow_fields")
     @classmethod

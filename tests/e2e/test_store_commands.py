@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
 
+from metaalign_server.store.migrate import head_revision
 from tests.databases import Postgres, postgres_program
 from tests.processes import command, free_port, running
 
@@ -18,20 +20,74 @@ PREFERENCES = {"user": {"attributes": {"format": "bullets"}}}
 
 
 def test_migrate_up_and_down(database_url: str) -> None:
+    sqlite = database_url.startswith("sqlite")
     assert command(database_url, "migrate", "--show")[1] == "schema none\n"
-    assert command(database_url, "migrate")[1] == "schema none -> 0001\n"
-    assert command(database_url, "migrate")[1] == "schema 0001 -> 0001\n"
+    assert command(database_url, "migrate")[1] == f"schema none -> {head_revision()}\n"
+    assert command(database_url, "migrate")[1] == f"schema {head_revision()} -> {head_revision()}\n"
     assert command(database_url, "tenants", "list")[0] == 0
     code, printed, said = command(database_url, "migrate", "base")
     assert (code, printed) == (1, "")
     assert "tenants 1" in said
     assert "--yes" in said
-    assert ("backup FILE" if database_url.startswith("sqlite") else "pg_dump") in said
-    assert command(database_url, "migrate", "--show")[1] == "schema 0001\n"
-    assert command(database_url, "migrate", "base", "--yes")[1] == "schema 0001 -> none\n"
+    assert ("`metaalign-server migrate base --dump FILE`" if sqlite else "`pg_dump -Fc -f FILE ") in said
+    assert command(database_url, "migrate", "--show")[1] == f"schema {head_revision()}\n"
+    assert command(database_url, "migrate", "base", "--yes")[1] == f"schema {head_revision()} -> none\n"
     code, _, said = command(database_url, "migrate", "0099")
     assert code == 69
     assert "0001" in said
+
+
+def test_a_way_back_keeps_a_copy(database_url: str, tmp_path: Path) -> None:
+    """The copy that a lossy migration offers is made by what it says, and brings everything back."""
+    sqlite = database_url.startswith("sqlite")
+    copy = tmp_path / "copy"
+    assert command(database_url, "migrate")[0] == 0
+    assert command(database_url, "keys", "create", "--name", "kept")[0] == 0
+    code, _, said = command(database_url, "migrate", "base")
+    assert code == 1
+    if sqlite:
+        code, printed, said = command(database_url, "migrate", "base", "--dump", str(copy))
+        assert (code, printed.splitlines()[-1]) == (0, f"schema {head_revision()} -> none"), said
+        assert command(database_url, "migrate", "base", "--dump", str(copy))[0] == 1  # never written over
+        restored = f"sqlite:///{copy}"
+    else:
+        code, _, refused = command(database_url, "migrate", "base", "--dump", str(copy))
+        assert code == 1
+        (offered,) = set(re.findall(r"`(pg_dump [^`]*)`", said + refused))
+        words = [word if word != "FILE" else str(copy) for word in shlex.split(offered)]
+        run(postgres_program(words[0]), *words[1:])
+        assert command(database_url, "migrate", "base", "--yes")[0] == 0
+        run(postgres_program("pg_restore"), "--clean", "--if-exists", "-d", plain(database_url), str(copy))
+        restored = database_url
+    (key,) = command(restored, "keys", "list", "--json")[1].splitlines()
+    assert json.loads(key)["name"] == "kept"
+
+
+def test_back_to_a_server_without_user_tokens(database_url: str) -> None:
+    """Keys keep working across the migration in both directions."""
+    assert command(database_url, "migrate")[0] == 0
+    assert command(database_url, "keys", "create", "--name", "kept")[0] == 0
+    code, _, said = command(database_url, "migrate", "0001")
+    assert code == 1
+    assert "api_keys 1" in said
+    assert command(database_url, "migrate", "0001", "--yes")[1] == "schema 0002 -> 0001\n"
+    assert command(database_url, "migrate")[1] == f"schema 0001 -> {head_revision()}\n"
+    (key,) = command(database_url, "keys", "list", "--json")[1].splitlines()
+    assert (json.loads(key)["name"], json.loads(key)["state"]) == ("kept", "live")
+
+
+def test_a_password_is_not_in_the_offered_command(postgres_url: str, tmp_path: Path) -> None:
+    secret = postgres_url.replace("postgres@", "postgres:sekrit-4471@")
+    code, printed, said = command(secret, "backup", str(tmp_path / "copy"))
+    assert code == 1
+    assert "pg_dump" in said
+    assert "postgres@" in said
+    assert "sekrit" not in printed + said
+
+
+def run(program: Path, *words: str) -> None:
+    done = subprocess.run([program, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_keys_by_command(database_url: str) -> None:
@@ -174,11 +230,8 @@ def test_a_postgresql_backup_comes_back(postgres_url: str, postgres: Postgres, t
             ["pg_dump", "-Fc", "-f", str(dump), plain(postgres_url)],
             ["pg_restore", "-d", plain(restored), str(dump)],
         ):
-            done = subprocess.run(
-                [postgres_program(program), *words], capture_output=True, text=True, timeout=60
-            )
-            assert done.returncode == 0, done.stderr
-        assert command(restored, "migrate", "--show")[1] == "schema 0001\n"
+            run(postgres_program(program), *words)
+        assert command(restored, "migrate", "--show")[1] == f"schema {head_revision()}\n"
         (key,) = command(restored, "keys", "list", "--json")[1].splitlines()
         assert json.loads(key)["name"] == "kept"
     finally:

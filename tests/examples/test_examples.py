@@ -153,6 +153,13 @@ def test_offline(world: World) -> None:
     assert names == "<|system_info|> <|end|> <|user_info|> <|end|> <|user|> <|end|> <|assistant|>"
 
 
+def test_user_token(world: World) -> None:
+    answer, mismatch, revoked = output(world, "11_user_token")
+    assert answer == "The fox eats mice. The fox weighs about 6 kilograms."
+    assert mismatch == "403: user: the token is for another user; leave the field out"
+    assert revoked.startswith("401: a valid key is needed")
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_failure_is_an_exit_code(world: World, name: str) -> None:
     """A key that is not valid, or for the example without a server a checkpoint that is not there."""

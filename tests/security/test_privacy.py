@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.processes import command
 from tests.security.world import CHAT, JSON, World, dumps
 
 CANARY = "zanzibar7319canary"
@@ -283,3 +284,42 @@ def test_exchanges_are_kept_only_as_said(world: World) -> None:
     assert len({row[0] for row in rows}) == 2
     assert len({row[1] for row in rows}) == 2
     assert all(len(row[1]) == 64 for row in rows)
+
+
+def test_an_erasure_is_not_answered_before_it_is_complete(world: World) -> None:
+    """While another program reads the files, an erasure is refused as incomplete, and completes when that one ends."""
+    words = b"reader6623words"
+    acme = world.client("acme")
+    body = {"user": "read-by-another"}
+    told = [{"role": "user", "content": words.decode() * 50}]
+    assert world.ask("acme", messages=told, **body).status_code == 200
+    world.flushed()
+    with closing(sqlite3.connect(world.store, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM exchanges").fetchall()
+        refused = acme.post("/v1/feedback/erase", json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "erasure_incomplete")
+        assert world.ask("acme").status_code == 200
+        assert words in world.store_bytes()
+    deadline = time.monotonic() + 60
+    while words in world.store_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert acme.post("/v1/feedback/erase", json=body).json() == {"exchanges": 0, "feedback": 0}
+
+
+@pytest.mark.parametrize("by", ["command", "operator"])
+def test_erasure_by_the_operator_leaves_no_bytes(world: World, by: str) -> None:
+    words, user = f"operator-{by}-3318words", f"leaving-by-{by}"
+    told = [{"role": "user", "content": words * 50}]
+    assert world.ask("other", messages=told, user=user).status_code == 200
+    world.flushed()
+    assert words.encode() in world.store_bytes()
+    if by == "command":
+        code, printed, said = command(f"sqlite:///{world.store}", "erase", user, "--tenant", "other")
+        assert (code, json.loads(printed)["exchanges"]) == (0, 1), said
+    else:
+        body = {"tenant": "other", "user": user}
+        erased = world.client("operator").post("/v1/admin/users/erase", json=body)
+        assert erased.json()["exchanges"] == 1
+    assert words.encode() not in world.store_bytes()

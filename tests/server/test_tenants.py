@@ -14,9 +14,10 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from metaalign import ProfileNotFound, SystemPreferences, parse_preferences
+from metaalign import ProfileNotFound, SystemPreferences, parse_preferences, user_token
 from metaalign_server.callers import OPEN_CALLER, SCOPES, Caller, Limits, StaticKeys, parse_api_keys
 from metaalign_server.platform import audit, labels, profiles, tenants
+from metaalign_server.platform.limits import buckets_of
 from metaalign_server.platform.lookups import Lookups, choose
 from metaalign_server.platform.refusal import Refusal
 from metaalign_server.platform.server_secret import NewKey, Secret
@@ -330,6 +331,30 @@ async def test_a_key_revoked_while_it_is_looked_up(
     assert await looking is not None
     assert asked.peek_caller(new.token.encode()) is None
     assert await asked.caller(new.token.encode()) is None
+
+
+async def test_each_user_of_a_token_has_limits_of_its_own(database: Database) -> None:
+    new, key = await make_key(database, limits=Limits(requests_per_minute=9))
+    lookups = directory(database, user_limits=Limits(requests_per_minute=2))
+    names = []
+    for user in ("ada", "eve", "ada"):
+        caller = await lookups.caller(user_token(new.token, user).encode())
+        assert caller is not None
+        own, shared = buckets_of(caller, inference=True)
+        assert (own.limit, shared.limit, shared.name) == (2, 9, f"key:{key.id}:rpm")
+        assert user not in own.name
+        names.append(own.name)
+    assert names[0] == names[2] != names[1]
+    plain = await lookups.caller(new.token.encode())
+    assert plain is not None
+    assert [bucket.limit for bucket in buckets_of(plain, inference=True)] == [9]
+
+
+async def test_a_user_token_of_another_server_is_refused_without_asking_the_store() -> None:
+    """As a key is: nobody can keep the store busy with made-up ids."""
+    other = Secret("another").new_key("live")
+    lookups = directory(Database("sqlite:////nowhere/store.db"))
+    assert await lookups.caller(user_token(other.token, "ada").encode()) is None
 
 
 async def test_open_mode_ends_with_the_first_key(database: Database) -> None:

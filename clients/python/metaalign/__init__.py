@@ -24,6 +24,7 @@ from metaalign.preferences import (
     parse_preferences,
 )
 from metaalign.receipt import Receipt
+from metaalign.user_tokens import user_token
 
 __version__ = "0.1.0"
 
@@ -47,4 +48,5 @@ __all__ = [
     "UserPreferences",
     "__version__",
     "parse_preferences",
+    "user_token",
 ]

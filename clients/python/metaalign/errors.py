@@ -10,8 +10,8 @@
     ├── InvalidTemplate         invalid_template
     ├── InvalidCheckpoint       invalid_checkpoint
     ├── Refusal                 every other code that the server returns (metaalign_server.platform.refusal)
-    ├── StoreUnavailable, StoreFull, ValueNotStorable, WrongSchema      (metaalign_server.store)
-    └── TrainingError and its subclasses                                (metaalign_training.errors)
+    ├── StoreUnavailable, StoreFull, ValueNotStorable, WrongSchema, ErasureIncomplete    (metaalign_server.store)
+    └── TrainingError and its subclasses                                                 (metaalign_training.errors)
 
 Each carries a stable `code`, one sentence that says what is wrong and what would be right, and the offending field in
 `param` (`preferences.user.attributes`). `ERRORS` defines for every code its HTTP status, what `param` names, when it
@@ -117,6 +117,13 @@ _TABLE = (
         "Use a key with that scope.",
     ),
     ErrorKind(
+        "user_mismatch",
+        403,
+        "the field that names the user",
+        "A request with a user token names another user.",
+        "Leave the field out, or send the token of that user.",
+    ),
+    ErrorKind(
         "cross_site",
         403,
         "",
@@ -189,6 +196,13 @@ _TABLE = (
         "",
         "The database does not answer in time.",
         "Try again after `Retry-After` seconds; requests that were seen lately still work.",
+    ),
+    ErrorKind(
+        "erasure_incomplete",
+        503,
+        "",
+        "What was to go is deleted, but another program holds SQLite's files, where copies of it remain.",
+        "End that program; the server goes on trying. Send the erasure again to have it confirmed.",
     ),
     ErrorKind("store_full", 507, "", "The database has no room left.", "Make room, or raise its limit."),
     ErrorKind(
@@ -340,14 +354,14 @@ _TABLE = (
         None,
         "",
         "`migrate` to an older schema would delete data.",
-        "Make a copy, then repeat with `--yes`.",
+        "Keep a copy as the message says, or repeat with `--yes`.",
     ),
     ErrorKind(
         "not_sqlite",
         None,
         "",
-        "`backup` copies SQLite files only.",
-        "Use `pg_dump -Fc` for PostgreSQL.",
+        "`backup` and `migrate --dump` copy SQLite files only.",
+        "Run the `pg_dump` that the message names.",
     ),
     ErrorKind("file_exists", None, "", "The file to be written exists.", "Name another file."),
     ErrorKind("backup_failed", None, "", "The copy could not be written.", "See the message for the cause."),

@@ -208,22 +208,32 @@ def rename_request(request: BaseModel) -> None:
         request.request_id = field.get_default(call_default_factory=True)  # type: ignore[attr-defined]
 
 
-def user_of(request: BaseModel) -> str | None:
+def user_of(request: BaseModel, signed: str | None = None) -> str | None:
     """Return the user's id: `user` (OpenAI) or `metadata.user_id` (Anthropic).
 
+    Args:
+        request: The request.
+        signed: The user whom the caller's token names; the request may name no other.
+
     Raises:
-        Refusal: it is not valid Unicode.
+        Refusal: it is not valid Unicode, or another user.
     """
-    user, name = getattr(request, "user", None), "user"
-    if user is None and isinstance(metadata := getattr(request, "metadata", None), dict):
-        user, name = metadata.get("user_id"), "metadata.user_id"
-    if not isinstance(user, str) or not user:
-        return None
-    if any("\ud800" <= character <= "\udfff" for character in user):
-        raise Refusal(
-            "value_not_storable", f"{name}: must be valid Unicode without lone surrogates", param=name
-        )
-    return user
+    metadata = getattr(request, "metadata", None)
+    fields = {
+        "user": getattr(request, "user", None),
+        "metadata.user_id": metadata.get("user_id") if isinstance(metadata, dict) else None,
+    }
+    named = {name: user for name, user in fields.items() if isinstance(user, str) and user}
+    for name, user in named.items():
+        if any("\ud800" <= character <= "\udfff" for character in user):
+            raise Refusal(
+                "value_not_storable", f"{name}: must be valid Unicode without lone surrogates", param=name
+            )
+        if signed is not None and user != signed:
+            raise Refusal(
+                "user_mismatch", f"{name}: the token is for another user; leave the field out", param=name
+            )
+    return signed if signed is not None else next(iter(named.values()), None)
 
 
 def sequences_of(request: BaseModel) -> int:

@@ -25,6 +25,7 @@ from metaalign.preferences import LIMITS
 from metaalign_server.platform import audit
 from metaalign_server.platform.refusal import not_found
 from metaalign_server.store.database import Database, ValueNotStorable
+from metaalign_server.store.erasure import mark_deletion
 from metaalign_server.store.tables import exchanges, feedback, now_ms
 
 __all__ = [
@@ -151,14 +152,27 @@ async def _insert(connection: AsyncConnection, exchange: Exchange) -> None:
 
 
 async def give_feedback(
-    connection: AsyncConnection, tenant_id: str, exchange_id: str, opinion: Opinion
+    connection: AsyncConnection,
+    tenant_id: str,
+    exchange_id: str,
+    opinion: Opinion,
+    user_ref: str | None = None,
 ) -> None:
     """Store an opinion on an exchange, replacing any earlier one.
 
+    Args:
+        connection: A transaction.
+        tenant_id: The tenant whose exchange it is.
+        exchange_id: The id of the answer.
+        opinion: The opinion.
+        user_ref: If not None, only an exchange of this user counts.
+
     Raises:
-        Refusal: this tenant has no such exchange.
+        Refusal: there is no such exchange.
     """
     mine = (exchanges.c.tenant_id == tenant_id) & (exchanges.c.id == exchange_id)
+    if user_ref is not None:
+        mine &= exchanges.c.user_ref == user_ref
     answer = await connection.scalar(sa.select(exchanges.c.answer).where(mine).with_for_update())
     if answer is None:
         raise not_found("exchange", exchange_id, "id")
@@ -279,13 +293,15 @@ def _pair(messages: str, chosen: str, rejected: str) -> dict[str, Any]:
 
 
 async def erase_user(connection: AsyncConnection, tenant_id: str, user_ref: str) -> dict[str, int]:
-    """Delete everything stored about a user; return the number of rows by table."""
+    """Delete everything stored about a user; return the number of rows by table. `Database.shred` completes it."""
     mine = (exchanges.c.tenant_id == tenant_id) & (exchanges.c.user_ref == user_ref)
     ids = sa.select(exchanges.c.id).where(mine)
     opinions = await connection.execute(
         sa.delete(feedback).where(feedback.c.tenant_id == tenant_id, feedback.c.exchange_id.in_(ids))
     )
     kept = await connection.execute(sa.delete(exchanges).where(mine))
+    if kept.rowcount:
+        await mark_deletion(connection)
     return {"exchanges": kept.rowcount, "feedback": opinions.rowcount}
 
 
@@ -293,4 +309,6 @@ async def expire(connection: AsyncConnection, retention_days: float) -> int:
     """Delete exchanges older than `retention_days`, with their feedback; return how many."""
     oldest = now_ms() - int(retention_days * _DAY_MS)
     removed = await connection.execute(sa.delete(exchanges).where(exchanges.c.created_at < oldest))
+    if removed.rowcount:
+        await mark_deletion(connection)
     return int(removed.rowcount)

@@ -122,10 +122,10 @@ class Limiter(Protocol):
 def buckets_of(caller: Caller, *, inference: bool) -> tuple[Bucket, ...]:
     """Return the limits on a request of `caller`; only inference is subject to token and concurrency limits."""
     found: list[Bucket] = []
-    for owner, limits in (
-        (f"key:{caller.key_id}", caller.limits),
-        (f"tenant:{caller.tenant.id}", caller.tenant.limits),
-    ):
+    owners = [(f"key:{caller.key_id}", caller.limits), (f"tenant:{caller.tenant.id}", caller.tenant.limits)]
+    if caller.user is not None:
+        owners.insert(0, (f"user:{caller.user.ref}", caller.user.limits))
+    for owner, limits in owners:
         if limits.requests_per_minute is not None:
             found.append(Bucket(f"{owner}:rpm", "requests", limits.requests_per_minute, MINUTE))
         if not inference:

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from metaalign import Preferences, ProfileNotFound
-from metaalign_server.callers import OPEN_CALLER, ApiKey, Caller, Limits, StaticKeys, Tenant
+from metaalign_server.callers import OPEN_CALLER, ApiKey, Caller, Limits, SignedUser, StaticKeys, Tenant
 from metaalign_server.platform import profiles, tenants
 from metaalign_server.platform.profiles import DEFAULT_LABEL, Head
 from metaalign_server.platform.server_secret import Secret
 from metaalign_server.platform.stale_cache import StaleCache
+from metaalign_server.platform.user_tokens import UserToken, read_user_token
 from metaalign_server.store.database import Database
 from metaalign_server.store.tables import now_ms
 
@@ -68,6 +69,7 @@ class Lookups:
         open_allowed: Treat every caller as the operator if there is no key at all (development).
         ttl: Seconds after which a change made by another server takes effect.
         key_limits, tenant_limits: Defaults for keys and tenants that set none.
+        user_limits: Limits of each user who holds a signed token.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Lookups:
         ttl: float = 2.0,
         key_limits: Limits | None = None,
         tenant_limits: Limits | None = None,
+        user_limits: Limits | None = None,
     ) -> None:
         self._database = database
         self._secret = secret
@@ -87,6 +90,7 @@ class Lookups:
         self._open_allowed = open_allowed and not static_keys
         self._key_limits = key_limits or Limits()
         self._tenant_limits = tenant_limits or Limits()
+        self._user_limits = user_limits or Limits()
         self._keys = StaleCache(self._load_key, ttl, 10_000)
         self._tenants = StaleCache(self._load_tenant, ttl, 10_000)
         self._any_key = StaleCache(self._load_any_key, ttl, 1)
@@ -123,22 +127,42 @@ class Lookups:
         """Return the caller, and the number of seconds for which the result is valid."""
         if (static := self._static.find(token)) is not None:
             return await self._static_caller(static), self._ttl
+        if (signed := read_user_token(token)) is not None and not await self._is_open():
+            return await self._user_caller(signed)
         read = self._secret.read_key(token)
         if read is None:
-            if self._open_allowed and not await self._any_key.get("any"):
+            if await self._is_open():
                 tenant = await self._tenants.get("default")
                 return (replace(OPEN_CALLER, tenant=tenant) if tenant is not None else OPEN_CALLER), self._ttl
             return None, 0.0
         key_id, digest = read
         key = await self._keys.get(key_id)
-        now = now_ms()
-        if key is None or not hmac.compare_digest(key.digest, digest) or not key.live(now):
+        if key is None or not hmac.compare_digest(key.digest, digest):
             return None, 0.0
-        tenant = await self._tenants.get(key.tenant_id)
+        return await self._key_caller(key)
+
+    async def _is_open(self) -> bool:
+        return self._open_allowed and not await self._any_key.get("any")
+
+    async def _key_caller(self, key: tenants.KeyRow) -> tuple[Caller | None, float]:
+        now = now_ms()
+        tenant = await self._tenants.get(key.tenant_id) if key.live(now) else None
         if tenant is None:
             return None, 0.0
         seconds = self._ttl if key.expires_at is None else min(self._ttl, (key.expires_at - now) / 1000)
         return Caller(key.scopes, key.id, tenant, key.limits.or_default(self._key_limits)), seconds
+
+    async def _user_caller(self, token: UserToken) -> tuple[Caller | None, float]:
+        """Return a caller with no more than its key's right to inference, for one user."""
+        left = token.seconds_left(time.time())
+        key = await self._keys.get(token.key_id) if self._secret.issued(token.key_id) and left > 0 else None
+        if key is None or key.public_key is None or not token.signed_by(key.public_key):
+            return None, 0.0
+        caller, seconds = await self._key_caller(key)
+        if caller is None:
+            return None, 0.0
+        user = SignedUser(token.user, self._secret.user(caller.tenant.id, token.user), self._user_limits)
+        return replace(caller, scopes=caller.scopes & {"inference"}, user=user), min(seconds, left)
 
     async def _static_caller(self, key: ApiKey) -> Caller:
         tenant = await self._tenants.get("default")

@@ -21,6 +21,7 @@ from metaalign import InvalidPreferences, Preferences, SystemTierForbidden, pars
 from metaalign_server.callers import Caller
 from metaalign_server.platform import audit
 from metaalign_server.platform.refusal import Refusal, not_found
+from metaalign_server.store.erasure import mark_deletion
 from metaalign_server.store.tables import labels, now_ms, profiles, versions
 
 __all__ = [
@@ -438,6 +439,8 @@ async def delete(
 ) -> int:
     """Delete a profile with all its versions and labels; return how many versions there were.
 
+    `Database.shred` completes it.
+
     Raises:
         Refusal: see `take`; or a label is protected and the caller is not an administrator.
     """
@@ -446,6 +449,7 @@ async def delete(
         check_protection(caller, label_name, label)
     await connection.execute(sa.delete(labels).where(labels.c.profile_id == head.id))
     removed = await connection.execute(sa.delete(versions).where(versions.c.profile_id == head.id))
+    await mark_deletion(connection)
     await touch(connection, head, deleted_at=now_ms())
     await audit.record(connection, caller, "profile.delete", name, before=label_trees(head.labels))
     return removed.rowcount

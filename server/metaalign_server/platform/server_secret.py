@@ -14,6 +14,8 @@ import re
 import secrets
 from dataclasses import dataclass
 
+from metaalign.user_tokens import signing_key
+
 __all__ = ["NewKey", "Secret"]
 
 _TOKEN = re.compile(rb"ma_[a-z0-9]{1,16}_([a-z2-7]{24})_([A-Za-z0-9_-]{43})")
@@ -22,11 +24,12 @@ _RANDOM, _TAG = 16, 8  # characters in a key's id
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A newly created key; `token` is shown once and never stored."""
+    """A newly created key; `token` is shown once and never stored, `public_key` checks its user tokens."""
 
     id: str
     token: str
     digest: bytes
+    public_key: bytes
 
 
 def _base32(data: bytes) -> str:
@@ -56,15 +59,20 @@ class Secret:
         random = _base32(secrets.token_bytes(10))
         part = secrets.token_urlsafe(32)
         key_id = random + self._tag(random)
-        return NewKey(key_id, f"ma_{environment}_{key_id}_{part}", self._digest(key_id, part.encode()))
+        token = f"ma_{environment}_{key_id}_{part}"
+        public_key = signing_key(token).public_key().public_bytes_raw()
+        return NewKey(key_id, token, self._digest(key_id, part.encode()), public_key)
 
     def read_key(self, token: bytes) -> tuple[str, bytes] | None:
         """Return id and digest of a token whose id we issued, else None. Every path does the same work."""
         match = _TOKEN.fullmatch(token)
         key_id, part = (match[1].decode(), match[2]) if match else ("a" * (_RANDOM + _TAG), token)
         digest = self._digest(key_id, part)
-        tag = self._tag(key_id[:_RANDOM])
-        return (key_id, digest) if hmac.compare_digest(tag, key_id[_RANDOM:]) and match else None
+        return (key_id, digest) if self.issued(key_id) and match else None
+
+    def issued(self, key_id: str) -> bool:
+        """Return whether we made this id: others are not looked up in the store."""
+        return key_id.isascii() and hmac.compare_digest(self._tag(key_id[:_RANDOM]), key_id[_RANDOM:])
 
     def user(self, tenant_id: str, user_id: str) -> str:
         """Return the hash that replaces a user's id in the store."""

@@ -78,6 +78,9 @@ class Platform:
                         await idempotency.expire(connection)
                         await exchanges.expire(connection, self.settings.retention_days)
                     next_sweep = clock() + _SWEEP_SECONDS
+                    await self.database.shred()  # also what an operator's command could not finish
+                elif self.database.unshredded:
+                    await self.database.shred()
             except MetaAlignError as error:  # the store is unavailable or full: retry after the pause
                 logger.warning(
                     "cannot write to the store; will retry", extra={"fields": {"cause": error.code}}
@@ -178,6 +181,7 @@ def _assemble(settings: Settings, database: Database, secret: Secret, limiter: L
             ttl=settings.refresh_seconds,
             key_limits=settings.key_limits,
             tenant_limits=settings.tenant_limits,
+            user_limits=settings.user_limits,
         ),
         limiter=limiter,
         recorder=Recorder(database),

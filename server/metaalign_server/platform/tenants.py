@@ -61,6 +61,7 @@ class KeyRow:
     tenant_id: str
     name: str
     digest: bytes
+    public_key: bytes | None
     scopes: frozenset[str]
     limits: Limits
     created_at: int
@@ -90,6 +91,7 @@ def _key(row: sa.RowMapping) -> KeyRow:
         tenant_id=row["tenant_id"],
         name=row["name"],
         digest=bytes(row["digest"]),
+        public_key=bytes(row["public_key"]) if row["public_key"] is not None else None,
         scopes=frozenset(row["scopes"]),
         limits=Limits.model_validate(row["limits"]),
         created_at=row["created_at"],
@@ -301,6 +303,7 @@ async def create_key(
         tenant_id=row.tenant.id,
         name=name,
         digest=new.digest,
+        public_key=new.public_key,
         scopes=frozenset(scopes),
         limits=limits or Limits(),
         created_at=now,
@@ -313,6 +316,7 @@ async def create_key(
             tenant_id=key.tenant_id,
             name=name,
             digest=key.digest,
+            public_key=key.public_key,
             scopes=sorted(key.scopes),
             limits=key.limits.model_dump(exclude_none=True),
             created_at=key.created_at,

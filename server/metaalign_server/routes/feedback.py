@@ -87,7 +87,11 @@ async def give_feedback(
     rating = None if body.rating is None else (exchanges.LIKED if body.rating == "up" else exchanges.DISLIKED)
     async with platform.database.write() as connection:
         await exchanges.give_feedback(
-            connection, caller.tenant.id, body.id, Opinion(rating, body.chosen, body.rejected)
+            connection,
+            caller.tenant.id,
+            body.id,
+            Opinion(rating, body.chosen, body.rejected),
+            user_ref=caller.user.ref if caller.user is not None else None,
         )
     platform.learned.forget()
     answer = FeedbackModel(id=body.id, recorded=True)
@@ -122,4 +126,5 @@ async def erase(service: Service, caller: Caller, tenant_id: str, user: str) -> 
                 connection, caller, "user.erase", user_ref[:16], tenant_id=tenant_id, before=removed
             )
     service.forget()
+    await platform.database.shred()
     return ErasureModel(exchanges=removed["exchanges"] + waiting, feedback=removed["feedback"])

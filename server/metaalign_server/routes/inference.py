@@ -171,10 +171,11 @@ async def open_request(
         request.model = model
     else:
         suffix = ""
-    user = user_of(request)
+    caller = caller_of(raw_request)
+    user = user_of(request, caller.user.id if caller.user is not None else None)
     context = await service.open_request(
         request.preferences,
-        caller_of(raw_request),
+        caller,
         header=raw_request.headers.get("x-metaalign-profile"),
         suffix=suffix,
         user=user,

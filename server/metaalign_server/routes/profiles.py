@@ -286,7 +286,9 @@ async def delete_profile(name: ProfileName, write: Change) -> Response:
         await profiles.delete(connection, write.caller, name, if_match=write.if_match)
         return None, None
 
-    return await write(change, status=204)
+    response = await write(change, status=204)
+    await platform_of(write.request).database.shred()
+    return response
 
 
 @router.post(

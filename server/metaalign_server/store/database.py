@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
@@ -24,6 +25,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from metaalign import MetaAlignError
+from metaalign_server.store.erasure import shred_file
 
 __all__ = [
     "DEADLINE_SECONDS",
@@ -70,6 +72,9 @@ _POSTGRES_BUSY = (
     "55P03",  # lock_not_available
 )
 _POSTGRES_AWAY = ("08", "53", "57")  # classes: connection, resources, shutdown
+_SHRED_PATIENCE_SECONDS = 10.0
+_SHRED_SHARE = 0.1
+"""Rewriting the file stops all writers, so it may take no more than this share of the time."""
 _AWAY = "the store does not answer; try again shortly"
 _VALUE = "a text holds characters, or a number has a size, that cannot be stored"
 
@@ -214,6 +219,10 @@ class Database:
         self._answered_at = 0.0
         # Writes that are too slow say nothing about look-ups, on which keys and profiles depend.
         self._slow = {"read": _Slowness(), "write": _Slowness()}
+        self._shredding = asyncio.Lock()
+        self._next_shred = 0.0
+        self.unshredded = self.sqlite
+        """Whether the files may hold copies of deleted rows: at first, since an earlier process may have left some."""
 
     def read(self, seconds: float | None = None) -> AbstractAsyncContextManager[AsyncConnection]:
         """Open a read-only transaction: `async with database.read() as connection`.
@@ -256,6 +265,30 @@ class Database:
                 yield connection
         finally:
             await engine.dispose()
+
+    async def shred(self, patience: float = _SHRED_PATIENCE_SECONDS) -> None:
+        """Remove the bytes of marked deletions (`mark_deletion`) from SQLite's files; see `store/erasure.py`.
+
+        Of PostgreSQL, they are the operator's to remove (docs/platform.md).
+
+        Args:
+            patience: Seconds to wait for other programs that use the files.
+
+        Raises:
+            ErasureIncomplete: they took longer, or the disk is full; `unshredded` is then true.
+        """
+        if not self.sqlite:
+            return
+        async with self._shredding:
+            self.unshredded = True
+            await asyncio.sleep(self._next_shred - time.monotonic())
+            stop = threading.Event()
+            try:
+                seconds = await asyncio.to_thread(shred_file, str(self.url.database), patience, stop)
+            finally:
+                stop.set()
+            self._next_shred = time.monotonic() + seconds * (1 / _SHRED_SHARE - 1)
+            self.unshredded = False
 
     @asynccontextmanager
     async def _transaction(

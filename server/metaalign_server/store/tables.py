@@ -67,6 +67,7 @@ api_keys = sa.Table(
     sa.Column("tenant_id", sa.ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False, index=True),
     sa.Column("name", sa.String(100), nullable=False),
     sa.Column("digest", sa.LargeBinary(32), nullable=False),
+    sa.Column("public_key", sa.LargeBinary(32)),  # Ed25519, for user tokens; older keys have none
     sa.Column("scopes", sa.JSON, nullable=False),
     sa.Column("limits", sa.JSON, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
