@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.security.world import CHAT, HI, JSON, World, dumps
+from tests.security.world import CHAT, JSON, World, dumps
 
 CANARY = "zanzibar7319canary"
 
