@@ -29,7 +29,8 @@ class Dependency:
     def __init__(self, name: str, meanwhile: str) -> None:
         self._name = name
         self._meanwhile = meanwhile
-        self._since: float | None = None
+        self._answered_at = time.monotonic()
+        self._away = False
         self._missed = 0
         self._up = UP.labels(name)
         self._up.set(1)
@@ -44,9 +45,9 @@ class Dependency:
         Args:
             cause: The type of an error or a code; never its text, which may quote a request.
         """
-        if self._since is not None:
+        if self._away:
             return
-        self._since = time.monotonic()
+        self._away = True
         self._up.set(0)
         logger.warning(
             "%s is away: %s",
@@ -57,12 +58,15 @@ class Dependency:
 
     def answered(self) -> None:
         """Note that it answers."""
-        if self._since is not None:
-            seconds, self._since = round(time.monotonic() - self._since, 1), None
+        now = time.monotonic()
+        if self._away:
+            self._away = False
             self._up.set(1)
+            seconds = round(now - self._answered_at, 1)
             logger.warning(
                 "%s is back",
                 self._name,
                 extra={"fields": {"dependency": self._name, "seconds": seconds, "missed": self._missed}},
             )
+        self._answered_at = now
         self._missed = 0
