@@ -63,6 +63,7 @@ def running(
     ready: str = "/readyz",
     env: dict[str, str] | None = None,
     checkout: Path = ROOT,
+    cwd: Path | None = None,
     from_nothing: bool = False,
     transport: Callable[[], httpx.HTTPTransport] = httpx.HTTPTransport,
 ) -> Iterator[Server]:
@@ -71,7 +72,7 @@ def running(
     The process is forked from one that has imported vLLM already, unless it is to start `from_nothing`, as it does for
     users. `transport` is the way to a server with TLS or a Unix socket. Unless `env` names one,
     it gets an empty store of its own beside its log. `checkout` is another working tree
-    whose own environment runs the command.
+    whose own environment runs the command, `cwd` where it starts if not there.
     """
     python = sys.executable if checkout == ROOT else str(checkout / ".venv/bin/python")
     env = environment({"METAALIGN_DATABASE_URL": f"sqlite:///{log}.db"} | (env or {}))
@@ -82,7 +83,7 @@ def running(
         if from_nothing or checkout != ROOT:
             process = subprocess.Popen(
                 [python, *command],
-                cwd=checkout,
+                cwd=cwd or checkout,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=env,
@@ -91,7 +92,7 @@ def running(
         else:
             option, *module = command
             assert option == "-m"
-            process = preloaded.start(module, ROOT, env, log, log)
+            process = preloaded.start(module, cwd or ROOT, env, log, log)
         server = Server(process, url, log)
         try:
             _wait_until_ready(server, url + ready, transport)

@@ -137,7 +137,11 @@ def _serve(settings: Settings, engine_flags: Sequence[str]) -> int:
     if folder.is_dir():
         verify_checkpoint(folder)
     elif settings.model.startswith((".", "/", "checkpoints/")):
-        return _fail(f"{folder}: no such checkpoint folder; see `make demo-checkpoint`", BAD_CHECKPOINT)
+        return _fail(
+            f"{folder}: no such checkpoint folder; name one with --model, or a model of Hugging Face; without --model"
+            " the demo is served",
+            BAD_CHECKPOINT,
+        )
     tls_options(settings)  # a certificate that cannot be read is reported before anything is loaded
     with reserved_socket(settings) as bound:
         prepare_environment()

@@ -16,7 +16,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from metaalign_server.callers import ApiKey, Limits, parse_api_keys
 from metaalign_server.store.database import DatabaseUrlError, parse_database_url
 
-__all__ = ["ALLOWABLE_FIELDS", "ConfigurationError", "Settings", "is_loopback", "unknown_variables"]
+__all__ = [
+    "ALLOWABLE_FIELDS",
+    "DEMO_CHECKPOINT",
+    "ConfigurationError",
+    "Settings",
+    "is_loopback",
+    "unknown_variables",
+]
 
 
 ALLOWABLE_FIELDS = ("cache_salt", "chat_template_kwargs", "prompt_embeds")
@@ -25,6 +32,10 @@ ALLOWABLE_FIELDS = ("cache_salt", "chat_template_kwargs", "prompt_embeds")
 
 _OF_OTHER_PROGRAMS = ("METAALIGN_API_KEY", "METAALIGN_BASE_URL", "METAALIGN_DATA", "METAALIGN_TORCH_INDEX")
 """Variables that clients, tests and the installation read."""
+
+
+DEMO_CHECKPOINT = Path(__file__).resolve().parent / "checkpoints" / "metaalign-demo"
+"""The checkpoint that comes with the package, wherever the server is started."""
 
 
 class ConfigurationError(Exception):
@@ -49,7 +60,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="METAALIGN_", env_file=".env", extra="ignore", frozen=True)
 
     model: str = Field(
-        "checkpoints/metaalign-demo", description="checkpoint folder or Hugging Face model name"
+        str(DEMO_CHECKPOINT),
+        description="checkpoint folder or Hugging Face model name; default: the demo in this package",
     )
     served_model_name: str | None = Field(
         None, description="name that clients use; default: the folder's name"

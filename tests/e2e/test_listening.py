@@ -164,6 +164,8 @@ def test_what_cannot_be_listened_on(tmp_path: Path) -> None:
     assert "--ssl-ca-certs" in refused(
         "--ssl-certfile", str(certificate), "--ssl-keyfile", str(key), "--ssl-cert-reqs", "2"
     )
+    refusal = refused("--enable-lora", "--lora-modules", "mine=/nowhere", "--port", str(free_port()))
+    assert refusal == "metaalign-server: --lora-modules mine=/nowhere: no such folder or adapter\n"
     assert "does nothing here" in refused("--middleware", "mine.Middleware", "--port", str(free_port()))
 
 

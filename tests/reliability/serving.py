@@ -32,6 +32,7 @@ __all__ = [
     "log",
     "make_key",
     "metric",
+    "outages",
     "process_named",
     "read_stream",
     "said_at",
@@ -139,6 +140,11 @@ def log(server: Server) -> list[dict[str, Any]]:
     """What the server has logged."""
     lines = server.log_text().splitlines()
     return [json.loads(line) for line in lines if line.startswith('{"time"') and line.endswith("}")]
+
+
+def outages(server: Server, dependency: str) -> list[dict[str, Any]]:
+    """What the server has logged about outages of one of its services."""
+    return [entry for entry in log(server) if entry.get("dependency") == dependency]
 
 
 def time_of(entry: dict[str, Any]) -> float:

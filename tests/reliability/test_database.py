@@ -18,7 +18,17 @@ from metaalign_server.platform.startup import open_platform
 from metaalign_server.settings import Settings
 from tests.databases import Postgres
 from tests.processes import Server, command
-from tests.reliability.serving import MODEL, QUESTION, client, make_key, metric, serving_two, took, until
+from tests.reliability.serving import (
+    MODEL,
+    QUESTION,
+    client,
+    make_key,
+    metric,
+    outages,
+    serving_two,
+    took,
+    until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +55,7 @@ def servers(
     settings = {"database_url": url, "refresh_seconds": REFRESH, "feedback": "true"}
     with serving_two(folder, **settings) as started:
         for server in started:
-            assert "cannot write to the store" not in server.log_text()
+            assert not outages(server, "store")
         yield started
     _own_postgres.drop_database(url)
 
@@ -226,6 +236,8 @@ async def test_database_away(pair: Pair, breakable_postgres: Postgres, how: str)
 
         await until(kept, 10, "the exchange is kept")
         stale = await metric(pair.first, "metaalign_store_stale_reads_total")
+        failed = await metric(pair.first, "metaalign_store_errors_total")
+        lines = len(outages(pair.server, "store"))
 
         await asyncio.to_thread(break_it, breakable_postgres, how)
         try:
@@ -247,6 +259,11 @@ async def test_database_away(pair: Pair, breakable_postgres: Postgres, how: str)
                     assert refused.headers["retry-after"]
                     assert await took(pair.server, refused) < 2
                 assert (await ask(http, known)).status_code == 200
+            assert await metric(pair.first, "metaalign_dependency_up") == 0
+            assert await metric(pair.first, "metaalign_store_errors_total") >= failed + 10
+            (away,) = outages(pair.server, "store")[lines:]
+            assert away["message"].startswith("store is away")
+            assert away["cause"]
         finally:
             mend(breakable_postgres, how)
 
@@ -257,6 +274,15 @@ async def test_database_away(pair: Pair, breakable_postgres: Postgres, how: str)
         await until(writes, 10, "writes work again")
         assert (await ask(http, unseen)).status_code == 200
 
+        async def up() -> bool:
+            return await metric(pair.first, "metaalign_dependency_up") == 1
+
+        await until(up, 10, "the server says so")
+        _, back = outages(pair.server, "store")[lines:]
+        assert back["message"] == "store is back"
+        assert back["missed"] >= 10
+        assert 6 * REFRESH <= back["seconds"] < 60
+
     # Exchanges from the time when the database was down are there now, for the other server too.
     async with client(pair.server, key) as http:
         for identifier in later:
@@ -266,6 +292,15 @@ async def test_database_away(pair: Pair, breakable_postgres: Postgres, how: str)
                 return given.status_code == 200
 
             await until(known_there, 10, "an exchange from the outage was kept")
+
+
+async def test_database_away_from_an_idle_server(pair: Pair, breakable_postgres: Postgres) -> None:
+    """No request needs it, and the operator still learns of it."""
+    lines = len(outages(pair.server, "store"))
+    await asyncio.to_thread(break_it, breakable_postgres, "killed")
+    await until(lambda: len(outages(pair.server, "store")) == lines + 1, 10, "the outage is noticed")
+    mend(breakable_postgres, "killed")
+    await until(lambda: len(outages(pair.server, "store")) == lines + 2, 15, "its end is noticed")
 
 
 async def serve_on(server: Server, http: httpx.AsyncClient, profile: str, seconds: float) -> list[str]:

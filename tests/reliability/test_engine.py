@@ -151,6 +151,8 @@ async def test_engine_hangs(tmp_path: Path) -> None:
                 refused = await http.post("/v1/chat/completions", json=LONG)
                 assert refused.status_code == 503
                 assert refused.headers["retry-after"]
+                assert await metric(http, "metaalign_ready") == 0
+                assert 2 < await metric(http, "metaalign_engine_silence_seconds") < 10
             finally:
                 engine.resume()
 
@@ -158,6 +160,8 @@ async def test_engine_hangs(tmp_path: Path) -> None:
                 return (await http.get("/readyz")).status_code == 200
 
             await until(ready, 10, "ready again")
+            assert await metric(http, "metaalign_ready") == 1
+            assert await metric(http, "metaalign_engine_silence_seconds") < 2
             short = LONG | {"max_tokens": 5}
             assert (await http.post("/v1/chat/completions", json=short)).status_code == 200
 

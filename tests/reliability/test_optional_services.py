@@ -23,8 +23,10 @@ from tests.reliability.serving import (
     MODEL,
     client,
     exit_code,
+    log,
     make_key,
     metric,
+    outages,
     said_at,
     serving,
     took,
@@ -40,7 +42,7 @@ NAMES = (f"tenant-{number}" for number in count())
 class Collector:
     """Receives what an OTLP exporter sends over HTTP."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.bodies: list[bytes] = []
         outer = self
 
@@ -54,7 +56,7 @@ class Collector:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
@@ -111,6 +113,13 @@ async def limited(http: httpx.AsyncClient) -> str:
     return await make_key(http, next(NAMES), limits={"requests_per_minute": 4, "concurrency": 2})
 
 
+async def up(http: httpx.AsyncClient, dependency: str) -> float:
+    """Whether the server says that one of its services answers."""
+    lines = (await http.get("/metrics")).raise_for_status().text.splitlines()
+    sample = f'metaalign_dependency_up{{dependency="{dependency}"}}'
+    return float(next(line for line in lines if line.startswith(sample)).split()[-1])
+
+
 def break_it(redis: RedisServer, how: str) -> None:
     {"killed": redis.daemon.kill, "frozen": redis.daemon.freeze}[how]()
 
@@ -126,6 +135,7 @@ async def test_redis_away(
         assert (await ask(http)).status_code == 429
     counted = await metric(admin, "metaalign_limits_fallback_total")
     new_key, other = await limited(admin), await limited(admin)
+    earlier = len(outages(server, "redis"))
     slowest = max([await took(server, answer) for answer in with_redis])
     await asyncio.to_thread(break_it, breakable_redis, how)
     try:
@@ -138,6 +148,11 @@ async def test_redis_away(
             assert (await ask(http)).status_code == 429
         assert await metric(admin, "metaalign_limits_fallback_total") >= counted + 4
         assert (await admin.get("/readyz")).status_code == 200
+        assert await up(admin, "redis") == 0
+        (away,) = outages(server, "redis")[earlier:]
+        assert away["level"] == "warning"
+        assert "this server counts its requests on its own" in away["message"]
+        assert away["cause"]
     finally:
         if how == "frozen":
             breakable_redis.daemon.thaw()
@@ -152,6 +167,62 @@ async def test_redis_away(
                 return bool(store.keys("metaalign:*"))
 
             await until(counts_in_redis, 10, "Redis is used again")
+    assert await up(admin, "redis") == 1
+    _, back = outages(server, "redis")[earlier:]
+    assert back["message"] == "redis is back"
+    assert back["missed"] >= 4
+    assert 1 < back["seconds"] < 60
+
+
+async def test_redis_away_from_an_idle_server(
+    server: Server, admin: httpx.AsyncClient, breakable_redis: RedisServer
+) -> None:
+    """No request needs it, and the operator still learns of it."""
+    earlier = len(outages(server, "redis"))
+    await asyncio.to_thread(breakable_redis.daemon.kill)
+    await until(lambda: len(outages(server, "redis")) == earlier + 1, 10, "the outage is noticed")
+    breakable_redis.daemon.start()
+    await until(lambda: len(outages(server, "redis")) == earlier + 2, 10, "its end is noticed")
+    assert await up(admin, "redis") == 1
+
+
+async def test_collector_away(tmp_path: Path) -> None:
+    """It goes, many spans are lost, and it is back: two lines, and none from the exporter."""
+    port = free_port()
+    settings = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
+    }
+    with serving(tmp_path, **settings) as server:
+        async with client(server) as http:
+
+            async def noticed() -> bool:
+                await http.get("/v1/models")
+                return await up(http, "trace_collector") == 0
+
+            await until(noticed, 20, "the outage is noticed")
+            for _ in range(20):
+                await http.get("/v1/models")
+                await asyncio.sleep(0.1)
+            collector = Collector(port)
+
+            async def back() -> bool:
+                await http.get("/v1/models")
+                return await up(http, "trace_collector") == 1
+
+            await until(back, 20, "its end is noticed")
+            assert collector.spans()
+            collector.close()
+        assert "Traceback" not in server.log_text()
+        assert [entry["message"] for entry in outages(server, "trace_collector")] == [
+            "trace_collector is away: spans are lost",
+            "trace_collector is back",
+        ]
+        assert outages(server, "trace_collector")[1]["missed"] > 0
+        assert not [
+            entry for entry in log(server) if entry["logger"].startswith(("opentelemetry", "urllib3"))
+        ]
 
 
 async def test_spans_arrive(server: Server, admin: httpx.AsyncClient, collector: Collector) -> None:

@@ -11,12 +11,23 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.reliability.serving import ADMIN, MODEL, QUESTION, client, exit_code, serving, until
+from tests.reliability.serving import (
+    ADMIN,
+    MODEL,
+    QUESTION,
+    client,
+    exit_code,
+    metric,
+    outages,
+    serving,
+    until,
+)
 
 pytestmark = pytest.mark.slow
 
 BIG = {"preferences": {"user": {"info": "I like otters. " * 400}}}
 """A version of about 6 KB."""
+SMALL = {"preferences": {"user": "I like otters."}}
 
 
 async def answers(http: httpx.AsyncClient, profile: str) -> None:
@@ -31,8 +42,7 @@ async def test_disk_full(tmp_path: Path) -> None:
     url = "/v1/profiles/big/versions"
     with serving(tmp_path, database_max_bytes=500_000, refresh_seconds=0) as server:
         async with client(server) as http:
-            small = {"preferences": {"user": "I like otters."}}
-            for name, body in (("small", small), ("big", BIG), ("other", BIG)):
+            for name, body in (("small", SMALL), ("big", BIG), ("other", BIG)):
                 made = await http.post("/v1/profiles", json=body | {"name": name})
                 assert made.status_code == 201
             for _ in range(9):
@@ -54,6 +64,31 @@ async def test_disk_full(tmp_path: Path) -> None:
             assert (await http.delete("/v1/profiles/other")).status_code == 204
             assert (await http.post(url, json=BIG)).status_code == 201
             assert (await http.get("/v1/profiles/big")).json()["latest"] == written + 1
+
+
+async def test_a_lock_on_the_file_is_one_outage(tmp_path: Path) -> None:
+    """Another program holds the write lock: look-ups go on, and the end is noticed though nobody writes."""
+    path = tmp_path / "store.db"
+    with serving(tmp_path, database_url=f"sqlite:///{path}", refresh_seconds=0) as server:
+        async with client(server) as http:
+            assert (await http.post("/v1/profiles", json=SMALL | {"name": "a"})).status_code == 201
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                for number in range(6):
+                    refused = await http.post("/v1/profiles", json=SMALL | {"name": f"b{number}"})
+                    assert refused.status_code == 503
+                    await answers(http, "a")
+                assert await metric(http, "metaalign_dependency_up") == 0
+                other.execute("ROLLBACK")
+
+            async def up() -> bool:
+                return await metric(http, "metaalign_dependency_up") == 1
+
+            await until(up, 10, "the end is noticed")
+            assert (await http.post("/v1/profiles", json=SMALL | {"name": "b"})).status_code == 201
+    away, back = outages(server, "store")
+    assert away["message"].startswith("store is away")
+    assert back["missed"] >= 4
 
 
 async def test_killed_server_keeps_what_it_acknowledged(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,53 @@ def test_a_flag_that_would_do_nothing_is_refused(name: str) -> None:
         parse_engine_args(Settings(_env_file=None), value_for(name))
     assert name in str(refused.value).replace("-", "_") or name == "model_tag"
     assert "\n" not in str(refused.value)
+
+
+def test_what_vllms_parser_refuses_is_one_line() -> None:
+    for words, named in (
+        (["--nonsense", "1"], "--nonsense"),
+        (["--dtype", "nope"], "--dtype"),
+        (["--chat-template", "/nowhere/x.jinja"], "/nowhere/x.jinja"),
+        (["--tool-parser-plugin", "/nowhere/x.py"], "--tool-parser-plugin /nowhere/x.py: no such file"),
+    ):
+        with pytest.raises(ConfigurationError, match=named) as refused:
+            parse_engine_args(Settings(_env_file=None), words)
+        assert "\n" not in str(refused.value)
+
+
+def adapter(folder: Path, config: str | None = '{"r": 8}', weights: bool = True) -> Path:
+    """A folder that looks like a LoRA adapter, as far as it is given."""
+    folder.mkdir()
+    if config is not None:
+        (folder / "adapter_config.json").write_text(config)
+    if weights:
+        (folder / "adapter_model.safetensors").touch()
+    return folder
+
+
+def test_adapters_are_looked_for_before_the_weights_are_loaded(tmp_path: Path) -> None:
+    """In both of vLLM's ways to write them."""
+    good = adapter(tmp_path / "good")
+    for path, problem in (
+        (tmp_path / "nothing", "no such folder or adapter"),
+        (good / "adapter_config.json", "no such folder or adapter"),
+        (adapter(tmp_path / "empty", None), "there is no adapter_config.json"),
+        (adapter(tmp_path / "bad", "{"), "not a JSON object"),
+        (adapter(tmp_path / "list", "[]"), "not a JSON object"),
+        (adapter(tmp_path / "bytes", None, weights=False), "there is no adapter_config.json"),
+        (adapter(tmp_path / "weightless", weights=False), "there is no adapter_model.safetensors"),
+        (adapter(tmp_path / "large", '{"r": 400}'), "--max-lora-rank"),
+    ):
+        for word in (f"mine={path}", json.dumps({"name": "mine", "path": str(path)})):
+            flags = ["--enable-lora", "--lora-modules", f"other={good}", word]
+            with pytest.raises(ConfigurationError, match=problem) as refused:
+                parse_engine_args(Settings(_env_file=None), flags)
+            assert str(refused.value).startswith(f"--lora-modules mine={path}: ")
+    with pytest.raises(ConfigurationError, match="--enable-lora"):
+        parse_engine_args(Settings(_env_file=None), ["--lora-modules", f"mine={good}"])
+    for word in ("{bad", '{"name": "x", "folder": "y"}'):
+        with pytest.raises(ConfigurationError, match="--lora-modules") as refused:
+            parse_engine_args(Settings(_env_file=None), ["--enable-lora", "--lora-modules", word])
+        assert "\n" not in str(refused.value)
+    args = parse_engine_args(Settings(_env_file=None), ["--enable-lora", "--lora-modules", f"mine={good}"])
+    assert args.lora_modules[0].path == str(good)

@@ -62,6 +62,7 @@ class Service:
         queue: The fair queue for the engine's places.
         draining: Whether the server has stopped accepting new work.
         stalled: Whether the engine is unresponsive; see `serving/watchdog.py`.
+        answered_at: When the engine last answered, by `time.monotonic`; None while nobody watches it.
     """
 
     settings: Settings
@@ -71,6 +72,7 @@ class Service:
     platform: Platform | None = None
     draining: bool = False
     stalled: bool = False
+    answered_at: float | None = None
 
     @property
     def ready(self) -> bool:

@@ -1,20 +1,25 @@
-"""vLLM's command-line flags: our defaults, and a refusal of those that this server would not carry out."""
+"""vLLM's command-line flags: our defaults, and a refusal in one line of what vLLM or this server cannot carry out."""
 
 from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
+from pydantic import ValidationError
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.exceptions import VLLMError
+from vllm.lora.utils import get_adapter_absolute_path
 from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from metaalign.prompt import read_manifest
 from metaalign_server.settings import ConfigurationError, Settings
 
-__all__ = ["NOT_CARRIED_OUT", "parse_engine_args"]
+__all__ = ["NOT_CARRIED_OUT", "parse_engine_args", "refusals_in_one_line"]
 
 _PRIVATE = "prompts and answers are never logged; --log-level debug logs everything else"
 _ONE_PROCESS = "run several servers behind a load balancer, with one PostgreSQL and one Redis"
@@ -70,12 +75,47 @@ NOT_CARRIED_OUT: dict[str, str] = {
 """Flags of vLLM, by their names in its parser, that would do nothing here, and what to do instead."""
 
 
+_ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "adapter_model.pt")
+
+
+class _Parser(FlexibleArgumentParser):
+    """vLLM's parser, without three hundred lines of usage before what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(" ".join(message.split()))
+
+
+@contextmanager
+def refusals_in_one_line(prefix: str = "") -> Iterator[None]:
+    """Turn what vLLM says about its flags and its model into the message of an operator's error.
+
+    Args:
+        prefix: What the message begins with, such as a flag.
+
+    Raises:
+        ConfigurationError: vLLM refuses something in this block.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        message = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(prefix + " ".join(message.split())) from error
+    except (
+        VLLMError,
+        ValueError,
+        TypeError,
+        KeyError,
+        OSError,
+    ) as error:  # a KeyError shows its message as a literal
+        message = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+        raise ConfigurationError(prefix + " ".join(message.split())) from error
+
+
 def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
     """Build vLLM's arguments: our defaults, then the operator's flags, which take precedence.
 
     Raises:
-        ConfigurationError: a flag would do nothing here.
-        SystemExit: vLLM's parser rejects a flag.
+        ConfigurationError: vLLM refuses a flag, or it would do nothing here, or names a file that is not there.
     """
     defaults = ["--model", settings.model, "--served-model-name", settings.model_name]
     defaults += ["--host", settings.host, "--port", str(settings.port), "--enable-prompt-tokens-details"]
@@ -92,11 +132,49 @@ def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
         # vLLM would round a float32 checkpoint to 16 bits: near ties would give other answers than the evaluated ones.
         if _weights_dtype(folder) == "float32":
             defaults += ["--dtype", "float32"]
-    parser = make_arg_parser(FlexibleArgumentParser(prog="metaalign-server serve"))
+    parser = make_arg_parser(_Parser(prog="metaalign-server serve"))  # type: ignore[no-untyped-call]
     args: Namespace = parser.parse_args([*defaults, *_with_config(parser, flags)])
     _refuse_what_does_nothing(parser, args, settings)
-    validate_parsed_serve_args(args)
+    with refusals_in_one_line():
+        validate_parsed_serve_args(args)
+    _check_files(args)
     return args
+
+
+def _check_files(args: Namespace) -> None:
+    """Refuse what vLLM would look for only after it has loaded the weights, or would go on without."""
+    for flag in ("tool_parser_plugin", "reasoning_parser_plugin"):
+        plugin = getattr(args, flag)
+        if plugin and not Path(plugin).is_file():
+            raise ConfigurationError(f"--{flag.replace('_', '-')} {plugin}: no such file")
+    if args.lora_modules and not args.enable_lora:
+        raise ConfigurationError("--lora-modules: needs --enable-lora too")
+    for adapter in args.lora_modules or ():
+        prefix = f"--lora-modules {adapter.name}={adapter.path}: "
+        with refusals_in_one_line(prefix):
+            folder = Path(get_adapter_absolute_path(adapter.path))  # it may be a name on Hugging Face
+        problem = _adapter_problem(folder, args.max_lora_rank)
+        if problem is not None:
+            raise ConfigurationError(prefix + problem)
+
+
+def _adapter_problem(folder: Path, max_rank: int) -> str | None:
+    if not folder.is_dir():
+        return "no such folder or adapter"
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return "no adapter, for there is no adapter_config.json in it"
+    except (OSError, ValueError):
+        config = None
+    if not isinstance(config, dict):
+        return "its adapter_config.json is not a JSON object that can be read"
+    if not any((folder / name).is_file() for name in _ADAPTER_WEIGHTS):
+        return f"no weights, for there is no {_ADAPTER_WEIGHTS[0]} in it"
+    rank = config.get("r")
+    if isinstance(rank, int) and rank > max_rank:
+        return f"its rank is {rank}; allow it with --max-lora-rank"
+    return None
 
 
 def _with_config(parser: FlexibleArgumentParser, flags: Sequence[str]) -> list[str]:

@@ -25,6 +25,8 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.utils.system_utils import set_ulimit
 from vllm.v1.engine.async_llm import AsyncLLM
 
+from metaalign_server.engine.flags import refusals_in_one_line
+
 __all__ = ["fill_state", "running_engine"]
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -63,6 +65,9 @@ async def running_engine(args: Namespace) -> AsyncIterator[AsyncLLM]:
     """Start vLLM's engine, and stop it on exit.
 
     On CPU, the engine's process is forked from this one, which has imported everything; that halves the startup time.
+
+    Raises:
+        ConfigurationError: vLLM refuses the model or a flag, before it loads the weights.
     """
     for plugin, manager in (
         (args.tool_parser_plugin, ToolParserManager.import_tool_parser),
@@ -70,10 +75,11 @@ async def running_engine(args: Namespace) -> AsyncIterator[AsyncLLM]:
     ):
         if plugin:
             manager(plugin)
-    validate_api_server_args(args)
     set_ulimit()
-    engine_args = AsyncEngineArgs.from_cli_args(args)
-    config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    with refusals_in_one_line(f"--model {args.model}: "):
+        validate_api_server_args(args)
+        engine_args = AsyncEngineArgs.from_cli_args(args)
+        config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
     if current_platform.is_cpu():
         # vLLM sets its default while it creates the config, so override it afterwards.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
@@ -97,5 +103,11 @@ async def running_engine(args: Namespace) -> AsyncIterator[AsyncLLM]:
 
 
 async def fill_state(engine: AsyncLLM, state: Any, args: Namespace) -> None:
-    """Add vLLM's handlers to an application's state."""
-    await init_app_state(engine, state, args, await engine.get_supported_tasks())
+    """Add vLLM's handlers to an application's state.
+
+    Raises:
+        ConfigurationError: vLLM cannot make them with these flags, or load a LoRA adapter.
+    """
+    tasks = await engine.get_supported_tasks()
+    with refusals_in_one_line():
+        await init_app_state(engine, state, args, tasks)

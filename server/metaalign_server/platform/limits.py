@@ -11,12 +11,12 @@ unavailable, each server counts on its own and increments the metric below.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import RedisError
 
 from metaalign_server.callers import Caller
+from metaalign_server.outages import Dependency
 from metaalign_server.platform.refusal import Refusal
 
 __all__ = [
@@ -41,8 +42,6 @@ __all__ = [
     "Standing",
     "buckets_of",
 ]
-
-logger = logging.getLogger(__name__)
 
 MINUTE, DAY = 60, 86_400
 LEASE_SECONDS = 900
@@ -112,6 +111,10 @@ class Limiter(Protocol):
 
     async def settle(self, admission: Admission, tokens: int) -> None:
         """Count the tokens of a finished request and free its concurrency slot."""
+        ...
+
+    async def look(self) -> None:
+        """Ask whether shared counters are up, though no request may need them now."""
         ...
 
     async def close(self) -> None:
@@ -308,6 +311,9 @@ class MemoryLimiter:
             if int(now // window.seconds) > window.number + 1:
                 del self._windows[name]
 
+    async def look(self) -> None:
+        """Nothing to ask."""
+
     async def close(self) -> None:
         """Nothing to close."""
 
@@ -393,6 +399,7 @@ class RedisLimiter:
         self._settle = self._redis.register_script(_SETTLE)
         self._memory = MemoryLimiter()
         self._away_until = 0.0
+        self._dependency = Dependency("redis", "this server counts its requests on its own")
         # Leases that Redis may still hold for finished requests, or for calls that it did not answer: (key, lease).
         self._lost: deque[tuple[str, str]] = deque(maxlen=10_000)
 
@@ -407,6 +414,7 @@ class RedisLimiter:
         answer = await self._ask(self._admit, buckets, arguments) if self._may_ask() else None
         if answer is None:
             FALLBACKS.inc()
+            self._dependency.missed()
             return await self._memory.admit(buckets)
         full, rows = answer
         uses = [
@@ -445,24 +453,37 @@ class RedisLimiter:
         self, script: AsyncScript, buckets: tuple[Bucket, ...], arguments: list[str | int]
     ) -> list[Any] | None:
         """Return the result of `script`, or None if Redis is unavailable; the first argument is the lease."""
-        answered = False
+        answer: list[Any] | None = None
+        try:
+            async with self._reached():
+                answer = await script(keys=[_key(bucket) for bucket in buckets], args=arguments) or []
+                await self._free_lost()
+        except (RedisError, OSError, TimeoutError):
+            answer = None
+        finally:  # including when the request is cancelled
+            if answer is None:
+                self._lose(buckets, str(arguments[0]))
+        return answer
+
+    @asynccontextmanager
+    async def _reached(self) -> AsyncIterator[None]:
+        """Give Redis its time to do what the block asks, and note whether it has."""
         try:
             async with asyncio.timeout(2 * self._timeout):
-                answer = await script(keys=[_key(bucket) for bucket in buckets], args=arguments)
-                await self._free_lost()
-            answered = True
+                yield
         except (RedisError, OSError, TimeoutError) as error:
             self._away_until = time.monotonic() + self._PAUSE
-            logger.warning(
-                "Redis is unavailable; this server counts on its own",
-                extra={"fields": {"cause": type(error).__name__}},
-            )
-            return None
-        finally:  # including when the request is cancelled
-            if not answered:
-                self._lose(buckets, str(arguments[0]))
+            self._dependency.away(type(error).__name__)
+            raise
         self._away_until = 0.0
-        return answer or []
+        self._dependency.answered()
+
+    async def look(self) -> None:
+        """See `Limiter.look`."""
+        if self._may_ask():
+            with suppress(RedisError, OSError, TimeoutError):
+                async with self._reached():
+                    await self._redis.ping()
 
     def _lose(self, buckets: tuple[Bucket, ...], lease: str) -> None:
         self._lost.extend((_key(bucket), lease) for bucket in buckets if not bucket.window)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign import Example, MetaAlignError
 from metaalign_server.callers import SCOPES, Caller, StaticKeys
+from metaalign_server.outages import Dependency
 from metaalign_server.platform import exchanges, idempotency, tenants
 from metaalign_server.platform.exchanges import Recorder
 from metaalign_server.platform.limits import Limiter, MemoryLimiter, RedisLimiter
@@ -20,7 +21,7 @@ from metaalign_server.platform.lookups import Lookups
 from metaalign_server.platform.server_secret import Secret
 from metaalign_server.platform.stale_cache import StaleCache
 from metaalign_server.settings import Settings
-from metaalign_server.store.database import Database, insert_if_absent
+from metaalign_server.store.database import Database, StoreUnavailable, insert_if_absent
 from metaalign_server.store.migrate import check_schema
 from metaalign_server.store.tables import server_state
 
@@ -29,6 +30,7 @@ __all__ = ["COMMAND_LINE", "Platform", "load_secret", "open_platform"]
 logger = logging.getLogger(__name__)
 
 _FLUSH_SECONDS, _RETRY_SECONDS = 0.5, 2.0
+_LOOK_SECONDS = 2.0
 _SWEEP_SECONDS = 3600.0
 
 COMMAND_LINE = Caller(frozenset(SCOPES), key_id="command-line")
@@ -67,9 +69,13 @@ class Platform:
                 pass
 
     async def run(self) -> None:
-        """Until cancelled, write queued exchanges, and delete expired data every hour."""
+        """Until cancelled, write queued exchanges, delete expired data, and ask whether store and Redis are up."""
+        await asyncio.gather(self._write(), self._look())
+
+    async def _write(self) -> None:
         clock = asyncio.get_running_loop().time
         next_sweep = clock()
+        full = False
         while True:
             try:
                 await self.recorder.flush()
@@ -81,12 +87,21 @@ class Platform:
                     await self.database.shred()  # also what an operator's command could not finish
                 elif self.database.unshredded:
                     await self.database.shred()
-            except MetaAlignError as error:  # the store is unavailable or full: retry after the pause
-                logger.warning(
-                    "cannot write to the store; will retry", extra={"fields": {"cause": error.code}}
-                )
+                full = False
+            except MetaAlignError as error:  # retry after the pause
+                # That the store is away is logged once for all.
+                if not full and not isinstance(error, StoreUnavailable):
+                    full = True
+                    logger.warning(
+                        "cannot write to the store; will retry", extra={"fields": {"cause": error.code}}
+                    )
                 await asyncio.sleep(_RETRY_SECONDS)
             await asyncio.sleep(_FLUSH_SECONDS)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.gather(self.database.look(), self.limiter.look())
 
     async def finish(self) -> None:
         """Write the exchanges that are still queued."""
@@ -157,6 +172,9 @@ async def open_platform(settings: Settings) -> AsyncIterator[Platform]:
         platform.first_key = first_key
         platform.open = await platform.lookups.caller(b"") is not None
         await database.close()  # a forked engine would share open connections
+        database.dependency = Dependency(
+            "store", "known keys and profiles stay in use, writes and unknown ones are refused"
+        )
         yield platform
     finally:
         with suppress(asyncio.CancelledError):

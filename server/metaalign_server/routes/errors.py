@@ -1,8 +1,12 @@
-"""Errors as HTTP responses, in the dialect of the path."""
+"""Errors as HTTP responses, in the dialect of the path.
+
+The code of the last one is in the request's state, where the gate finds what it counts and logs.
+"""
 
 from __future__ import annotations
 
 from fastapi.responses import JSONResponse
+from starlette.types import Scope
 
 from metaalign import MetaAlignError
 from metaalign.errors import ERRORS
@@ -13,16 +17,17 @@ __all__ = ["error_response", "foreign_error_response", "metaalign_error_response
 
 
 def error_response(
-    path: str, code: str, message: str, *, param: str | None = None, headers: dict[str, str] | None = None
+    scope: Scope, code: str, message: str, *, param: str | None = None, headers: dict[str, str] | None = None
 ) -> JSONResponse:
     """Return a response for an error in the table (`metaalign.errors.ERRORS`)."""
     status = ERRORS[code].status or 500
-    document = dialect_of(path).errors.document(status, message, code, param)
+    scope.setdefault("state", {})["error"] = code
+    document = dialect_of(scope["path"]).errors.document(status, message, code, param)
     return JSONResponse(document, status_code=status, headers=headers)
 
 
 def foreign_error_response(
-    path: str,
+    scope: Scope,
     status: int,
     message: str,
     *,
@@ -31,13 +36,14 @@ def foreign_error_response(
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     """Return a response for an error of the protocol or the engine: code is the status, `type_` the engine's type."""
-    document = dialect_of(path).errors.document(status, message, status, param, type_)
+    scope.setdefault("state", {})["error"] = str(status)
+    document = dialect_of(scope["path"]).errors.document(status, message, status, param, type_)
     return JSONResponse(document, status_code=status, headers=headers)
 
 
-def metaalign_error_response(path: str, error: MetaAlignError) -> JSONResponse:
+def metaalign_error_response(scope: Scope, error: MetaAlignError) -> JSONResponse:
     """Return a response for one of our own errors."""
     headers = dict(error.headers) if isinstance(error, Refusal) else {}
     if error.status == 503:
         headers.setdefault("Retry-After", "1")
-    return error_response(path, error.code, error.message, param=error.param, headers=headers or None)
+    return error_response(scope, error.code, error.message, param=error.param, headers=headers or None)

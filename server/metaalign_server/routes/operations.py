@@ -1,8 +1,13 @@
-"""Operations routes: liveness, readiness, metrics, version."""
+"""Operations routes: liveness, readiness, metrics, version.
+
+`probes` and `monitoring` also serve under `vllm serve`, which has a `/health` and a `/version` of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
@@ -15,8 +20,17 @@ from metaalign.receipt import TemplateReference
 from metaalign_server.routes.common import needs, service_of
 
 router = APIRouter(tags=["operations"])
+probes = APIRouter()
+monitoring = APIRouter()
 
 TASKS = Gauge("metaalign_event_loop_tasks", "Tasks of the server's event loop; steady when nothing leaks.")
+READY = Gauge("metaalign_ready", "1 if the server accepts new work, as /readyz says, else 0.")
+DRAINING = Gauge("metaalign_draining", "1 once the server has been told to stop, else 0.")
+SILENCE = Gauge(
+    "metaalign_engine_silence_seconds",
+    "Time since the engine last answered the watchdog; NaN if METAALIGN_STALL_SECONDS is 0.",
+)
+BUILD = Gauge("metaalign_build_info", "Always 1; the labels are versions.", ["version", "vllm"])
 
 
 class StateModel(BaseModel):
@@ -38,13 +52,13 @@ _READINESS: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/livez", response_model=StateModel)
+@probes.get("/livez", response_model=StateModel)
 async def livez() -> Response:
     """200 as long as the process can respond."""
     return JSONResponse({"status": "alive"})
 
 
-@router.get("/readyz", response_model=StateModel, responses=_READINESS)
+@probes.get("/readyz", response_model=StateModel, responses=_READINESS)
 @router.get("/health", response_model=StateModel, responses=_READINESS)
 async def readyz(request: Request) -> Response:
     """200 if the server accepts new work; 503 while it drains or after the engine has failed."""
@@ -54,11 +68,16 @@ async def readyz(request: Request) -> Response:
     return JSONResponse({"status": "draining" if service.draining else "engine failed"}, status_code=503)
 
 
-@router.get("/metrics", response_class=PlainTextResponse, dependencies=[Depends(needs("metrics"))])
+@monitoring.get("/metrics", response_class=PlainTextResponse, dependencies=[Depends(needs("metrics"))])
 async def metrics(request: Request) -> Response:
     """Prometheus metrics of vLLM and of this server."""
+    service = service_of(request)
     TASKS.set(len(asyncio.all_tasks()))
-    registry = service_of(request).engine.registry
+    READY.set(service.ready)
+    DRAINING.set(service.draining)
+    SILENCE.set(math.nan if service.answered_at is None else time.monotonic() - service.answered_at)
+    BUILD.labels(metaalign.__version__, service.engine.version).set(1)
+    registry = service.engine.registry
     text = await asyncio.to_thread(lambda: generate_latest(registry))
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
@@ -75,3 +94,7 @@ async def version(request: Request) -> Response:
             "template": template.model_dump(),
         }
     )
+
+
+router.include_router(probes)
+router.include_router(monitoring)

@@ -94,7 +94,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
 
 async def _on_metaalign_error(request: Request, error: Any) -> Response:
-    return metaalign_error_response(request.url.path, error)
+    return metaalign_error_response(request.scope, error)
 
 
 _INTERNAL = "internal error; the log names the place under this request id"
@@ -106,8 +106,7 @@ async def _on_engine_refusal(request: Request, error: Any) -> Response:
     if error.status >= 500 and error.__cause__ is not None:
         _log(request, error.__cause__)
         message = _INTERNAL
-    path = request.url.path
-    return foreign_error_response(path, error.status, message, param=error.param, type_=error.type)
+    return foreign_error_response(request.scope, error.status, message, param=error.param, type_=error.type)
 
 
 async def _on_engine_error(request: Request, error: Exception) -> Response:
@@ -120,7 +119,7 @@ async def _on_engine_error(request: Request, error: Exception) -> Response:
 async def _on_defect(request: Request, error: Exception) -> Response:
     """Handle any unexpected error: it is a defect, and its text may quote a request."""
     _log(request, error)
-    return error_response(request.url.path, "internal_error", _INTERNAL)
+    return error_response(request.scope, "internal_error", _INTERNAL)
 
 
 def _log(request: Request, error: BaseException) -> None:
@@ -148,19 +147,22 @@ async def _on_validation_error(request: Request, error: Any) -> Response:
     if first.get("type") == "json_invalid":
         param, reason = "body", "not valid JSON"
     message = f"{param}: {reason}" if param else reason
-    return foreign_error_response(request.url.path, 400, message, param=param)
+    return foreign_error_response(request.scope, 400, message, param=param)
 
 
 async def _on_http_exception(request: Request, error: Any) -> Response:
     path = request.url.path
     if error.status_code == 404:
         message = f"no route {request.method} {path}" if len(path) < 100 else "no such route"
-        return error_response(path, "route_not_found", message)
+        return error_response(request.scope, "route_not_found", message)
     if error.status_code == 405:
         return error_response(
-            path, "method_not_allowed", f"no {request.method} here", headers={"Allow": _allowed(request)}
+            request.scope,
+            "method_not_allowed",
+            f"no {request.method} here",
+            headers={"Allow": _allowed(request)},
         )
-    return foreign_error_response(path, error.status_code, str(error.detail), headers=error.headers)
+    return foreign_error_response(request.scope, error.status_code, str(error.detail), headers=error.headers)
 
 
 def _allowed(request: Request) -> str:
@@ -173,4 +175,4 @@ def _allowed(request: Request) -> str:
 
 
 async def _on_deep_nesting(request: Request, error: Any) -> Response:
-    return error_response(request.url.path, "nested_too_deeply", "body: nested too deeply")
+    return error_response(request.scope, "nested_too_deeply", "body: nested too deeply")

@@ -8,7 +8,6 @@ import time
 import uuid
 from typing import Any, Protocol
 
-from prometheus_client import Counter, Gauge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from metaalign import MetaAlignError
@@ -17,6 +16,7 @@ from metaalign_server.platform.limits import Admission, buckets_of
 from metaalign_server.platform.refusal import Refusal
 from metaalign_server.platform.startup import Platform
 from metaalign_server.routes.errors import metaalign_error_response
+from metaalign_server.serving.metrics import IN_FLIGHT, count_request
 from metaalign_server.serving.telemetry import Spans
 from metaalign_server.settings import Settings, is_loopback
 
@@ -42,12 +42,6 @@ _REQUEST_ID = re.compile(rb"[\w-]{1,64}")
 # Only the operator decides priority and placement; vLLM would accept them from any client.
 _ENGINE_HEADERS = frozenset({b"x-vllm-priority", b"x-data-parallel-rank"})
 
-REQUESTS = Counter("metaalign_requests_total", "Answered HTTP requests.", ["route", "status"])
-IN_FLIGHT = Gauge("metaalign_requests_in_flight", "HTTP requests being answered.")
-APPLIED = Counter(
-    "metaalign_preferences_applied_total", "Answers to which preferences were applied.", ["route"]
-)
-
 
 class Availability(Protocol):
     """What the middleware needs from the service."""
@@ -72,6 +66,7 @@ class _Passage:
         self.headers: list[tuple[bytes, bytes]] = []
         self.admission: Admission | None = None
         self.status = 0
+        self.streams_since: float | None = None
         self.complete = False
 
     async def receive(self) -> Message:
@@ -89,7 +84,7 @@ class _Passage:
             if self.status:
                 return
             self._cut_off = False
-            too_large = metaalign_error_response(self._scope["path"], self._gate.body_too_large())
+            too_large = metaalign_error_response(self._scope, self._gate.body_too_large())
             await too_large(self._scope, self._receive, self.send)
             self._cut_off = True
             return
@@ -101,6 +96,8 @@ class _Passage:
         elif not message.get("more_body", False):
             await self.settle()  # before the client sees the end and sends another request
             self.complete = True
+        elif self.streams_since is None:
+            self.streams_since = time.perf_counter()
         await self._send(message)
 
     async def settle(self) -> None:
@@ -166,7 +163,7 @@ class Gate:
             try:
                 await self._check(scope, headers, passage)
             except MetaAlignError as error:
-                answer = metaalign_error_response(scope["path"], error)
+                answer = metaalign_error_response(scope, error)
             await answer(scope, passage.receive, passage.send)
         except Exception:
             # Starlette raises a defect again after it has been answered; uvicorn would log it a second time and cut the
@@ -176,7 +173,7 @@ class Gate:
         finally:
             self.in_flight -= 1
             IN_FLIGHT.dec()
-            fields = self._record(scope, state, passage.status, started)
+            fields = self._record(scope, passage, started)
             if span is not None:
                 span.end(fields)
             await passage.settle()
@@ -246,26 +243,37 @@ class Gate:
         anywhere = self.platform.settings.allow_open_network
         return bool(name) and not anywhere and not is_loopback(name.strip("[]"))
 
-    def _record(self, scope: Scope, state: dict[str, Any], status: int, started: float) -> dict[str, object]:
+    def _record(self, scope: Scope, passage: _Passage, started: float) -> dict[str, object]:
         """Count and log the request; return the logged fields."""
+        seconds = time.perf_counter() - started
+        state: dict[str, Any] = scope["state"]
         path = scope["path"] if scope["path"] in INFERENCE_PATHS else "unmatched"  # if refused before routing
         route = str(getattr(scope.get("route"), "path", path))
-        REQUESTS.labels(route, str(status)).inc()
+        opened = state.get("metaalign_context")
+        applied = opened.reported if opened is not None else None
+        count_request(
+            route,
+            passage.status,
+            seconds,
+            first_byte=passage.streams_since and passage.streams_since - started,
+            error=state.get("error"),
+            applied=applied is not None,
+        )
         fields: dict[str, object] = {
             "request_id": state["request_id"],
             "method": scope["method"],
             "route": route,
-            "status": status,
-            "ms": round((time.perf_counter() - started) * 1000, 1),
+            "status": passage.status,
+            "ms": round(seconds * 1000, 1),
         }
+        if (error := state.get("error")) is not None:
+            fields["error"] = error
         caller = state.get("caller")
         if caller is not None:
             fields |= {"tenant": caller.tenant.name, "key": caller.key_id}
-        opened = state.get("metaalign_context")
         if opened is not None:
             fields |= {"prompt_tokens": opened.usage.prompt, "output_tokens": opened.usage.output}
-            if (applied := opened.reported) is not None:
-                APPLIED.labels(route).inc()
+            if applied is not None:
                 fields["spec"] = applied.meta_prompt.spec_hash[:12]
                 fields["tier_tokens"] = applied.receipt.tokens.system_info + applied.receipt.tokens.user_info
         logger.info("request", extra={"fields": fields})

@@ -6,10 +6,13 @@ their standard meaning. Attributes are names, counts and hashes; never a prompt,
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
+
+from metaalign_server.outages import Dependency
 
 __all__ = ["Spans", "start_telemetry"]
 
@@ -91,9 +94,24 @@ def start_telemetry(model: str) -> Spans | None:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
+    class Exporter(OTLPSpanExporter):
+        """Reports an outage of the collector in our way; its own would be several lines for each batch."""
+
+        def export(self, spans: Sequence[Any]) -> SpanExportResult:
+            result = super().export(spans)
+            if result is SpanExportResult.SUCCESS:
+                collector.answered()
+            else:
+                collector.missed(len(spans))
+                collector.away("export failed")
+            return result
+
+    collector = Dependency("trace_collector", "spans are lost")
+    for talkative in ("opentelemetry.exporter", "opentelemetry.sdk"):
+        logging.getLogger(talkative).setLevel(logging.CRITICAL)
     named = {} if os.environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: "metaalign-server"}
     provider = TracerProvider(resource=Resource.create(named))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    provider.add_span_processor(BatchSpanProcessor(Exporter()))
     return Spans(provider, model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
+import time
 
 from metaalign_server.alignment.service import Service
 
@@ -22,12 +23,14 @@ async def watch_engine(service: Service, stall_seconds: float) -> None:
     After `stall_seconds` of silence the server is not ready; when the engine answers again, it is.
 
     Args:
-        service: Its `stalled` is set here.
+        service: Its `stalled` and `answered_at` are set here.
         stall_seconds: 0 checks only whether the engine is dead.
     """
-    clock = asyncio.get_running_loop().time
+    clock = time.monotonic
     question: asyncio.Task[None] | None = None
     asked = clock()
+    if stall_seconds:
+        service.answered_at = asked
     try:
         while not service.engine.dead:
             await asyncio.sleep(_POLL_SECONDS)
@@ -36,9 +39,11 @@ async def watch_engine(service: Service, stall_seconds: float) -> None:
             if question is None:
                 question, asked = asyncio.create_task(service.engine.ping()), clock()
             elif question.done():
-                question.exception()  # the loop condition detects a dead engine
+                if question.exception() is None:  # the loop condition detects a dead engine
+                    service.answered_at = clock()
                 if service.stalled:
-                    logger.warning("the engine answers again")
+                    seconds = round(clock() - asked, 1)
+                    logger.warning("the engine answers again", extra={"fields": {"seconds": seconds}})
                 question, service.stalled = None, False
             elif clock() - asked > 2 * stall_seconds:
                 logger.error(

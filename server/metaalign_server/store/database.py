@@ -11,12 +11,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import aiosqlite
 import sqlalchemy as sa
+from prometheus_client import Counter, Histogram
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import URL, make_url
@@ -25,6 +26,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from metaalign import MetaAlignError
+from metaalign_server.outages import Dependency
 from metaalign_server.store.erasure import shred_file
 
 __all__ = [
@@ -55,8 +57,8 @@ _MIGRATION_SECONDS = 86_400.0
 _LONGEST_CONNECT_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
 """After a failed connection, no request tries the database for this long; waiting requests would only pile up."""
-_SLOW_IN_A_ROW = 3
-"""So many transactions in a row that connect but are not over in time count as a failure; one is only slow."""
+_IN_A_ROW = 3
+"""So many transactions in a row that fail, or connect but are not over in time, are an outage; one is only slow."""
 _SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 _SQLITE_UNUSABLE = {
     sqlite3.SQLITE_CANTOPEN: "the store's file cannot be opened; its folder must exist and be writable",
@@ -77,6 +79,18 @@ _SHRED_SHARE = 0.1
 """Rewriting the file stops all writers, so it may take no more than this share of the time."""
 _AWAY = "the store does not answer; try again shortly"
 _VALUE = "a text holds characters, or a number has a size, that cannot be stored"
+
+TRANSACTIONS = Histogram(
+    "metaalign_store_transaction_duration_seconds",
+    "Time that a transaction of the store took, connecting included, whether it failed or not.",
+    ["kind"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 60),
+)
+ERRORS = Counter(
+    "metaalign_store_errors_total",
+    "Transactions that the store failed, or that were not tried because it is away.",
+    ["kind", "code"],
+)
 
 
 class DatabaseUrlError(ValueError):
@@ -183,11 +197,20 @@ def _configure_sqlite(engine: AsyncEngine, max_bytes: int | None, deadline: floa
 
 
 @dataclass(slots=True)
-class _Slowness:
-    """Transactions of one kind that were not over in time since the last that was."""
+class _Kind:
+    """Transactions that read, or that write: writes that are too slow say nothing about look-ups.
 
-    in_a_row: int = 0
+    Attributes:
+        slow: How many were not over in time since the last that succeeded.
+        failed: How many failed since then, for whatever reason.
+        away: Whether that is so since the store went away.
+    """
+
+    name: str
+    slow: int = 0
+    failed: int = 0
     refused_until: float = 0.0
+    away: bool = False
 
 
 class Database:
@@ -197,6 +220,9 @@ class Database:
         url: As in `METAALIGN_DATABASE_URL`.
         max_bytes: Maximum size of an SQLite file; None for no limit.
         deadline: Time limit of a transaction, in seconds.
+
+    Attributes:
+        dependency: Is told when the store goes away and when it is back, if somebody wants to know.
 
     Raises:
         DatabaseUrlError: see `parse_database_url`.
@@ -218,7 +244,8 @@ class Database:
         self._down_until = 0.0
         self._answered_at = 0.0
         # Writes that are too slow say nothing about look-ups, on which keys and profiles depend.
-        self._slow = {"read": _Slowness(), "write": _Slowness()}
+        self._reads, self._writes = _Kind("read"), _Kind("write")
+        self.dependency: Dependency | None = None
         self._shredding = asyncio.Lock()
         self._next_shred = 0.0
         self.unshredded = self.sqlite
@@ -234,7 +261,7 @@ class Database:
             StoreUnavailable: the database does not respond in time.
             ValueNotStorable: a value cannot be searched for.
         """
-        return self._transaction(self._reader, nullcontext(), seconds, self._slow["read"])
+        return self._transaction(self._reader, nullcontext(), seconds, self._reads)
 
     def write(self, seconds: float | None = None) -> AbstractAsyncContextManager[AsyncConnection]:
         """Open a transaction that commits when the block ends and rolls back when it raises.
@@ -247,7 +274,15 @@ class Database:
             StoreFull: the database is full.
             ValueNotStorable: a value cannot be stored.
         """
-        return self._transaction(self._writer, self._turn, seconds, self._slow["write"])
+        return self._transaction(self._writer, self._turn, seconds, self._writes)
+
+    async def look(self) -> None:
+        """Ask whether it is up, or is again, though no request may need it now."""
+        ways = [(self._reads, self.read), (self._writes, self.write)]
+        for _, begin in [way for way in ways if way[0].away] or ways[:1]:
+            with suppress(MetaAlignError):
+                async with begin():
+                    pass
 
     @asynccontextmanager
     async def migration(self) -> AsyncIterator[AsyncConnection]:
@@ -260,7 +295,7 @@ class Database:
         try:
             writer = engine.execution_options(writes=True)
             async with self._transaction(
-                writer, nullcontext(), _MIGRATION_SECONDS, _Slowness()
+                writer, nullcontext(), _MIGRATION_SECONDS, _Kind("migration")
             ) as connection:
                 yield connection
         finally:
@@ -296,11 +331,11 @@ class Database:
         engine: AsyncEngine,
         turn: AbstractAsyncContextManager[None],
         seconds: float | None,
-        slow: _Slowness,
+        kind: _Kind,
     ) -> AsyncIterator[AsyncConnection]:
         now = time.monotonic()
-        if now < max(self._down_until, slow.refused_until):
-            raise StoreUnavailable(_AWAY)
+        if now < max(self._down_until, kind.refused_until):
+            raise self._failed(kind, StoreUnavailable(_AWAY), "refused")
         if self._down_until:  # this transaction probes whether it is back; the others fail fast meanwhile
             self._down_until = now + self._deadline
         deadline = asyncio.timeout(self._deadline if seconds is None else seconds)
@@ -312,22 +347,42 @@ class Database:
                 connected = True
                 async with connection.begin():
                     yield connection
-            slow.in_a_row = 0
+            self._succeeded(kind)
         except (DBAPIError, PoolTimeout, OSError, TimeoutError, OverflowError, UnicodeEncodeError) as error:
             if deadline.expired() and seconds is not None:
                 raise StoreUnavailable(
                     f"this took more than {seconds:g} s and was given up; ask for less at a time"
                 ) from error
             if connected and isinstance(error, TimeoutError):
-                slow.in_a_row += 1
-                if slow.in_a_row >= _SLOW_IN_A_ROW:
-                    slow.refused_until = time.monotonic() + _RETRY_SECONDS
-                raise StoreUnavailable(_AWAY) from error
+                kind.slow += 1
+                if kind.slow >= _IN_A_ROW:
+                    kind.refused_until = time.monotonic() + _RETRY_SECONDS
+                raise self._failed(kind, StoreUnavailable(_AWAY), "slow") from error
             described = self._described(error, reached)
             if described is None:
                 raise  # a conflict between two writers, or a bug of ours
-            # The database repeats a rejected value in its error, and the value may be private.
-            raise described from (None if isinstance(described, ValueNotStorable) else error)
+            if isinstance(described, ValueNotStorable):
+                raise described from None  # the database repeats the value in its error, and it may be private
+            raise self._failed(kind, described, type(error).__name__) from error
+        finally:
+            TRANSACTIONS.labels(kind.name).observe(time.monotonic() - now)
+
+    def _failed(self, kind: _Kind, error: MetaAlignError, cause: str) -> MetaAlignError:
+        """Count a transaction that the store failed, and notice when it is away; return `error`."""
+        ERRORS.labels(kind.name, error.code).inc()
+        if isinstance(error, StoreUnavailable):
+            kind.failed += 1
+            kind.away = kind.away or bool(self._down_until) or kind.failed >= _IN_A_ROW
+        if kind.away and self.dependency is not None:
+            self.dependency.missed()
+            self.dependency.away(cause)
+        return error
+
+    def _succeeded(self, kind: _Kind) -> None:
+        kind.slow = kind.failed = 0
+        kind.away = False
+        if self.dependency is not None and not (self._reads.away or self._writes.away):
+            self.dependency.answered()
 
     def _described(self, error: Exception, reached: float) -> MetaAlignError | None:
         """Map `error` to one of our errors, or None; `reached` is when the transaction connected, or else began."""

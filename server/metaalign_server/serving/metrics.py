@@ -1,0 +1,73 @@
+"""What the gate counts about requests. Labels are routes, statuses and codes: never a tenant, a key or a text."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from prometheus_client import Counter, Gauge, Histogram
+
+__all__ = ["IN_FLIGHT", "count_request"]
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+IN_FLIGHT = Gauge("metaalign_requests_in_flight", "HTTP requests being answered.")
+REQUESTS = Counter("metaalign_requests_total", "Answered HTTP requests.", ["route", "status"])
+REFUSALS = Counter(
+    "metaalign_refusals_total",
+    "Requests that were answered with an error, by the code in it.",
+    ["code"],
+)
+DURATION = Histogram(
+    "metaalign_request_duration_seconds",
+    "Time from the arrival of a request to the end of its answer.",
+    ["route", "status_class"],
+    buckets=_SECONDS,
+)
+FIRST_BYTE = Histogram(
+    "metaalign_stream_first_byte_seconds",
+    "Time from the arrival of a request to the first byte of the stream that answers it.",
+    ["route"],
+    buckets=_SECONDS,
+)
+APPLIED = Counter(
+    "metaalign_preferences_applied_total", "Answers to which preferences were applied.", ["route"]
+)
+
+
+@cache  # finding a label's own counter takes longer than counting
+def _answered(route: str, status: int) -> tuple[Counter, Histogram]:
+    kind = f"{status // 100}xx" if status else "none"
+    return REQUESTS.labels(route, str(status)), DURATION.labels(route, kind)
+
+
+_streamed = cache(FIRST_BYTE.labels)
+
+
+def count_request(
+    route: str,
+    status: int,
+    seconds: float,
+    *,
+    first_byte: float | None = None,
+    error: str | None = None,
+    applied: bool = False,
+) -> None:
+    """Count one answered request.
+
+    Args:
+        route: The pattern of its path.
+        status: The HTTP status; 0 if the client left before there was one.
+        seconds: How long it took.
+        first_byte: For a stream, the seconds until it began.
+        error: The code of the error that it was answered with.
+        applied: Whether preferences were applied to the answer.
+    """
+    requests, duration = _answered(route, status)
+    requests.inc()
+    duration.observe(seconds)
+    if first_byte is not None:
+        _streamed(route).observe(first_byte)
+    if error is not None:
+        REFUSALS.labels(error).inc()
+    if applied:
+        APPLIED.labels(route).inc()
