@@ -110,7 +110,8 @@ def test_a_route_asks_for_its_scope(
     assert (lacking.status_code, lacking.json()["error"]["code"]) == (403, "missing_scope")
     having = ask(world, method, address(path), keys[frozenset({scope})])
     assert having.status_code in (200, 400, 404), having.text
-    assert "missing_scope" not in having.text
+    if having.status_code != 200:  # /metrics counts refusals by their code
+        assert "missing_scope" not in having.text
 
 
 @pytest.mark.parametrize(
