@@ -141,6 +141,11 @@ class Settings(BaseSettings):
         ge=1,
         description="maximum log probabilities in one answer: choices x tokens x (1 + `top_logprobs`)",
     )
+    grammar_seconds: float = Field(
+        4.0,
+        ge=1,
+        description="CPU seconds that compiling an output constraint may take; beyond them it gets a 400",
+    )
     write_seconds: float = Field(
         60.0, gt=0, description="seconds after which a client that does not read its answer is disconnected"
     )

@@ -128,6 +128,65 @@ def test_hard_constraints_within_the_bounds(world: World, constraint: dict[str, 
     assert answer.elapsed.total_seconds() < 10
 
 
+# Within the bounds on size, and minutes of compiling: alternatives that share no key, nested counts, ranges of numbers.
+SLOW_SCHEMAS: dict[str, dict[str, Any]] = {
+    "alternatives": {
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {f"k{n}": {"type": "string", "maxLength": n}},
+                "required": [f"k{n}"],
+            }
+            for n in range(900)
+        ]
+    },
+    "counts": {
+        "type": "object",
+        "properties": {
+            f"k{n}": {"type": "string", "pattern": "^([a-z]{1,50}[0-9]?){1,50}$"} for n in range(70)
+        },
+    },
+    "ranges": {
+        "type": "object",
+        "properties": {
+            f"k{n}": {"type": "integer", "minimum": n - 10**15, "maximum": 10**17 - n} for n in range(900)
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("slow", sorted(SLOW_SCHEMAS))
+def test_constraints_that_take_minutes_are_refused(world: World, slow: str) -> None:
+    """Compiling ends at a deadline with a 400 for this request alone, in every protocol and also in a stream."""
+    wanted = SLOW_SCHEMAS[slow]
+    chat = schema(wanted)
+    requests: list[tuple[str, dict[str, Any], str]] = [
+        ("/v1/chat/completions", chat, "response_format"),
+        ("/v1/chat/completions", chat | {"stream": True}, "response_format"),
+        ("/v1/chat/completions", {"structured_outputs": {"json": wanted}}, "structured_outputs"),
+        ("/v1/completions", {"prompt": "hi"} | chat, "response_format"),
+        (
+            "/v1/responses",
+            {
+                "input": "hi",
+                "max_tokens": None,
+                "max_output_tokens": 16,
+                "text": {"format": {"type": "json_schema", "name": "x", "schema": wanted}},
+            },
+            "text",
+        ),
+        ("/v1/chat/completions", tag({"type": "json_schema", "json_schema": wanted}), "structured_outputs"),
+    ]
+    with world.stays_responsive(2):
+        for path, body, field in requests:
+            answer = world.ask("acme", path, **body)
+            assert answer.status_code == 400, answer.text
+            error = answer.json()["error"]
+            assert "takes more than 4 s to compile" in error["message"]
+            assert error["param"] == field
+    assert world.ask("acme", max_tokens=20, **schema(properties(3))).status_code == 200
+
+
 @pytest.mark.parametrize(
     "nothing",
     [
@@ -156,7 +215,7 @@ def test_a_schema_may_name_itself(world: World) -> None:
 
 
 def test_a_grammar_that_nothing_fulfils_fails_alone(world: World) -> None:
-    """The engine notices only while it answers: this request ends in an error, and the engine survives."""
+    """This request ends in an error, and the engine survives."""
     with world.stays_responsive(2):
         answer = world.ask("acme", max_tokens=20, structured_outputs={"grammar": "root ::= root"})
     assert answer.status_code == 500

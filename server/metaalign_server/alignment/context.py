@@ -50,6 +50,7 @@ class RequestContext:
 
     Attributes:
         places: The request's places in the engine; None where nothing queues.
+        constraint: The field that constrains the output, if any.
         length_given: Whether the client said how long an answer may be.
         logprobs_asked: Whether the client asks for log probabilities.
         logprobs: How many log probabilities the request may produce.
@@ -64,6 +65,7 @@ class RequestContext:
     usage: Usage = field(default_factory=Usage)
     places: Places | None = None
     length_given: bool = False
+    constraint: str | None = None
     logprobs_asked: bool = False
     logprobs: int = 0
     applied: AppliedSpec | None = None

@@ -1,8 +1,7 @@
 """Bounds on what a request passes to the engine: numbers, and what it compiles (schemas, regexes, grammars, tools).
 
-The engine compiles a grammar for each new constraint, and cannot cancel any request meanwhile. Measured with xgrammar
-0.2 on one core: 2000 optional properties take 21 s, a regular expression of 4000 characters takes 79 s, and a list of
-100 000 values takes more memory than the model. Within the bounds below, the worst case found takes a few seconds.
+These bounds are on what can be counted in a request. How long a constraint within them takes is found out by a trial
+(`grammars`).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pydantic import BaseModel
 
 from metaalign import RefusedField
 
-__all__ = ["refuse_heavy_constraints", "refuse_huge_numbers"]
+__all__ = ["constraint_of", "refuse_heavy_constraints", "refuse_huge_numbers"]
 
 _FIELDS = ("structured_outputs", "response_format", "text", "output_config", "tools")
 _TEXTS = frozenset({"input", "messages", "preferences", "prompt", "system", "tools"})
@@ -32,7 +31,7 @@ _LITERALS = 65_536
 
 
 def refuse_heavy_constraints(request: BaseModel) -> None:
-    """Refuse a request whose output constraint cannot be compiled within a few seconds.
+    """Refuse a request whose output constraint is too large.
 
     Raises:
         RefusedField: the message names the field and the bound.
@@ -41,6 +40,11 @@ def refuse_heavy_constraints(request: BaseModel) -> None:
         value = getattr(request, name, None)
         if value:
             _check(name, _plain(value))
+
+
+def constraint_of(request: BaseModel) -> str | None:
+    """Return the field that constrains the output, if any."""
+    return next((name for name in _FIELDS if getattr(request, name, None)), None)
 
 
 def refuse_huge_numbers(request: BaseModel) -> None:

@@ -6,7 +6,7 @@ On the way in it bounds the log probabilities and adds the tenant's cache salt; 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import Any
 
@@ -15,17 +15,19 @@ from vllm.sampling_params import RequestOutputKind
 from metaalign import RefusedField
 from metaalign_server.alignment.context import Recording, RequestContext, current_request
 from metaalign_server.engine.defects import HookFailed, our_code
+from metaalign_server.engine.grammars import GrammarTrials
 from metaalign_server.engine.sequences import Sequences
 
 __all__ = ["wrap_generate"]
 
 
-def wrap_generate(engine: Any, max_logprobs: int) -> None:
+def wrap_generate(engine: Any, max_logprobs: int, trials: GrammarTrials | None) -> None:
     """Wrap generation for our routes; other users of the engine are not affected.
 
     Args:
         engine: vLLM's engine.
         max_logprobs: Maximum number of log probabilities that one request may produce.
+        trials: Tries output constraints before the engine gets them.
     """
     stock = engine.generate
     sequences = Sequences(engine)
@@ -38,9 +40,19 @@ def wrap_generate(engine: Any, max_logprobs: int) -> None:
         with our_code():
             bound_logprobs(prompt, sampling_params, context, max_logprobs, vocabulary)
         outputs = stock(salt(prompt, context), sampling_params, request_id, **options)
-        return _generate(outputs, sequences, context, sampling_params.output_kind, request_id)
+        outputs = _generate(outputs, sequences, context, sampling_params.output_kind, request_id)
+        if trials is None or sampling_params.structured_outputs is None:
+            return outputs
+        return _after(trials.check(sampling_params, context), outputs)
 
     engine.generate = generate
+
+
+async def _after(check: Awaitable[None], outputs: Any) -> AsyncGenerator[Any, None]:
+    async with aclosing(outputs):
+        await check
+        async for output in outputs:
+            yield output
 
 
 async def _generate(

@@ -23,6 +23,7 @@ from metaalign_server.alignment.aligner import Aligner
 from metaalign_server.alignment.context import RequestContext, current_request
 from metaalign_server.alignment.service import Service
 from metaalign_server.engine.generation import wrap_generate
+from metaalign_server.engine.grammars import GrammarTrials
 from metaalign_server.engine.handlers import VllmEngine
 from metaalign_server.engine.refusals import Allowances
 from metaalign_server.engine.rendering import build_assembler, install_renderer, render_conversation
@@ -76,13 +77,16 @@ def _incompatible(what: str) -> IncompatibleEngine:
     )
 
 
-async def install(state: Any, settings: Settings, platform: Platform | None = None) -> Service:
+async def install(
+    state: Any, settings: Settings, platform: Platform | None = None, trials: GrammarTrials | None = None
+) -> Service:
     """Install the hooks in vLLM's initialised application state and add the service to it.
 
     Args:
         state: The state that `init_app_state` filled; receives the service as `metaalign`.
         settings: The server's settings.
         platform: The store and what is built on it; None under `vllm serve`.
+        trials: Tries output constraints; None under `vllm serve`.
 
     Raises:
         IncompatibleEngine: the hooks do not work in this vLLM.
@@ -92,7 +96,7 @@ async def install(state: Any, settings: Settings, platform: Platform | None = No
     aligner = Aligner(build_assembler(state.online_renderer), settings.spec_cache_entries)
     install_renderer(state.online_renderer, aligner)
     engine = state.engine_client
-    wrap_generate(engine, settings.max_logprobs)
+    wrap_generate(engine, settings.max_logprobs, trials)
     await _check_canary(state, aligner)
     sequences = engine.vllm_config.scheduler_config.max_num_seqs
     service = Service(

@@ -27,14 +27,14 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from metaalign_server.engine.flags import refusals_in_one_line
 
-__all__ = ["fill_state", "running_engine"]
+__all__ = ["belong_to_parent", "fill_state", "running_engine"]
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _TRIM_SECONDS = 30.0
 
 
-def _belong_to_parent() -> None:
-    """In the engine's process: exit with the server and not before, even if the process group is signalled."""
+def belong_to_parent() -> None:
+    """In a child process: exit with the server and not before, even if the process group is signalled."""
     # Ctrl-C and some supervisors signal the whole group; the engine would drop requests that the server still serves.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     if sys.platform == "linux":
@@ -84,7 +84,7 @@ async def running_engine(args: Namespace) -> AsyncIterator[AsyncLLM]:
         # vLLM sets its default while it creates the config, so override it afterwards.
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
         # A forked engine holds its own end of vLLM's death pipe, so it would outlive a killed server.
-        os.register_at_fork(after_in_child=_belong_to_parent)
+        os.register_at_fork(after_in_child=belong_to_parent)
         os.register_at_fork(after_in_child=_give_memory_back)
         resource_tracker.ensure_running()  # the engine would start its own, which unblocks the signals again
     engine = AsyncLLM.from_vllm_config(

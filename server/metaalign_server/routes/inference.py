@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from metaalign_server.alignment.context import RequestContext, current_request
 from metaalign_server.engine.cancellation import with_cancellation
-from metaalign_server.engine.constraints import refuse_heavy_constraints, refuse_huge_numbers
+from metaalign_server.engine.constraints import constraint_of, refuse_heavy_constraints, refuse_huge_numbers
 from metaalign_server.engine.dialects import (
     ANTHROPIC,
     OPENAI_CHAT,
@@ -182,6 +182,7 @@ async def open_request(
     )
     context.add_special_tokens = bool(getattr(request, "add_special_tokens", False))
     context.logprobs_asked = asks_for_logprobs(request)
+    context.constraint = constraint_of(request)
     context.length_given = length_given(request)
     if context.stored.confidential and not context.caller.may_read_profiles:
         refuse_prompt_disclosure(request)

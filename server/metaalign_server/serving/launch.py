@@ -17,6 +17,7 @@ import uvloop
 
 from metaalign_server.alignment.service import Service
 from metaalign_server.engine.flags import parse_engine_args
+from metaalign_server.engine.grammars import GrammarTrials, grammar_trials
 from metaalign_server.engine.installation import check_vllm, install
 from metaalign_server.engine.process import fill_state, running_engine
 from metaalign_server.platform.startup import Platform, open_platform
@@ -57,12 +58,20 @@ def run(settings: Settings, flags: Sequence[str], bound: socket.socket) -> int:
 
 
 async def _serve(settings: Settings, args: Namespace, bound: socket.socket) -> int:
+    # The trials' process is forked first, while there are no threads.
+    with grammar_trials(args, settings.grammar_seconds) as trials:
+        return await _serve_with(trials, settings, args, bound)
+
+
+async def _serve_with(
+    trials: GrammarTrials, settings: Settings, args: Namespace, bound: socket.socket
+) -> int:
     async with open_platform(settings) as platform:
         _announce(platform)
         async with running_engine(args) as engine:
             app = create_app(settings)
             await fill_state(engine, app.state, args)
-            service = await install(app.state, settings, platform)
+            service = await install(app.state, settings, platform, trials)
             await platform.connect()
             spans = start_telemetry(settings.model_name)
             gate = Gate(app, service, platform, spans)
