@@ -118,7 +118,7 @@ def find_turns(render: Render, controls: re.Pattern[str]) -> Turns:
     accepts_system = _SYSTEM in (_try(render, [_INSTRUCTION, _QUESTION]) or "")
     for between in [*dialogue[1:], *instructed[1:]]:
         if len(between) == 1:
-            return Turns(accepts_system, between[0], frozenset())
+            return Turns(accepts_system, between[0].strip() or between[0], frozenset())
     if dialogue and _signs(*dialogue[1:]) is None:
         return Turns(accepts_system, _named(dialogue[2]), frozenset())
     if not accepts_system:
@@ -199,4 +199,4 @@ def _signs(one: list[str], other: list[str]) -> tuple[str, str] | None:
 
 def _named(gap: list[str]) -> str:
     """Return the text of a header that names its role."""
-    return next((text for text in reversed(gap[::2]) if text.strip()), "")
+    return next((text.strip() for text in reversed(gap[::2]) if text.strip()), "")
