@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from importlib import resources
 from typing import Any
 
 import pytest
 from tokenizers import normalizers
+from tokenizers.processors import TemplateProcessing
 
 from metaalign import InvalidPrompt, InvalidTemplate
 from metaalign.prompt import PromptAssembler
@@ -102,6 +105,29 @@ def test_what_stands_in_the_system_turn() -> None:
         "Command": {"documents", "tool"},
         "Gemma": set(),
     }
+
+
+# Templates as their makers publish them (TRL ships copies): the marker that is found, and what the system turn holds.
+PUBLISHED: dict[str, tuple[str | None, set[str]]] = {
+    "cohere": (None, set()),
+    "deepseekv3": (None, set()),
+    "gemma": (None, set()),
+    "gemma3": ("\n\n", set()),
+    "glm4moe": (None, {"tools"}),
+    "llama3_1": (None, set()),
+    "nemotron_3_nano": (None, {"tools"}),
+    "phi3": (None, set()),
+    "qwen2_5": (None, {"tools"}),
+    "qwen3": (None, {"tools"}),
+}
+MARKUP = re.compile(r"<[|｜][^<>'\"\s{}]+[|｜]>|</?[a-z]+_[a-z_]+>|</?think>|\[gMASK\]")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_templates(name: str) -> None:
+    source = resources.files("trl").joinpath("chat_templates", f"{name}.jinja").read_text(encoding="utf-8")
+    found = assembler(source, *dict.fromkeys(MARKUP.findall(source)))
+    assert (found.text_marker, set(found.system_sources & {"tools", "documents"})) == PUBLISHED[name]
 
 
 def test_a_template_that_takes_every_other_role_for_the_system() -> None:
@@ -212,8 +238,6 @@ def test_a_text_that_is_not_shown_cannot_be_continued() -> None:
 
 def test_special_tokens_are_added_to_every_prompt_that_asks_for_them() -> None:
     """Also to one that is cut."""
-    from tokenizers.processors import TemplateProcessing
-
     tokenizer = PAIRS["ChatML"].tokenizer()
     identity = tokenizer.convert_tokens_to_ids("<|im_end|>")
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(

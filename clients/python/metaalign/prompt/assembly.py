@@ -245,17 +245,15 @@ class PromptAssembler:
         return cls(template, backend)
 
     def _writes(self, token: str) -> bool:
-        special = self.template.special_tokens.items()
-        return token in self.template.source or any(
-            name != "unk_token" and text == token for name, text in special
+        source = self.template.source
+        return token in source or any(
+            text == token and name in source for name, text in self.template.special_tokens.items()
         )
 
     def _probe_special_tokens(self) -> tuple[list[int], list[int]]:
         """Return what the tokenizer adds before and after every text, if it is asked to."""
-        bare, whole = (
-            self._encode(self._encoder, "a"),
-            self._encode(self._encoder, "a", add_special_tokens=True),
-        )
+        bare = self._encode(self._encoder, "a")
+        whole = self._encode(self._encoder, "a", add_special_tokens=True)
         start = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
         return whole[:start], whole[start + len(bare) :]
 
