@@ -18,7 +18,7 @@ WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
 OR_NONE := $(if $(strip $(ARGS)),|| [ $$? = 5 ])
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fuzz clean
+.PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fuzz fuzz-assembly clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ generated: install ## write the files generated from code: JSON Schema, OpenAPI 
 
 fuzz: install ## fuzz a server by its OpenAPI document; ARGS="--max-time 600 --seed 7"
 	$(BIN)/python -m tests.server.test_openapi $(ARGS)
+
+fuzz-assembly: install ## attack the assembly of prompts on many templates and tokenizers; ARGS="--conversations 1000000 --seed 7"
+	$(BIN)/python -m tests.contract.assembly_fuzzer $(ARGS)
 
 demo-checkpoint: install ## train checkpoints/metaalign-demo again, by the recipe that made it
 	$(BIN)/metaalign-train run demo --out checkpoints/metaalign-demo $(ARGS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +21,7 @@ __all__ = [
     "SignedUser",
     "StaticKeys",
     "Tenant",
+    "model_only",
     "parse_api_keys",
     "token_of",
 ]
@@ -106,6 +107,11 @@ class Caller:
         return "profiles:read" in self.scopes
 
 
+def model_only(scopes: Container[str]) -> bool:
+    """Return whether a key with these scopes may use the model but not write the System tier."""
+    return "inference" in scopes and "system" not in scopes
+
+
 OPEN_CALLER = Caller(frozenset(SCOPES))
 """The caller on a server without keys (development on loopback)."""
 
@@ -156,6 +162,10 @@ class StaticKeys:
 
     def __bool__(self) -> bool:
         return bool(self._keys)
+
+    def first_without_system(self) -> str | None:
+        """Return the id of the first key that may use the model but not write the System tier, or None."""
+        return next((key.id for key in self._keys if model_only(key.scopes)), None)
 
     def find(self, token: bytes) -> ApiKey | None:
         """Return the key that matches `token`, or None."""

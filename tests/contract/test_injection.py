@@ -36,7 +36,6 @@ PIECES = st.one_of(
 )
 TEXT = st.lists(PIECES, min_size=1, max_size=5).map("".join).filter(lambda t: bool(t.strip()))
 ASCII = TEXT.map(lambda t: t.encode("ascii", "replace").decode())
-ROLES = st.sampled_from(["end", "secret", "im_start", "tool_call", "user", "system_info", "a.b"])
 FAST = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -52,10 +51,10 @@ def control_ids(assembler: PromptAssembler, ids: Any) -> int:
 
 
 @FAST
-@given(texts=st.lists(TEXT, min_size=2, max_size=4), role=ROLES)
-def test_messages(family: tuple[str, Any, PromptAssembler], texts: list[str], role: str) -> None:
+@given(texts=st.lists(TEXT, min_size=2, max_size=4))
+def test_messages(family: tuple[str, Any, PromptAssembler], texts: list[str]) -> None:
     name, tokenizer, assembler = family
-    roles = ["user", "assistant", role, "user"]
+    roles = ["user", "assistant", "user", "tool"]
 
     def conversation(contents: list[str]) -> list[dict[str, Any]]:
         return [{"role": r, "content": c} for r, c in zip(roles, contents, strict=False)]
@@ -63,9 +62,6 @@ def test_messages(family: tuple[str, Any, PromptAssembler], texts: list[str], ro
     if name == "unigram":
         texts = [t.encode("ascii", "replace").decode() for t in texts]
     harmless = conversation(["a"] * len(texts))
-    for message in harmless:
-        if message["role"] not in ("user", "assistant"):
-            message["role"] = "zz"
     expected = control_ids(assembler, assembler.assemble(harmless, add_generation_prompt=True).token_ids)
     prompt = assembler.assemble(conversation(texts), add_generation_prompt=True)
     assert control_ids(assembler, prompt.token_ids) == expected
@@ -150,10 +146,30 @@ def test_angle_brackets_alone_change_nothing(text: str) -> None:
     assert list(prompt.token_ids) == tokenizer.apply_chat_template(messages, return_dict=False)
 
 
-@pytest.mark.parametrize("role", ["", "a b", "x<|end|>", "é", "a" * 65, None, 3])
-def test_roles_are_bounded(role: Any) -> None:
-    with pytest.raises(InvalidPrompt, match="role"):
-        OURS.assemble([{"role": role, "content": "x"}])
+@pytest.mark.parametrize(
+    "role",
+    [
+        "",
+        "SYSTEM",
+        "System",
+        " system",
+        "system\n",
+        "ѕystem",
+        "end",
+        "x<|end|>",
+        "referee",
+        None,
+        3,
+        ["user"],
+    ],
+)
+def test_a_role_is_exactly_one_of_the_known(role: Any) -> None:
+    """A template may write any other into a header."""
+    for assembler in (OURS, CONCATENATING):
+        with pytest.raises(
+            InvalidPrompt, match="a role must be exactly one of assistant, developer, function"
+        ):
+            assembler.assemble([{"role": role, "content": "x"}])
 
 
 def test_lone_surrogates_are_refused() -> None:

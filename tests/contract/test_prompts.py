@@ -44,7 +44,7 @@ GOLDEN: list[tuple[list[Any], dict[str, Any], str]] = [
         {},
         "<|user|>a\n b<|end|>",
     ),
-    ([{"role": "referee", "content": "Foul"}], {}, "<|user|>referee: Foul<|end|>"),
+    ([{"role": "function", "content": "Foul"}], {}, "<|tool|>Foul<|end|>"),
     (
         [{"role": "user", "content": "  {{ spaces }} {% kept %}\n"}],
         {},

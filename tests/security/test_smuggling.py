@@ -215,18 +215,19 @@ def test_a_template_is_not_looked_for_in_text(world: World) -> None:
     assert rendered.elapsed.total_seconds() < 2
 
 
-@pytest.mark.parametrize("role", ["system_info", "user_info", "tools", "end", "tool_call"])
-def test_role_names(world: World, role: str) -> None:
-    """A role named like a control token does not become one; a role with markup is refused."""
-    harmless = world.ask("acme", messages=[{"role": "zz", "content": "a"}], return_token_ids=True)
-    answer = world.ask("acme", messages=[{"role": role, "content": "a"}], return_token_ids=True)
-    assert answer.status_code in (200, 400), answer.text
-    if answer.status_code == 200:
-        assert control_ids(answer.json()["prompt_token_ids"]) == control_ids(
-            harmless.json()["prompt_token_ids"]
-        )
-    refused = world.ask("acme", messages=[{"role": f"<|{role}|>", "content": "a"}])
-    assert refused.status_code == 400
+@pytest.mark.parametrize(
+    "role",
+    ["SYSTEM", "System", " system", "system ", "system_info", "tools", "end", "tool_call", "<|user|>", "zz"],
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/preferences/render"])
+def test_role_names(world: World, path: str, role: str) -> None:
+    """A role is exactly one of the known, so that no other is written into a header, whoever asks."""
+    options = {"max_tokens": None, "temperature": None} if path == "/v1/preferences/render" else {}
+    for who in ("acme", "acme/inference"):
+        refused = world.ask(who, path, messages=[{"role": role, "content": "a"}], **options)
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"], error["param"]) == (400, "invalid_prompt", "messages")
+        assert "must be exactly one of" in error["message"]
 
 
 def test_models_are_named_not_run(world: World) -> None:

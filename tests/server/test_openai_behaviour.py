@@ -162,11 +162,11 @@ def test_forced_tool_call(client: openai.OpenAI) -> None:
     assert chat(client, messages=follow_up, tools=tools).choices[0].finish_reason in {"stop", "length"}
 
 
-def test_custom_role_and_complex_content_agree(client: openai.OpenAI) -> None:
-    plain = chat(client, messages=[{"role": "referee", "content": "What does a fox eat?"}])
-    parts = chat(
-        client, messages=[{"role": "referee", "content": [{"type": "text", "text": "What does a fox eat?"}]}]
-    )
+@pytest.mark.parametrize("role", ["user", "developer", "user_info"])
+def test_text_and_parts_agree(client: openai.OpenAI, role: str) -> None:
+    plain = chat(client, messages=[{"role": role, "content": "What does a fox eat?"}, *MESSAGES])
+    part = {"type": "text", "text": "What does a fox eat?"}
+    parts = chat(client, messages=[{"role": role, "content": [part]}, *MESSAGES])
     assert plain.choices[0].message.content == parts.choices[0].message.content
     assert plain.usage.prompt_tokens == parts.usage.prompt_tokens
 

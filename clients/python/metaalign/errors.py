@@ -332,8 +332,8 @@ _TABLE = (
         "invalid_template",
         None,
         "",
-        "A checkpoint's chat template is missing, too large, or cannot carry preferences.",
-        "Serve a checkpoint with a chat template of its own.",
+        "A checkpoint's chat template is missing, too large, cannot carry preferences, or lets any text write a role.",
+        "Do what the message says, or serve a checkpoint whose roles are marked by control tokens.",
     ),
     ErrorKind(
         "invalid_checkpoint",

@@ -9,6 +9,7 @@ Otherwise the server refuses to start.
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import Any
 
 from vllm.renderers.hf import HfRenderer
@@ -18,7 +19,8 @@ from vllm.v1.engine.core_client import AsyncMPClient
 from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.version import __version__ as VLLM_VERSION
 
-from metaalign import InvalidPrompt, Preferences
+from metaalign import InvalidPrompt, InvalidTemplate, Preferences
+from metaalign.prompt import PromptAssembler
 from metaalign_server.alignment.aligner import Aligner
 from metaalign_server.alignment.context import RequestContext, current_request
 from metaalign_server.alignment.service import Service
@@ -33,6 +35,8 @@ from metaalign_server.platform.startup import Platform
 from metaalign_server.settings import ConfigurationError, Settings
 
 __all__ = ["SUPPORTED_VLLM", "IncompatibleEngine", "check_vllm", "install"]
+
+logger = logging.getLogger(__name__)
 
 SUPPORTED_VLLM = "0.32."
 """The release whose methods the hooks replace. Change it together with the pin in pyproject.toml."""
@@ -94,6 +98,7 @@ async def install(
     """
     check_vllm()
     aligner = Aligner(build_assembler(state.online_renderer), settings.spec_cache_entries)
+    await _check_roles(aligner.assembler, platform)
     install_renderer(state.online_renderer, aligner)
     engine = state.engine_client
     wrap_generate(engine, settings.max_logprobs, trials)
@@ -109,6 +114,29 @@ async def install(
     )
     state.metaalign = service
     return service
+
+
+async def _check_roles(assembler: PromptAssembler, platform: Platform | None) -> None:
+    """Check that the checkpoint keeps text of keys without the scope `system` out of the System tier.
+
+    Such keys that are created later are refused request by request (`rendering.py`).
+
+    Raises:
+        InvalidTemplate: it marks roles by ordinary text, which any text can contain, and there is such a key.
+    """
+    if (marker := assembler.text_marker) is None:
+        return
+    if platform is not None and (key := await platform.lookups.key_without_system()) is not None:
+        raise InvalidTemplate(
+            f"model: its chat template marks a role by {marker!r}, which is ordinary text to the tokenizer, so any text"
+            f" can write System text; but key {key} lacks the scope `system`: revoke it or give it that scope, or serve"
+            " a checkpoint whose roles are marked by control tokens"
+        )
+    logger.warning(
+        "the checkpoint marks roles by ordinary text: users' texts can contain it, and keys without the scope `system`"
+        " are refused",
+        extra={"fields": {"marker": marker}},
+    )
 
 
 async def _check_canary(state: Any, aligner: Aligner) -> None:

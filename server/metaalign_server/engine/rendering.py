@@ -21,6 +21,7 @@ from metaalign import InvalidPrompt, InvalidTemplate, RefusedField, SystemTierFo
 from metaalign.prompt import ChatTemplate, Prompt, PromptAssembler
 from metaalign_server.alignment.aligner import Aligner
 from metaalign_server.alignment.context import RequestContext, current_request
+from metaalign_server.callers import Caller
 from metaalign_server.engine.defects import our_code
 
 __all__ = ["build_assembler", "install_renderer", "render_conversation", "render_responsively"]
@@ -104,7 +105,8 @@ def render_conversation(
         **options: Options of `PromptAssembler.assemble`.
 
     Raises:
-        SystemTierForbidden: the key lacks the scope `system`, but a system message is present.
+        SystemTierForbidden: the key lacks the scope `system`, but a system message is present, or other text that
+            the checkpoint's template writes into its system turn.
         InvalidPrompt: the template refuses the conversation.
     """
     assembler = aligner.assembler
@@ -123,8 +125,10 @@ def render_conversation(
         raise SystemTierForbidden(
             "messages: this key lacks the scope `system` and may not send system messages", param="messages"
         )
-    if not context.aligned and not assembler.cuttable:
-        return assembler.assemble(conversation, **options)  # a foreign template decides for itself
+    as_sent = not context.aligned and not assembler.cuttable  # a foreign template decides for itself
+    _check_system_turn(assembler, context.caller, conversation if as_sent else dialogue, options)
+    if as_sent:
+        return assembler.assemble(conversation, **options)
     applied = context.applied = aligner.apply(context.preferences, system, user_info, context.stored)
     if context.recording is not None:
         texts = [{"role": m["role"], "content": _content_text(m.get("content"))} for m in dialogue]
@@ -133,6 +137,46 @@ def render_conversation(
         return assembler.assemble([*applied.messages, *dialogue], **options)
     rest = assembler.assemble(dialogue, **options)
     return Prompt(applied.prefix_text + rest.text, applied.prefix_ids + rest.token_ids, rest.cut)
+
+
+def _check_system_turn(
+    assembler: PromptAssembler,
+    caller: Caller,
+    conversation: Sequence[Mapping[str, Any]],
+    options: Mapping[str, Any],
+) -> None:
+    """Refuse what would give System text to a key without the scope `system`, in the way of this template.
+
+    Raises:
+        SystemTierForbidden: as said.
+    """
+    if caller.may_write_system:
+        return
+    _check_text_marker(assembler, "messages")
+    named = {name: name for name, value in options.items() if value}
+    named |= {message["role"]: "messages" for message in conversation}
+    for name, param in named.items():
+        if name in assembler.system_sources:
+            what = name if param == name else f"messages of the role `{name}`"
+            raise SystemTierForbidden(
+                f"{param}: this checkpoint's chat template writes {what} into its system turn; use a key with the scope"
+                " `system`, or leave them out",
+                param=param,
+            )
+
+
+def _check_text_marker(assembler: PromptAssembler, param: str) -> None:
+    """Refuse a key without the scope `system` where any text can write a role.
+
+    Raises:
+        SystemTierForbidden: the checkpoint marks roles by ordinary text.
+    """
+    if assembler.text_marker is not None:
+        raise SystemTierForbidden(
+            f"{param}: this checkpoint marks a role by ordinary text, {assembler.text_marker!r}, which any text can"
+            " contain; use a key with the scope `system`",
+            param=param,
+        )
 
 
 class _Hook:
@@ -196,6 +240,7 @@ class _Hook:
 
     async def _without_control(self, prompt: str | list[int]) -> list[int]:
         assembler = self._aligner.assembler
+        _check_text_marker(assembler, "prompt")
         if isinstance(prompt, str):
             text = prompt
             with our_code():

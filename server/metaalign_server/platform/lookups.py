@@ -183,6 +183,17 @@ class Lookups:
         async with self._database.read() as connection:
             return await tenants.any_key(connection)
 
+    async def key_without_system(self) -> str | None:
+        """Return the id of a key that may use the model but not write the System tier, or None.
+
+        Raises:
+            StoreUnavailable: the store is unavailable.
+        """
+        if (weak := self._static.first_without_system()) is not None:
+            return weak
+        async with self._database.read() as connection:
+            return await tenants.key_without_system(connection)
+
     # Profiles
 
     async def find_profiles(

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign import SystemPreferences
-from metaalign_server.callers import SCOPES, Caller, Limits, Tenant
+from metaalign_server.callers import SCOPES, Caller, Limits, Tenant, model_only
 from metaalign_server.platform import audit
 from metaalign_server.platform.profiles import check_name
 from metaalign_server.platform.refusal import Refusal, not_found
@@ -234,6 +234,13 @@ def _tree(row: TenantRow) -> Any:
 async def any_key(connection: AsyncConnection) -> bool:
     """Return whether a key was ever created; from then on, requests need a key."""
     return (await connection.scalar(sa.select(api_keys.c.id).limit(1))) is not None
+
+
+async def key_without_system(connection: AsyncConnection) -> str | None:
+    """Return the id of a live key that may use the model but not write the System tier, or None."""
+    rows = (await connection.execute(sa.select(api_keys).where(api_keys.c.revoked_at.is_(None)))).mappings()
+    now = now_ms()
+    return next((key.id for row in rows if (key := _key(row)).live(now) and model_only(key.scopes)), None)
 
 
 async def find_key(connection: AsyncConnection, key_id: str, *, lock: bool = False) -> KeyRow | None:

@@ -5,17 +5,21 @@ turns every control string in it into a control id, whoever wrote it. This modul
 
 1. *Outside text* is every string of the conversation, the tools and the documents. A control string in the rendered
    prompt can involve outside text only if it starts in it, ends in it, or contains a whole piece of it. If no piece has
-   the first or last character of any control string and none is a fragment of one, the rendered string is safe and is
-   tokenised as transformers would.
-2. Otherwise, the conversation is rendered again with a noncharacter (U+FDD0…U+FDEF) inserted into the outside text so
-   that no control string can touch it. The control strings that remain are the template's own. If the plain rendering
-   has exactly as many, the text was harmless (`a < b`), and the plain rendering is tokenised as in step 1.
-3. Otherwise, the prompt is cut at the template's own control strings; these become control ids, and the text between
-   them is tokenised by a copy of the tokenizer that has no control tokens.
+   the first or last character of any control string and none is a fragment of one, all control strings of the rendered
+   string are the template's own.
+2. Otherwise, the conversation is rendered again with a noncharacter (U+FDD0…U+FDEF) inserted into the pieces that are
+   at risk, so that no control string can touch them: the control strings that remain are the template's own. If both
+   renderings, cut at their control strings, are the same text but for the marks, the text was harmless (`a < b`).
+   Otherwise a text spelled a control string, or the template looked for one in it, and the marked rendering is cut.
+3. A rendered string that is not cut is tokenised as transformers would. The control ids must then be those of the
+   template's own control strings, in their order and where they stand; a tokenizer that normalises look-alikes into
+   control strings gives others, and the rendering is cut.
+4. *To cut* a rendering is to turn the template's own control strings into their ids, and to tokenise the text between
+   them with a copy of the tokenizer that has no control tokens.
 
-In every case, the number of control ids is compared with the number of the template's control strings, which also
-catches a tokenizer that normalises look-alikes into control strings. Without control strings in outside text, the ids
-therefore equal those of `transformers.apply_chat_template`.
+Without control strings in outside text, the ids therefore equal those of `transformers.apply_chat_template`. This holds
+only where the template's control strings are control tokens: the assembler refuses a tokenizer that does not recognise
+them where they stand, and `turns.py` finds roles that are marked by ordinary text.
 """
 
 from __future__ import annotations
@@ -24,28 +28,31 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol, Self
 
 from metaalign.errors import InvalidPrompt, InvalidTemplate
 from metaalign.prompt.rendering import MetaPrompt, fold
 from metaalign.prompt.template import ChatTemplate
+from metaalign.prompt.turns import ROLES, find_turns, probe_conversations
 
 __all__ = ["Prompt", "PromptAssembler", "TextEncoder"]
 
 _NONCHARACTERS = [chr(c) for c in range(0xFDD0, 0xFDF0)]
-_KNOWN_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "user_info"})
-_ROLE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # Keys that templates look up by name. Any other key of a message or a tool is outside text.
 _STRUCTURAL_KEYS = frozenset(
     "additionalProperties anyOf arguments content default description documents enum function id items"
     " name parameters properties reasoning reasoning_content required role strict text title tool_call_id"
     " tool_calls type".split()
 )
+# Values of `type` that templates compare with.
+_STRUCTURAL_TYPES = frozenset("text function object array string number integer boolean null".split())
 
 
 class TextEncoder(Protocol):
     """What the assembler needs from a `tokenizers.Tokenizer`."""
 
+    def encode(self, sequence: str, *, add_special_tokens: bool = True) -> Any: ...
     def encode_batch_fast(self, input: list[str], *, add_special_tokens: bool = True) -> Any: ...
     def to_str(self) -> str: ...
 
@@ -57,7 +64,7 @@ class Prompt:
     Attributes:
         text: The rendered prompt, as a person reads it.
         token_ids: Its ids.
-        cut: Whether step 3 was needed: some outside text spelled a control string.
+        cut: Whether step 4 was needed: some outside text spelled a control string, or looked like one.
     """
 
     text: str
@@ -78,9 +85,41 @@ def _unknown_token(model: Mapping[str, Any]) -> str | None:
     return None if unknown_id is None else str(model["vocab"][unknown_id][0])
 
 
+def _is_literal(control: Sequence[Mapping[str, Any]], state: Mapping[str, Any]) -> bool:
+    """Return whether the tokenizer finds every control string where it is spelled, and nowhere else.
+
+    It looks for tokens that are not `normalized` in the text as it is, and takes the leftmost, then the longest. Its
+    control ids are then in place if they are the right ones: none can be missing.
+    """
+    names = {token["content"] for token in control}
+    others = [token["content"] for token in state["added_tokens"] if token["content"] not in names]
+    return (
+        not any(token["single_word"] for token in control)
+        and not (state["normalizer"] and any(token["normalized"] for token in control))
+        and len({token["normalized"] for token in control}) <= 1
+        and not any(_overlap(name, other) for name in names for other in others)
+    )
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Return whether the two can share characters of a text."""
+    return (
+        one in other
+        or other in one
+        or any(
+            one.endswith(other[:n]) or other.endswith(one[:n]) for n in range(1, min(len(one), len(other)))
+        )
+    )
+
+
+def _is_structural(value: str, key: str | None) -> bool:
+    """Return whether a template compares `value` rather than showing it."""
+    return (key == "role" and value in ROLES) or (key == "type" and value in _STRUCTURAL_TYPES)
+
+
 def _leaves(value: object, key: str | None = None) -> Iterator[str]:
     if isinstance(value, str):
-        if not (key == "role" and value in _KNOWN_ROLES):
+        if not _is_structural(value, key):
             yield value
     elif isinstance(value, Mapping):
         for name, item in value.items():
@@ -92,35 +131,49 @@ def _leaves(value: object, key: str | None = None) -> Iterator[str]:
             yield from _leaves(item, key)
 
 
-class _Marker:
-    """Inserts `mark` into outside text: inside both ends, and after each character that can start a control string."""
+class _Risk:
+    """Knows which texts can be part of a control string, and marks these so that they cannot.
 
-    def __init__(self, mark: str, first_characters: str) -> None:
-        self._mark = mark
-        self._firsts = re.compile(f"([{re.escape(first_characters)}])")
+    Args:
+        names: The control strings.
+    """
 
-    def text(self, text: str) -> str:
-        core = text.strip()
-        if not core:
+    def __init__(self, names: Sequence[str]) -> None:
+        firsts, lasts = {name[0] for name in names}, {name[-1] for name in names}
+        self._firsts = re.compile(f"([{re.escape(''.join(sorted(firsts)))}])" if names else r"(?!)")
+        self._edges = re.compile(f"[{re.escape(''.join(sorted(firsts | lasts)))}]" if names else r"(?!)")
+        self._names = "\0".join(names)
+        # Templates trim texts. Only where blanks can begin or end a control string are they marked like other text.
+        self._blanks_matter = any(character.isspace() for character in firsts | lasts)
+
+    def _core(self, text: str) -> str:
+        return text if self._blanks_matter else text.strip() or text
+
+    def of(self, text: str) -> bool:
+        """Return whether a control string can start in `text`, end in it, or contain it."""
+        return self._edges.search(text) is not None or (bool(text) and self._core(text) in self._names)
+
+    def mark_text(self, text: str, mark: str) -> str:
+        """Insert `mark` inside both ends of a text at risk, and after each character that can start a control."""
+        if not self.of(text):
             return text
+        core = self._core(text)
         start = text.index(core)
-        marked = self._mark + self._firsts.sub(rf"\1{self._mark}", core) + self._mark
-        return text[:start] + marked + text[start + len(core) :]
+        return text[:start] + mark + self._firsts.sub(rf"\1{mark}", core) + mark + text[start + len(core) :]
 
-    def value(self, value: Any, key: str | None = None) -> Any:
+    def mark(self, value: Any, mark: str, key: str | None = None) -> Any:
+        """Mark all texts of a tree; the value at the name `key`, if it has one."""
         if isinstance(value, str):
-            if key == "role":
-                return value if value in _KNOWN_ROLES else value[0] + self._mark + value[1:]
-            if key == "type" and not self._firsts.search(value):
-                return value
-            return self.text(value)
+            return value if _is_structural(value, key) else self.mark_text(value, mark)
         if isinstance(value, Mapping):
             return {
-                (name if name in _STRUCTURAL_KEYS else self.text(str(name))): self.value(item, name)
+                (name if name in _STRUCTURAL_KEYS else self.mark_text(str(name), mark)): self.mark(
+                    item, mark, name
+                )
                 for name, item in value.items()
             }
         if isinstance(value, (list, tuple)):
-            return [self.value(item, key) for item in value]
+            return [self.mark(item, mark, key) for item in value]
         return value
 
 
@@ -131,8 +184,15 @@ class PromptAssembler:
         template: The checkpoint's chat template.
         encoder: The checkpoint's `tokenizers.Tokenizer`; it is copied, so the original may be changed later.
 
+    Attributes:
+        control: The control strings and their ids.
+        cuttable: Whether tiers and dialogue can be rendered and tokenised apart, which allows caching the tiers.
+        text_marker: Ordinary text that alone separates two roles, so that every text can write it; None if control
+            tokens separate all roles.
+        system_sources: Roles and template variables whose text the template writes into its system turn.
+
     Raises:
-        InvalidTemplate: the tokenizer lacks a control token that the packaged template writes.
+        InvalidTemplate: the tokenizer does not recognise a control string where the template writes it.
     """
 
     def __init__(self, template: ChatTemplate, encoder: TextEncoder) -> None:
@@ -141,24 +201,30 @@ class PromptAssembler:
         state["truncation"] = state["padding"] = None
         load: Any = type(encoder).from_str  # type: ignore[attr-defined]
         self._encoder: TextEncoder = load(json.dumps(state))
-        added = {t["content"]: t for t in state["added_tokens"]}
         unknown = _unknown_token(state["model"])
-        self.control: dict[str, int] = {
-            content: token["id"]
-            for content, token in added.items()
-            if (token["special"] or _is_markup(content)) and content != unknown
-        }
+        if unknown is not None and self._writes(unknown):
+            unknown = None
+        control = [
+            token
+            for token in state["added_tokens"]
+            if (token["special"] or _is_markup(token["content"])) and token["content"] != unknown
+        ]
+        self.control: dict[str, int] = {token["content"]: token["id"] for token in control}
+        self._literal = _is_literal(control, state)
         state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] not in self.control]
         state["post_processor"] = None
         self._text_encoder: TextEncoder = load(json.dumps(state))
         self._control_ids = frozenset(self.control.values())
         names = sorted(self.control, key=len, reverse=True)
         self._controls = re.compile("|".join(map(re.escape, names)) or r"(?!)")
-        self._firsts = "".join(sorted({name[0] for name in names})) or "\0"
-        edges = "".join(sorted({name[0] for name in names} | {name[-1] for name in names})) or "\0"
-        self._edges = re.compile(f"[{re.escape(edges)}]")
-        self._names = "\0".join(names)
-        self._accepts_system = self._probe_system_role()
+        self._split = re.compile(f"({self._controls.pattern})").split
+        self._risk = _Risk(names)
+        self._around = self._probe_special_tokens()
+        self._probe_recognition()
+        turns = find_turns(self.template.render, self._controls)
+        self._accepts_system = turns.accepts_system
+        self.text_marker = turns.text_marker
+        self.system_sources = turns.system_sources
         self.cuttable = self._probe_cut()
 
     @classmethod
@@ -178,17 +244,40 @@ class PromptAssembler:
             template = ChatTemplate(tokenizer.chat_template, special)
         return cls(template, backend)
 
-    def _probe_system_role(self) -> bool:
-        try:
-            text = self.template.render(
-                [{"role": "system", "content": "probe"}, {"role": "user", "content": "hi"}]
-            )
-        except InvalidPrompt:
-            return False
-        return "probe" in text
+    def _writes(self, token: str) -> bool:
+        source = self.template.source
+        return token in source or any(
+            text == token and name in source for name, text in self.template.special_tokens.items()
+        )
+
+    def _probe_special_tokens(self) -> tuple[list[int], list[int]]:
+        """Return what the tokenizer adds before and after every text, if it is asked to."""
+        bare = self._encode(self._encoder, "a")
+        whole = self._encode(self._encoder, "a", add_special_tokens=True)
+        start = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
+        return whole[:start], whole[start + len(bare) :]
+
+    def _probe_recognition(self) -> None:
+        """Check that the tokenizer makes the template's control strings, where they stand, into control tokens.
+
+        Raises:
+            InvalidTemplate: it does not: what the template writes there is ordinary text to the model.
+        """
+        for messages, variables in probe_conversations():
+            try:
+                text = self.template.render(messages, **variables)
+            except InvalidPrompt:
+                continue
+            found = self._located(self._encode_in_place(text))
+            for own in self._controls.finditer(text):
+                if not any(start <= own.start() and own.end() <= end for _, start, end in found):
+                    raise InvalidTemplate(
+                        f"tokenizer: does not recognise {own.group()!r} where the chat template writes it; in"
+                        " tokenizer.json, set `normalized` and `single_word` of this token to false, and remove added"
+                        " tokens that overlap it"
+                    )
 
     def _probe_cut(self) -> bool:
-        """Return whether tiers and dialogue can be rendered and tokenised apart, which allows caching the tiers."""
         if not self.template.knows_user_info:
             return False
         tiers = [{"role": "system", "content": " a"}, {"role": "user_info", "content": "b "}]
@@ -198,11 +287,13 @@ class PromptAssembler:
             {"role": "user", "content": "e"},
         ]
         for head in (tiers, tiers[:1], tiers[1:]):
-            before, after = self._render(head, {}), self._render(dialogue, {}, add_generation_prompt=True)
-            whole = self._render(head + dialogue, {}, add_generation_prompt=True)
+            opened = {"add_generation_prompt": True}
+            before, after = self._render(head, {}), self._render(dialogue, opened)
+            whole = self._render(head + dialogue, opened)
             if before + after != whole or not any(before.endswith(name) for name in self.control):
                 return False
-            if self._stock(before, False) + self._stock(after, False) != self._stock(whole, False):
+            ids = [self._encode(self._encoder, text) for text in (before, after, whole)]
+            if ids[0] + ids[1] != ids[2]:
                 return False
         return True
 
@@ -252,89 +343,94 @@ class PromptAssembler:
         Raises:
             InvalidPrompt: the template refuses the conversation, or a text is not Unicode.
         """
-        flags = {
-            "add_generation_prompt": add_generation_prompt,
-            "continue_final_message": continue_final_message,
-        }
         for message in messages:
             role = message.get("role")
-            if role not in _KNOWN_ROLES and not (isinstance(role, str) and _ROLE.fullmatch(role)):
-                raise InvalidPrompt("messages: a role must match [A-Za-z0-9_.-]{1,64}", param="messages")
+            if not isinstance(role, str) or role not in ROLES:
+                raise InvalidPrompt(
+                    f"messages: a role must be exactly one of {', '.join(sorted(ROLES))}", param="messages"
+                )
         leaves = [*_leaves(messages), *_leaves(list(variables.values()))]
-        plain = self._render(messages, variables, **flags)
-        ours = self._control_count(plain)
-        if any(self._is_risky(leaf) for leaf in leaves):
-            mark = self._unused_mark(leaves)
-            marker = _Marker(mark, self._firsts)
-            marked_variables = {name: marker.value(value, name) for name, value in variables.items()}
-            marked = self._render(marker.value(list(messages)), marked_variables, **flags)
-            kept = self._control_count(marked)
-            if kept != ours:
-                return self._cut(marked, mark)
-            ours = kept
-        token_ids = self._stock(plain, add_special_tokens)
-        extra = self._control_in(self._stock("", True)) if add_special_tokens else 0
-        if self._control_in(token_ids) != ours + extra:
-            # The tokenizer created control ids itself, for example by normalising full-width look-alikes.
-            return self._cut(plain, mark="")
-        return Prompt(plain, tuple(token_ids))
+        at_risk = any(map(self._risk.of, leaves))
+        mark, tag = _unused_characters(leaves) if at_risk or continue_final_message else ("", "")
+        open_end = tag if continue_final_message else ""
+        variables["add_generation_prompt"] = add_generation_prompt
+        text = self._render(messages, variables, open_end)
+        pieces = own = self._split(text)
+        if at_risk:
+            marked = {name: self._risk.mark(value, mark, name) for name, value in variables.items()}
+            own = self._split(self._render(self._risk.mark(list(messages), mark), marked, open_end))
+            own = [_without(mark, piece) for piece in own]
+        token_ids = self._tokenise(text, pieces) if own == pieces else None
+        cut = token_ids is None
+        if token_ids is None:
+            text, token_ids = "".join(own), self._cut_ids(own)
+        if add_special_tokens:
+            token_ids = [*self._around[0], *token_ids, *self._around[1]]
+        return Prompt(text, tuple(token_ids), cut)
 
     def encode_text(self, text: str, *, control: bool) -> list[int]:
         """Return the ids of raw text; control strings become control tokens only if `control` is true."""
-        return self._stock(text, True) if control else self._text_ids(text)
+        return self._encode(self._encoder, text, add_special_tokens=True) if control else self._text_ids(text)
 
     def has_control(self, token_ids: Sequence[int]) -> bool:
         """Return whether any id is a control token."""
         return not self._control_ids.isdisjoint(token_ids)
 
     def _render(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        variables: Mapping[str, Any],
-        *,
-        add_generation_prompt: bool = False,
-        continue_final_message: bool = False,
+        self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], tag: str = ""
     ) -> str:
-        text = self.template.render(messages, add_generation_prompt=add_generation_prompt, **variables)
-        return _open_end(text, messages) if continue_final_message else text
+        """Render; a `tag` leaves the last message open, and is a character that occurs nowhere else."""
+        if not tag:
+            return self.template.render(messages, **variables)
+        return _open_end(self.template.render(_tagged(messages, tag), **variables), tag)
 
-    def _is_risky(self, leaf: str) -> bool:
-        return self._edges.search(leaf) is not None or (bool(core := leaf.strip()) and core in self._names)
+    def _tokenise(self, text: str, pieces: Sequence[str]) -> list[int] | None:
+        """Return the ids that the tokenizer gives, or None if their control ids are not those of `pieces`, in place.
 
-    def _control_count(self, text: str) -> int:
-        return sum(1 for _ in self._controls.finditer(text))
+        Args:
+            text: A rendered prompt.
+            pieces: The same, as text, control string, text, …
+        """
+        own = [self.control[piece] for piece in pieces[1::2]]
+        if self._literal:
+            token_ids = self._encode(self._encoder, text)
+            return token_ids if [i for i in token_ids if i in self._control_ids] == own else None
+        encoding = self._encode_in_place(text)
+        ends = list(accumulate(map(len, pieces)))
+        spans = zip(own, ends[0::2], ends[1::2], strict=False)
+        located = self._located(encoding)
+        if len(located) != len(own) or any(
+            number != expected or begin > start or end < stop
+            for (number, begin, end), (expected, start, stop) in zip(located, spans, strict=True)
+        ):
+            return None
+        ids: list[int] = encoding.ids
+        return ids
 
-    def _control_in(self, token_ids: Sequence[int]) -> int:
-        return sum(map(self._control_ids.__contains__, token_ids))
+    def _located(self, encoding: Any) -> list[tuple[int, int, int]]:
+        """Return the control ids of an encoding, each with the first and last character (exclusive) it stands for."""
+        return [
+            (number, *offsets)
+            for number, offsets in zip(encoding.ids, encoding.offsets, strict=True)
+            if number in self._control_ids
+        ]
 
-    @staticmethod
-    def _unused_mark(leaves: Sequence[str]) -> str:
-        for mark in _NONCHARACTERS:
-            if not any(mark in leaf for leaf in leaves):
-                return mark
-        raise InvalidPrompt(
-            "messages: text uses every Unicode noncharacter of U+FDD0…U+FDEF", param="messages"
-        )
-
-    def _cut(self, marked: str, mark: str) -> Prompt:
+    def _cut_ids(self, pieces: Sequence[str]) -> list[int]:
+        """Return the ids of text, control string, text, …"""
         token_ids: list[int] = []
-        position = 0
-        for match in self._controls.finditer(marked):
-            token_ids.extend(self._text_ids(marked[position : match.start()].replace(mark, "")))
-            token_ids.append(self.control[match.group()])
-            position = match.end()
-        token_ids.extend(self._text_ids(marked[position:].replace(mark, "")))
-        return Prompt(marked.replace(mark, ""), tuple(token_ids), cut=True)
-
-    def _stock(self, text: str, add_special_tokens: bool) -> list[int]:
-        return self._encode(self._encoder, text, add_special_tokens)
+        for number, piece in enumerate(pieces):
+            if number % 2:
+                token_ids.append(self.control[piece])
+            elif piece:
+                token_ids.extend(self._text_ids(piece))
+        return token_ids
 
     def _text_ids(self, text: str) -> list[int]:
-        token_ids = self._encode(self._text_encoder, text, False)
+        token_ids = self._encode(self._text_encoder, text)
         if not self.has_control(token_ids):
             return token_ids
         # The model's own vocabulary contains a control token (a SentencePiece piece "<s>"): encode letter by letter.
-        letters = [i for c in text for i in self._encode(self._text_encoder, c, False)]
+        letters = [i for c in text for i in self._encode(self._text_encoder, c)]
         if self.has_control(letters):
             raise InvalidPrompt(
                 "messages: a text cannot be tokenised without control tokens", param="messages"
@@ -342,29 +438,74 @@ class PromptAssembler:
         return letters
 
     @staticmethod
-    def _encode(encoder: TextEncoder, text: str, add_special_tokens: bool) -> list[int]:
+    def _encode(encoder: TextEncoder, text: str, *, add_special_tokens: bool = False) -> list[int]:
         try:
             # Unlike `encode`, it skips offsets, which are half of the work, and lets other threads run meanwhile.
             ids: list[int] = encoder.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
         except (TypeError, UnicodeEncodeError) as error:
-            raise InvalidPrompt(
-                "messages: text must be valid Unicode without lone surrogates", param="messages"
-            ) from error
+            raise _not_unicode() from error
         return ids
 
+    def _encode_in_place(self, text: str) -> Any:
+        try:
+            return self._encoder.encode(text, add_special_tokens=False)
+        except (TypeError, UnicodeEncodeError) as error:
+            raise _not_unicode() from error
 
-def _open_end(text: str, messages: Sequence[Mapping[str, Any]]) -> str:
-    """Cut `text` right after the last message's content, as transformers' `continue_final_message` does."""
-    content = messages[-1].get("content") if messages else None
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
-        content = parts[-1] if parts else None
-    if not isinstance(content, str) or not (core := content.strip()) or core not in text:
+
+def _not_unicode() -> InvalidPrompt:
+    return InvalidPrompt("messages: text must be valid Unicode without lone surrogates", param="messages")
+
+
+def _unused_characters(leaves: Sequence[str]) -> tuple[str, str]:
+    """Return two noncharacters that occur in no leaf, not even escaped."""
+    free = [c for c in _NONCHARACTERS if not any(c in leaf or _escaped(c) in leaf for leaf in leaves)]
+    if len(free) < 2:
+        raise InvalidPrompt(
+            "messages: text uses every Unicode noncharacter of U+FDD0…U+FDEF", param="messages"
+        )
+    return free[0], free[1]
+
+
+def _escaped(character: str) -> str:
+    """Return the character as JSON and Python's `repr` write it."""
+    return f"\\u{ord(character):04x}"
+
+
+def _without(mark: str, text: str) -> str:
+    return text.replace(mark, "").replace(_escaped(mark), "")
+
+
+def _tagged(messages: Sequence[Mapping[str, Any]], tag: str) -> list[Mapping[str, Any]]:
+    """Return `messages` with `tag` and a blank behind the last message's text.
+
+    Raises:
+        InvalidPrompt: it has none.
+    """
+    last = messages[-1] if messages else {}
+    content = last.get("content")
+    if isinstance(content, str) and content.strip():
+        return [*messages[:-1], {**last, "content": f"{content}{tag} "}]
+    part = content[-1] if isinstance(content, list) and content else None
+    text = part.get("text") if isinstance(part, Mapping) else part
+    if not isinstance(content, list) or not isinstance(text, str) or not text.strip():
         raise InvalidPrompt(
             "messages: the final message has no text that could be continued", param="messages"
         )
-    start = text.rindex(core)
-    whole = content.lstrip()
-    return (
-        text[: start + len(whole)] if text[start : start + len(whole)] == whole else text[: start + len(core)]
-    )
+    tagged = {**part, "text": f"{text}{tag} "} if isinstance(part, Mapping) else f"{text}{tag} "
+    return [*messages[:-1], {**last, "content": [*content[:-1], tagged]}]
+
+
+def _open_end(text: str, tag: str) -> str:
+    """Cut `text` at the tag; if the template has trimmed the text before it, so that it ends there, trim it too.
+
+    Raises:
+        InvalidPrompt: the template does not show the last message's text.
+    """
+    before, found, after = text.rpartition(tag)
+    if not found:
+        raise InvalidPrompt(
+            "messages: the chat template does not show the final message's text, so it cannot be continued",
+            param="messages",
+        )
+    return before if after.startswith(" ") else before.rstrip()
