@@ -17,8 +17,13 @@ WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
 # ARGS may choose no test of a kind, for which pytest's exit code is 5; without ARGS that is an error.
 OR_NONE := $(if $(strip $(ARGS)),|| [ $$? = 5 ])
 
+# Tools that look at the environment from outside: uv runs each in an environment of its own, which it caches.
+PIP_AUDIT := $(BIN)/uv tool run pip-audit==2.10.1 --strict --no-deps --disable-pip --progress-spinner off
+CYCLONEDX := $(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py environment $(BIN)/python
+
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fuzz fuzz-assembly clean
+.PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fuzz fuzz-assembly \
+	audit sbom clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +62,18 @@ generated: install ## write the files generated from code: JSON Schema, OpenAPI 
 	$(BIN)/python -m metaalign.schema docs/preferences.schema.json
 	$(BIN)/python scripts/errors_page.py docs/errors.md
 	$(BIN)/python scripts/openapi_document.py clients/openapi.json
+
+audit: install ## look up every pin of both locks in PyPI's advisories; a pin that cannot be looked up is an error
+	@mkdir -p build
+	@for device in cpu cuda; do \
+	    sed 's/+cpu//' requirements/$$device.lock > build/audit-$$device.txt; \
+	    $(PIP_AUDIT) -r build/audit-$$device.txt $(ARGS) || exit 1; \
+	done
+
+sbom: install ## write build/sbom-cpu.cdx.json, or -cuda with DEVICE=cuda: what the environment consists of (CycloneDX)
+	@mkdir -p build
+	@$(CYCLONEDX) --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom-$(DEVICE).cdx.json
+	@echo build/sbom-$(DEVICE).cdx.json
 
 fuzz: install ## fuzz a server by its OpenAPI document; ARGS="--max-time 600 --seed 7"
 	$(BIN)/python -m tests.server.test_openapi $(ARGS)

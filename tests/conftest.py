@@ -21,6 +21,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 _ENGINE_FOLDERS = {"e2e", "examples", "reliability", "security"}
 _TIMED = {
     "reliability", "test_exhaustion.py", "test_isolation.py", "test_keys.py", "test_limits.py", "test_store.py",
+    "test_timing.py",
 }  # fmt: skip
 """Folders and modules whose tests look at the clock; the marker `timed` names other such tests."""
 

@@ -13,6 +13,7 @@ from metaalign import SystemPreferences
 
 __all__ = [
     "DEFAULT_TENANT",
+    "NO_KEY",
     "OPEN_CALLER",
     "SCOPES",
     "ApiKey",
@@ -116,13 +117,18 @@ OPEN_CALLER = Caller(frozenset(SCOPES))
 """The caller on a server without keys (development on loopback)."""
 
 
+NO_KEY = b"ma_none_" + b"a" * 24 + b"_" + b"A" * 43
+"""Stands for a key that was not sent or is none: it has the form of one, so that refusing it takes as long."""
+
+
 def token_of(headers: Mapping[bytes, bytes]) -> bytes:
-    """Return the key that a request sends, or an empty value.
+    """Return the key that a request sends, or `NO_KEY`.
 
     The key is in `Authorization: Bearer` (OpenAI's clients) or in `x-api-key` (Anthropic's).
     """
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-    return token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+    token = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+    return token or NO_KEY
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import threading
 import time
 from typing import Any
@@ -69,20 +68,6 @@ def test_key_guessing(world: World, bad_headers: dict[str, dict[str, str]]) -> N
     assert seen.pop()[0] == 401
     in_query = httpx.get(f"{world.server.url}/v1/models?api_key={world.keys['acme']}", timeout=60)
     assert in_query.status_code == 401
-
-
-def test_key_timing_is_coarsely_equal(world: World, bad_headers: dict[str, dict[str, str]]) -> None:
-    """Near misses have similar median times. What matters is that the code compares in constant time."""
-    medians = []
-    with httpx.Client(base_url=world.server.url, timeout=60) as client:
-        for name in ("unknown", "first letter", "last letter", "malformed"):
-            times = []
-            for _ in range(60):
-                started = time.perf_counter()
-                client.get("/v1/models", headers=bad_headers[name])
-                times.append(time.perf_counter() - started)
-            medians.append(statistics.median(times))
-    assert max(medians) < 5 * min(medians) + 0.005
 
 
 def test_a_revoked_key_ends_at_once(world: World) -> None:

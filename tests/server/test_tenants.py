@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign import ProfileNotFound, SystemPreferences, parse_preferences, user_token
-from metaalign_server.callers import OPEN_CALLER, SCOPES, Caller, Limits, StaticKeys, parse_api_keys
+from metaalign_server.callers import NO_KEY, OPEN_CALLER, SCOPES, Caller, Limits, StaticKeys, parse_api_keys
 from metaalign_server.platform import audit, labels, profiles, tenants
 from metaalign_server.platform.limits import buckets_of
 from metaalign_server.platform.lookups import Lookups, choose
@@ -359,17 +359,17 @@ async def test_a_user_token_of_another_server_is_refused_without_asking_the_stor
 
 async def test_open_mode_ends_with_the_first_key(database: Database) -> None:
     asked, closed = directory(database, open_allowed=True), directory(database)
-    caller = await asked.caller(b"")
+    caller = await asked.caller(NO_KEY)
     assert caller is not None
     assert (caller.scopes, caller.tenant.id) == (OPEN_CALLER.scopes, "default")
-    assert await closed.caller(b"") is None
+    assert await closed.caller(NO_KEY) is None
     new, _ = await make_key(database)
     asked.forget()
-    assert await asked.caller(b"") is None
+    assert await asked.caller(NO_KEY) is None
     assert await asked.caller(new.token.encode()) is not None
     await revoke(database, new.id)
     asked.forget()
-    assert await asked.caller(b"") is None  # revoking a key does not make the server open again
+    assert await asked.caller(NO_KEY) is None  # revoking a key does not make the server open again
 
 
 async def test_keys_of_the_environment_stand_beside_those_of_the_store(database: Database) -> None:
@@ -383,7 +383,7 @@ async def test_keys_of_the_environment_stand_beside_those_of_the_store(database:
         "default",
     )
     assert await asked.caller(new.token.encode()) is not None
-    assert await asked.caller(b"") is await asked.caller(b"else") is None
+    assert await asked.caller(NO_KEY) is await asked.caller(b"else") is None
 
 
 # Profiles

@@ -108,7 +108,7 @@ class Lookups:
         return known[0] if known is not None and known[1] > time.monotonic() else None
 
     async def caller(self, token: bytes) -> Caller | None:
-        """Return the caller that sends `token` (empty if none was sent), or None if the key is not valid.
+        """Return the caller that sends `token` (`NO_KEY` if none was sent), or None if the key is not valid.
 
         Raises:
             StoreUnavailable: the key is not cached and the store is unavailable.

@@ -15,6 +15,7 @@ import secrets
 from dataclasses import dataclass
 
 from metaalign.user_tokens import signing_key
+from metaalign_server.callers import NO_KEY
 
 __all__ = ["NewKey", "Secret"]
 
@@ -30,6 +31,12 @@ class NewKey:
     token: str
     digest: bytes
     public_key: bytes
+
+
+def _parts(match: re.Match[bytes] | None) -> tuple[str, bytes]:
+    if match is None:
+        raise AssertionError("`NO_KEY` has the form of a key")
+    return match[1].decode(), match[2]
 
 
 def _base32(data: bytes) -> str:
@@ -66,7 +73,8 @@ class Secret:
     def read_key(self, token: bytes) -> tuple[str, bytes] | None:
         """Return id and digest of a token whose id we issued, else None. Every path does the same work."""
         match = _TOKEN.fullmatch(token)
-        key_id, part = (match[1].decode(), match[2]) if match else ("a" * (_RANDOM + _TAG), token)
+        other = _TOKEN.fullmatch(b"" if match else NO_KEY)  # one match and one failure for everybody
+        key_id, part = _parts(match or other)
         digest = self._digest(key_id, part)
         return (key_id, digest) if self.issued(key_id) and match else None
 

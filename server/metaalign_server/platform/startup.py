@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign import Example, MetaAlignError
-from metaalign_server.callers import SCOPES, Caller, StaticKeys
+from metaalign_server.callers import NO_KEY, SCOPES, Caller, StaticKeys
 from metaalign_server.outages import Dependency
 from metaalign_server.platform import exchanges, idempotency, tenants
 from metaalign_server.platform.exchanges import Recorder
@@ -170,7 +170,7 @@ async def open_platform(settings: Settings) -> AsyncIterator[Platform]:
         first_key = await _first_key(database, secret, settings)
         platform = _assemble(settings, database, secret, limiter)
         platform.first_key = first_key
-        platform.open = await platform.lookups.caller(b"") is not None
+        platform.open = await platform.lookups.caller(NO_KEY) is not None
         await database.close()  # a forked engine would share open connections
         database.dependency = Dependency(
             "store", "known keys and profiles stay in use, writes and unknown ones are refused"
