@@ -22,8 +22,8 @@ PIP_AUDIT := $(BIN)/uv tool run pip-audit==2.10.1 --strict --no-deps --disable-p
 CYCLONEDX := $(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py environment $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fuzz fuzz-assembly \
-	audit sbom clean
+.PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fairness fuzz \
+	fuzz-assembly audit sbom clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ bench: install ## measure what preferences cost in serving
 
 bench-training: install ## measure SFT and DPO against a plain TRL script on the same rows
 	$(BIN)/python -m benchmarks.training $(ARGS)
+
+fairness: install ## attack a server as one tenant and measure what another one notices; ARGS="--seconds 15 --only bombs"
+	$(BIN)/python -m benchmarks.fairness $(ARGS)
 
 soak: install ## run 15 minutes of mixed load, in which memory, files, tasks and connections must not grow; ARGS="--minutes 5"
 	$(BIN)/python -m benchmarks.soak $(ARGS)
