@@ -1,4 +1,4 @@
-"""`make fairness` or `python -m benchmarks.fairness [--seconds 15] [--only NAME]`: what a hostile tenant does to another.
+"""`make fairness` or `python -m benchmarks.fairness [--seconds 15] [--only NAME]`: what a hostile tenant can do.
 
 A real server has two tenants. The quiet one asks for two tokens again and again, first alone, then beside each attack
 of the hostile one, which runs in a process of its own. The quiet tenant's p99 must stay within three times its p99
