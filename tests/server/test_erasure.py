@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from metaalign_server.platform import exchanges
+from metaalign_server.platform import exchanges, idempotency
 from metaalign_server.platform.exchanges import Exchange, Opinion, Recorder
 from metaalign_server.platform.tenants import ensure_default_tenant
 from metaalign_server.store.database import Database
 from metaalign_server.store.erasure import ErasureIncomplete
 from metaalign_server.store.migrate import migrate
+from metaalign_server.store.tables import idempotency as idempotency_keys
 from metaalign_server.store.tables import server_state
 from tests.databases import PATIENCE, Postgres, postgres_program
 from tests.processes import ROOT, command
@@ -119,6 +120,18 @@ async def test_expired_exchanges(store: Database) -> None:
         assert await exchanges.expire(connection, 1e-9) == 1
     await store.shred()
     assert canary(3).encode() not in stored(store)
+
+
+async def test_expired_answers_to_idempotent_writes(store: Database) -> None:
+    """They hold what a profile said, also after the profile was deleted."""
+    values = {"tenant_id": "default", "key": "k", "fingerprint": "f", "status": 201, "created_at": 1}
+    async with store.write() as connection:
+        await connection.execute(sa.insert(idempotency_keys).values(body=canary(5) * 500, **values))
+    assert canary(5).encode() in stored(store)
+    async with store.write() as connection:
+        await idempotency.expire(connection)
+    await store.shred()
+    assert canary(5).encode() not in stored(store)
 
 
 async def test_rewriting_takes_a_share_of_the_time(store: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign_server.platform.refusal import Refusal
 from metaalign_server.store.database import Database
+from metaalign_server.store.erasure import mark_deletion
 from metaalign_server.store.tables import idempotency, now_ms
 
 __all__ = ["KEEP_HOURS", "Outcome", "expire", "once"]
@@ -101,6 +102,8 @@ async def _attempt(
 
 
 async def expire(connection: AsyncConnection) -> None:
-    """Delete expired responses."""
+    """Delete expired responses; what remains of them in the files goes with the next hourly `Database.shred`."""
     oldest = now_ms() - KEEP_HOURS * 3_600_000
-    await connection.execute(sa.delete(idempotency).where(idempotency.c.created_at < oldest))
+    removed = await connection.execute(sa.delete(idempotency).where(idempotency.c.created_at < oldest))
+    if removed.rowcount:
+        await mark_deletion(connection)
