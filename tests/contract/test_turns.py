@@ -62,6 +62,11 @@ TEXT_MARKERS: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("<s>", "<eot>"),
         "GPT4 Correct User:",
     ),
+    "only parts": (
+        "{% for m in messages %}{{ m.role }}: {% for p in m.content %}{{ p.text }}{% endfor %}\n{% endfor %}",
+        (),
+        "assistant:",
+    ),
     "no roles at all": ("{% for m in messages %}{{ m.content }}\n{% endfor %}", (), "\n"),
 }  # fmt: skip
 
@@ -77,6 +82,18 @@ def test_roles_that_text_can_write_are_found(name: str) -> None:
 @pytest.mark.parametrize("name", PAIRS)
 def test_roles_of_control_tokens_are_accepted(name: str) -> None:
     assert PromptAssembler.from_tokenizer(PAIRS[name].tokenizer()).text_marker is None
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ raise_exception('never') }}",
+        "<|user|>",
+        "{% for m in messages | reverse %}<|user|>{{ m.content }}{% endfor %}",
+    ],
+)
+def test_a_template_that_the_probes_cannot_read_is_not_trusted(template: str) -> None:
+    assert assembler(template, "<|user|>").text_marker == ""
 
 
 def test_what_stands_in_the_system_turn() -> None:
@@ -119,6 +136,7 @@ PUBLISHED: dict[str, tuple[str | None, set[str]]] = {
     "phi3": (None, set()),
     "qwen2_5": (None, {"tools"}),
     "qwen3": (None, {"tools"}),
+    "smolvlm": ("User:", set()),  # takes lists of parts only
 }
 MARKUP = re.compile(r"<[|｜][^<>'\"\s{}]+[|｜]>|</?[a-z]+_[a-z_]+>|</?think>|\[gMASK\]")
 

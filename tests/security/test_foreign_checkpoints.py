@@ -128,7 +128,7 @@ def test_a_checkpoint_whose_roles_are_text(tmp_path: Path) -> None:
     """It is not served beside keys that may not write the System tier, and such keys of later are refused."""
     model = checkpoint(tmp_path / "text", TEXT_MARKERS)
     store = f"sqlite:///{tmp_path}/store.db"
-    expected = "marks a role by '<|user_turn|>', which is ordinary text to the tokenizer"
+    expected = "marks a role by ordinary text, '<|user_turn|>', so any text can write System text"
     said = refused(model, METAALIGN_API_KEYS="strong,weak:inference")
     assert expected in said
     assert "key environment-2 lacks the scope `system`" in said

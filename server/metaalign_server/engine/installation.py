@@ -28,7 +28,12 @@ from metaalign_server.engine.generation import wrap_generate
 from metaalign_server.engine.grammars import GrammarTrials
 from metaalign_server.engine.handlers import VllmEngine
 from metaalign_server.engine.refusals import Allowances
-from metaalign_server.engine.rendering import build_assembler, install_renderer, render_conversation
+from metaalign_server.engine.rendering import (
+    build_assembler,
+    install_renderer,
+    ordinary_text,
+    render_conversation,
+)
 from metaalign_server.engine.requests import ChatRequest, CompletionsRequest
 from metaalign_server.platform.fair_queue import FairQueue
 from metaalign_server.platform.startup import Platform
@@ -128,9 +133,9 @@ async def _check_roles(assembler: PromptAssembler, platform: Platform | None) ->
         return
     if platform is not None and (key := await platform.lookups.key_without_system()) is not None:
         raise InvalidTemplate(
-            f"model: its chat template marks a role by {marker!r}, which is ordinary text to the tokenizer, so any text"
-            f" can write System text; but key {key} lacks the scope `system`: revoke it or give it that scope, or serve"
-            " a checkpoint whose roles are marked by control tokens"
+            f"model: its chat template marks a role by {ordinary_text(marker)}, so any text can write System text; but"
+            f" key {key} lacks the scope `system`: revoke it or give it that scope, or serve a checkpoint whose roles"
+            " are marked by control tokens"
         )
     logger.warning(
         "the checkpoint marks roles by ordinary text: users' texts can contain it, and keys without the scope `system`"

@@ -24,7 +24,13 @@ from metaalign_server.alignment.context import RequestContext, current_request
 from metaalign_server.callers import Caller
 from metaalign_server.engine.defects import our_code
 
-__all__ = ["build_assembler", "install_renderer", "render_conversation", "render_responsively"]
+__all__ = [
+    "build_assembler",
+    "install_renderer",
+    "ordinary_text",
+    "render_conversation",
+    "render_responsively",
+]
 
 T = TypeVar("T")
 
@@ -165,16 +171,21 @@ def _check_system_turn(
             )
 
 
+def ordinary_text(marker: str) -> str:
+    """Describe what marks a role, for a message."""
+    return f"ordinary text, {marker!r}" if marker else "something that the checks at the start cannot see"
+
+
 def _check_text_marker(assembler: PromptAssembler, param: str) -> None:
     """Refuse a key without the scope `system` where any text can write a role.
 
     Raises:
         SystemTierForbidden: the checkpoint marks roles by ordinary text.
     """
-    if assembler.text_marker is not None:
+    if (marker := assembler.text_marker) is not None:
         raise SystemTierForbidden(
-            f"{param}: this checkpoint marks a role by ordinary text, {assembler.text_marker!r}, which any text can"
-            " contain; use a key with the scope `system`",
+            f"{param}: this checkpoint marks a role by {ordinary_text(marker)}, which any text can contain; use a key"
+            " with the scope `system`",
             param=param,
         )
 

@@ -69,7 +69,8 @@ class Turns:
 
     Attributes:
         accepts_system: Whether the template renders a system message.
-        text_marker: Ordinary text that alone separates two roles; None if control tokens separate all of them.
+        text_marker: Ordinary text that alone separates two roles, empty if nothing could be found out; None if control
+            tokens separate all of them.
         system_sources: Roles and template variables, other than `system`, whose text stands in the system turn.
     """
 
@@ -103,6 +104,10 @@ def find_turns(render: Render, controls: re.Pattern[str]) -> Turns:
         controls: Matches the control strings of the checkpoint's tokenizer.
     """
     split = re.compile(f"({controls.pattern})").split
+    # Tiers are texts, so it counts whether the template renders a text.
+    accepts_system = _SYSTEM in (_try(render, [_INSTRUCTION, _QUESTION]) or "")
+    if _USER not in (_try(render, [_QUESTION]) or ""):
+        render = _with_parts(render)
 
     def gaps(messages: Conversation, *texts: str) -> list[list[str]]:
         """The template's own text before each of `texts`, as text, control string, text, …; none if one is missing."""
@@ -115,17 +120,23 @@ def find_turns(render: Render, controls: re.Pattern[str]) -> Turns:
 
     alone, dialogue = gaps([_QUESTION], _USER), gaps(_DIALOGUE, _USER, _ASSISTANT, _USER_AGAIN)
     instructed = gaps([_INSTRUCTION, _QUESTION], _SYSTEM, _USER)
-    accepts_system = _SYSTEM in (_try(render, [_INSTRUCTION, _QUESTION]) or "")
+    if not alone:
+        return Turns(
+            accepts_system, "", frozenset()
+        )  # it shows no question by itself: nothing is known of it
     for between in [*dialogue[1:], *instructed[1:]]:
         if len(between) == 1:
             return Turns(accepts_system, between[0].strip() or between[0], frozenset())
     if dialogue and _signs(*dialogue[1:]) is None:
         return Turns(accepts_system, _named(dialogue[2]), frozenset())
-    if not accepts_system:
-        return Turns(False, None, frozenset())
-    signs = _signs(instructed[0], alone[0]) if instructed and alone else None
-    if signs is None:
-        return Turns(True, _named(instructed[0] if instructed else [""]), frozenset())
+    if not instructed:
+        if _SYSTEM in (_try(render, [_INSTRUCTION, _QUESTION]) or ""):
+            return Turns(
+                accepts_system, "", frozenset()
+            )  # it shows system text behind the question, or alone
+        return Turns(accepts_system, None, frozenset())
+    if (signs := _signs(instructed[0], alone[0])) is None:
+        return Turns(accepts_system, _named(instructed[0]), frozenset())
     sign, closer = signs[0], instructed[1][1]
 
     def in_system_turn(name: str, messages: Conversation, variables: Mapping[str, Any]) -> bool:
@@ -142,7 +153,7 @@ def find_turns(render: Render, controls: re.Pattern[str]) -> Turns:
     sources = {
         name for name, shapes in _shapes().items() if any(in_system_turn(name, *shape) for shape in shapes)
     }
-    return Turns(True, None, frozenset(sources))
+    return Turns(accepts_system, None, frozenset(sources))
 
 
 def _shapes() -> dict[str, list[tuple[Conversation, Mapping[str, Any]]]]:
@@ -165,6 +176,16 @@ def _shapes() -> dict[str, list[tuple[Conversation, Mapping[str, Any]]]]:
         ]
         shapes[role] = [(messages, {}) for messages in (*before, *after)]
     return shapes
+
+
+def _with_parts(render: Render) -> Render:
+    """Render contents as lists of parts, which is all that some templates take."""
+
+    def render_parts(messages: Conversation, **variables: Any) -> str:
+        parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
+        return render(parts, **variables)
+
+    return render_parts
 
 
 def _try(render: Render, messages: Conversation, **variables: Any) -> str | None:
