@@ -57,17 +57,20 @@ LONG: dict[str, Any] = {
 
 
 @contextmanager
-def serving(folder: Path, *flags: str, name: str = "serve", **settings: Any) -> Iterator[Server]:
+def serving(
+    folder: Path, *flags: str, name: str = "serve", from_nothing: bool = False, **settings: Any
+) -> Iterator[Server]:
     """`metaalign-server serve FLAGS` with METAALIGN_* `settings`; other variables are written in capitals.
 
-    The key ADMIN may do everything.
+    The key ADMIN may do everything. See `running` for `from_nothing`.
     """
     port = free_port()
     env = {"OMP_NUM_THREADS": "1", "METAALIGN_API_KEYS": ADMIN}
     for key, value in settings.items():
         env[key if key.isupper() else f"METAALIGN_{key.upper()}"] = str(value)
     command = ["-m", "metaalign_server.cli", "serve", "--port", str(port), *flags]
-    with running(command, f"http://127.0.0.1:{port}", folder / f"{name}.log", env=env) as server:
+    url, file = f"http://127.0.0.1:{port}", folder / f"{name}.log"
+    with running(command, url, file, env=env, from_nothing=from_nothing) as server:
         yield server
 
 

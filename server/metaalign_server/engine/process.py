@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -31,6 +32,8 @@ __all__ = ["belong_to_parent", "fill_state", "running_engine"]
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _TRIM_SECONDS = 30.0
+_END_SECONDS = 1.0
+"""Time for a process that was killed to give back its memory, which the next server may need."""
 
 
 def belong_to_parent() -> None:
@@ -100,6 +103,8 @@ async def running_engine(args: Namespace) -> AsyncIterator[AsyncLLM]:
         yield engine
     finally:
         engine.shutdown(timeout=config.shutdown_timeout)
+        for process in multiprocessing.active_children():
+            process.join(_END_SECONDS)
 
 
 async def fill_state(engine: AsyncLLM, state: Any, args: Namespace) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
+import os
 import signal
 import socket
 import sys
@@ -38,6 +40,8 @@ ENGINE_FAILED = 70
 _BACKLOG = 2048
 _LAST_WORDS_SECONDS = 2.0
 """Time at shutdown for requests in flight to report that the engine has failed, and for spans to be exported."""
+_STOP_SECONDS = 3.5
+"""Time after the drain in which everything has to stop. Supervisors are told 5 s: freeing the memory takes time, too."""
 
 
 def run(settings: Settings, flags: Sequence[str], bound: socket.socket) -> int:
@@ -145,15 +149,36 @@ async def _serve_until_stopped(service: Service, gate: Gate, bound: socket.socke
     service.draining = True
     if code:
         await _idle(gate, _LAST_WORDS_SECONDS)
+    _exit_after(_STOP_SECONDS, code)
     server.should_exit = True
+    config.timeout_graceful_shutdown = (
+        1  # what is answered may still be on its way to a client that does not read
+    )
     if gate.in_flight:
         config.timeout_graceful_shutdown = 0  # the wait is over: cancel them
+        logger.warning("time is up; cutting requests off", extra={"fields": {"in_flight": gate.in_flight}})
+        for each_of_them in ("asyncio", "uvicorn.error"):
+            logging.getLogger(each_of_them).setLevel(logging.CRITICAL)
     for task in (watching, working, stopping):
         task.cancel()
     await serving
     await gate.platform.finish()
     logger.info("stopped", extra={"fields": {"exit_code": code}})
     return code
+
+
+def _exit_after(seconds: float, code: int) -> None:
+    """End the process if it has not ended by then: threads, the engine and other servers may hang."""
+
+    def end() -> None:
+        logger.error("something does not stop; exiting without it", extra={"fields": {"exit_code": code}})
+        for process in multiprocessing.active_children():
+            process.kill()
+        os._exit(code)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 @contextmanager
