@@ -88,7 +88,7 @@ def collector() -> Iterator[Collector]:
 def server(
     redis_server: RedisServer, collector: Collector, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    settings = {
+    settings: dict[str, Any] = {
         "redis_url": redis_server.url,
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "OTEL_BSP_SCHEDULE_DELAY": "200",
@@ -189,7 +189,7 @@ async def test_redis_away_from_an_idle_server(
 async def test_collector_away(tmp_path: Path) -> None:
     """It goes, many spans are lost, and it is back: two lines, and none from the exporter."""
     port = free_port()
-    settings = {
+    settings: dict[str, Any] = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
         "OTEL_BSP_SCHEDULE_DELAY": "200",
         "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
@@ -267,7 +267,7 @@ async def test_spans_arrive(server: Server, admin: httpx.AsyncClient, collector:
 
 async def test_start_without_redis_and_collector(tmp_path: Path) -> None:
     """Nothing listens where they should be: serving, limits and shutdown work as usual."""
-    settings = {
+    settings: dict[str, Any] = {
         "redis_url": f"redis://127.0.0.1:{free_port()}/0",
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",
         "OTEL_BSP_SCHEDULE_DELAY": "200",

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -127,7 +128,7 @@ async def test_stops_in_time_whatever_happens(
     assert command(postgres_url, "migrate")[0] == 0
     drain = 2
     flags = ["--max-num-seqs", "4"]
-    settings = {"database_url": postgres_url, "feedback": "true", "drain_seconds": drain}
+    settings: dict[str, Any] = {"database_url": postgres_url, "feedback": "true", "drain_seconds": drain}
     # What is forked from a loaded process ends sooner than what users start.
     started = serving(tmp_path, *flags, from_nothing=fault == "none", **settings)
     with ExitStack() as stack, started as server:
@@ -170,7 +171,7 @@ async def test_an_answer_that_nobody_reads_does_not_hold_up_the_stop(tmp_path: P
     """The request is over, and most of the answer is still in the server."""
     body = LONG | {
         "n": 16,
-        "max_tokens": 200,
+        "max_tokens": 140,
         "logprobs": True,
         "top_logprobs": 20,
         "preferences": "Be kind.",

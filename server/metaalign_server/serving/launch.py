@@ -41,7 +41,7 @@ _BACKLOG = 2048
 _LAST_WORDS_SECONDS = 2.0
 """Time at shutdown for requests in flight to report that the engine has failed, and for spans to be exported."""
 _STOP_SECONDS = 3.5
-"""Time after the drain in which everything has to stop. Supervisors are told 5 s: freeing the memory takes time, too."""
+"""Time after the drain in which everything has to stop. Supervisors are told 5 s, because freeing memory takes time."""
 
 
 def run(settings: Settings, flags: Sequence[str], bound: socket.socket) -> int:
@@ -150,6 +150,7 @@ async def _serve_until_stopped(service: Service, gate: Gate, bound: socket.socke
     if code:
         await _idle(gate, _LAST_WORDS_SECONDS)
     _exit_after(_STOP_SECONDS, code)
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # the end of the process closes them all
     server.should_exit = True
     config.timeout_graceful_shutdown = (
         1  # what is answered may still be on its way to a client that does not read
