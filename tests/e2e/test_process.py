@@ -143,14 +143,15 @@ async def test_serve_and_drain(tmp_path: Path) -> None:
 
 
 def test_plugin_of_vllm_serve(tmp_path: Path) -> None:
-    """The same routes under vLLM's own server."""
+    """The same routes under vLLM's own server, started as the README says; the metrics take vLLM's key."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = ["-m", "vllm.entrypoints.openai.api_server", "--model", DEMO, "--served-model-name", "demo"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--max-num-seqs", "8"]
     env = {"VLLM_PLUGINS": "metaalign", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-    env["OMP_NUM_THREADS"] = "1"
-    with running(command, url, tmp_path / "plugin.log", ready="/health", env=env, from_nothing=True):
+    env |= {"OMP_NUM_THREADS": "1", "VLLM_API_KEY": "key-of-vllm"}
+    own = httpx.Client(base_url=url, headers={"authorization": "Bearer key-of-vllm"}, timeout=60)
+    with running(command, url, tmp_path / "plugin.log", ready="/readyz", env=env, from_nothing=True), own:
         body = {
             "model": "demo",
             "messages": [{"role": "user", "content": "Tell me three things about the otter."}],
@@ -158,15 +159,21 @@ def test_plugin_of_vllm_serve(tmp_path: Path) -> None:
             "max_tokens": 100,
             "preferences": {"user": {"attributes": {"format": "bullets"}}},
         }
-        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+        answer = own.post("/v1/chat/completions", json=body).json()
         assert answer["metaalign"]["applied"] is True
         assert answer["choices"][0]["message"]["content"].count("\n- ") == 2
-        aligned = httpx.post(f"{url}/v1/align", json={"query": "hi", "preferences": {"usr": 1}}, timeout=60)
+        aligned = own.post("/v1/align", json={"query": "hi", "preferences": {"usr": 1}})
         assert aligned.status_code == 400
         assert aligned.json()["error"]["param"] == "preferences.usr"
-        assert (
-            httpx.post(f"{url}/tokenize", json={"prompt": "hi"}, timeout=60).status_code == 200
-        )  # vLLM's own stay
+        assert own.post("/tokenize", json={"prompt": "hi"}).status_code == 200  # vLLM's own stay
+        assert httpx.get(f"{url}/livez").json() == {"status": "alive"}
+        for path in ("/metrics", "/metrics/", "/metricsX"):
+            for key in ({}, {"authorization": "Bearer key-of-vllX"}):
+                assert httpx.get(url + path, headers=key, follow_redirects=True).status_code in (401, 404)
+        found = own.get("/metrics")
+        assert found.status_code == 200
+        assert "vllm:num_requests_running" in found.text
+        assert "metaalign_ready 1.0" in found.text
 
 
 CHATML = (

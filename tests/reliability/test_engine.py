@@ -98,13 +98,17 @@ async def test_engine_killed_mid_answer(tmp_path: Path) -> None:
                 length = "max_output_tokens" if "responses" in path else "max_tokens"
                 await read_stream(http, path, body | {length: 2}, Answer())
             answers, streams, plain = await stopped_mid_answer(http, engine)
-            wide = LONG | {"n": 40}  # 80 slots, of which 64 are taken
-            waiting = [asyncio.create_task(http.post("/v1/chat/completions", json=wide)) for _ in range(3)]
+            # Of 80 places 64 are taken. One request takes the others and waits for more; three wait for their first.
+            waiting = []
+            for n in (64, 1, 1, 1):
+                body = LONG | {"n": n}
+                waiting.append(asyncio.create_task(http.post("/v1/chat/completions", json=body)))
+                await asyncio.sleep(0.5)
 
             async def all_wait() -> bool:
                 return await metric(http, "metaalign_queue_waiting") == 3
 
-            await until(all_wait, 10, "three wait for a slot")
+            await until(all_wait, 10, "three wait for a place")
             engine.kill()
             killed_at = time.time()
             await not_ready(server)

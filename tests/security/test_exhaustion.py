@@ -182,7 +182,7 @@ def test_constraints_that_take_minutes_are_refused(world: World, slow: str) -> N
             answer = world.ask("acme", path, **body)
             assert answer.status_code == 400, answer.text
             error = answer.json()["error"]
-            assert "takes more than 4 s to compile" in error["message"]
+            assert "the output constraint takes" in error["message"]  # too long to read, or to compile
             assert error["param"] == field
     assert world.ask("acme", max_tokens=20, **schema(properties(3))).status_code == 200
 

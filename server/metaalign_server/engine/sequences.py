@@ -35,7 +35,7 @@ class Sequences:
     def __init__(self, engine: Any) -> None:
         core, self._processor = engine.engine_core, engine.output_processor
         self._ranked = engine.vllm_config.scheduler_config.policy == "priority"
-        self._contexts: dict[str, RequestContext] = {}
+        self._expected: dict[str, tuple[RequestContext, list[str]]] = {}
         self._running: dict[str, _Sequence] = {}
         self._stock_add, core.add_request_async = core.add_request_async, self._add
         self._stock_finish, self._processor._finish_request = self._processor._finish_request, self._finish
@@ -43,17 +43,19 @@ class Sequences:
 
     def expect(self, request_id: str, context: RequestContext) -> None:
         """Announce that the sequences of `request_id` belong to `context`, until `forget`."""
-        self._contexts[request_id] = context
+        self._expected[request_id] = context, []
 
     def forget(self, request_id: str) -> None:
-        """Undo `expect`."""
-        self._contexts.pop(request_id, None)
+        """Undo `expect`; what the engine has not finished, because it has failed, ends."""
+        for sequence in self._expected.pop(request_id, (None, []))[1]:
+            self._ended(sequence)
 
     async def _add(self, request: Any) -> None:
-        context = self._contexts.get(request.external_req_id)
-        if context is None:
+        expected = self._expected.get(request.external_req_id)
+        if expected is None:
             await self._stock_add(request)
             return
+        context, sequences = expected
         ticket = None
         try:
             if context.places is not None:
@@ -68,6 +70,7 @@ class Sequences:
             if state.request_index == 0:
                 context.usage.prompt += state.prompt_len
             self._running[request.request_id] = _Sequence(context, state, ticket)
+            sequences.append(request.request_id)
             await self._stock_add(request)
         except BaseException:
             if ticket is not None:
