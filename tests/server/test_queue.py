@@ -23,7 +23,7 @@ async def entering(queue: FairQueue, tenant: str) -> asyncio.Task[Ticket]:
 
 
 async def test_a_free_place_goes_to_the_tenant_that_uses_the_fewest() -> None:
-    queue = FairQueue(2, 100)
+    queue = FairQueue(2, 0, 100)
     running = [await queue.enter("flood"), await queue.enter("flood")]
     waiting = [await entering(queue, "flood") for _ in range(5)]
     guest = await entering(queue, "guest")
@@ -44,7 +44,7 @@ async def test_a_free_place_goes_to_the_tenant_that_uses_the_fewest() -> None:
 
 
 async def test_among_equals_the_one_served_longest_ago_is_next() -> None:
-    queue = FairQueue(1, 100)
+    queue = FairQueue(1, 0, 100)
     (await queue.enter("b"))()
     (await queue.enter("c"))()
     ticket = await queue.enter("a")
@@ -65,7 +65,7 @@ async def test_among_equals_the_one_served_longest_ago_is_next() -> None:
 
 async def test_a_request_takes_its_places_one_by_one() -> None:
     """64 choices in 4 places: another tenant gets the first place that any of them gives back."""
-    queue = FairQueue(4, 100)
+    queue = FairQueue(4, 0, 100)
     large = Places(queue, "large")
     await large.enter()
     held = [await large.take() for _ in range(4)]
@@ -86,8 +86,33 @@ async def test_a_request_takes_its_places_one_by_one() -> None:
     assert queue.used("large") == queue.used("guest") == 0
 
 
+async def test_places_are_reserved_once_there_are_several_tenants() -> None:
+    queue = FairQueue(4, 1, 100)
+    alone = [await queue.enter("flood") for _ in range(4)]
+    for ticket in alone:
+        ticket()
+    (await queue.enter("guest"))()
+    held = [await queue.enter("flood") for _ in range(3)]
+    fourth = await entering(queue, "flood")
+    assert not fourth.done()
+    guest = await asyncio.wait_for(queue.enter("guest"), 1)  # at once, although another waits
+    second = await entering(queue, "guest")
+    assert not second.done()
+    held.pop()()
+    await asyncio.sleep(0)
+    assert not fourth.done()  # three are in use and one is kept
+    assert not second.done()
+    guest()
+    await asyncio.sleep(0)
+    assert second.done()
+    assert not fourth.done()
+    for ticket in (*held, second.result()):
+        ticket()
+    (await asyncio.wait_for(fourth, 1))()
+
+
 async def test_a_request_that_never_reaches_the_engine_gives_its_place_back() -> None:
-    queue = FairQueue(1, 100)
+    queue = FairQueue(1, 0, 100)
     places = Places(queue, "a")
     await places.enter()
     places.leave()
@@ -96,7 +121,7 @@ async def test_a_request_that_never_reaches_the_engine_gives_its_place_back() ->
 
 
 async def test_too_many_waiting_costs_the_one_with_the_longest_line() -> None:
-    queue = FairQueue(1, 3)
+    queue = FairQueue(1, 0, 3)
     ticket = await queue.enter("flood")
     flood = [await entering(queue, "flood") for _ in range(3)]
     guest = await entering(queue, "guest")
@@ -114,7 +139,7 @@ async def test_too_many_waiting_costs_the_one_with_the_longest_line() -> None:
 async def test_no_place_is_lost_whoever_gives_up_and_when() -> None:
     """Clients come, wait, take further places, give up and leave at random; afterwards all places are free."""
     chance = random.Random(5)
-    queue = FairQueue(3, 20)
+    queue = FairQueue(3, 0, 20)
 
     async def client(tenant: str) -> None:
         places = Places(queue, tenant)
@@ -184,7 +209,7 @@ def test_a_quiet_tenant_waits_for_one_sequence_at_most(
 
 async def _simulate(size: int, arrivals: list[tuple[int, str, list[int]]], came: int) -> int:
     """Return how many places became free between the quiet tenant's arrival and its turn."""
-    queue = FairQueue(size, 10_000)
+    queue = FairQueue(size, 0, 10_000)
     now = freed = 0
     ends: list[tuple[int, int, Ticket]] = []
 

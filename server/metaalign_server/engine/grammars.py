@@ -78,7 +78,7 @@ class GrammarTrials:
         self._helper = helper
         self._seconds = seconds
         self._outcomes: OrderedDict[bytes, _Outcome] = OrderedDict()
-        self._queue = FairQueue(_AT_ONE_TIME, max_waiting=0)
+        self._queue = FairQueue(_AT_ONE_TIME, reserved=0, max_waiting=0)
 
     async def check(self, sampling_params: Any, context: RequestContext) -> None:
         """Try the constraint of a request, unless its outcome is known.

@@ -108,13 +108,11 @@ async def install(
     engine = state.engine_client
     wrap_generate(engine, settings.max_logprobs, trials)
     await _check_canary(state, aligner)
-    sequences = engine.vllm_config.scheduler_config.max_num_seqs
     service = Service(
         settings=settings,
         aligner=aligner,
         engine=VllmEngine(state, Allowances.of(settings)),
-        # 25% more places than sequences run at one time, so that the engine never waits for us to send the next one.
-        queue=FairQueue(sequences + max(1, sequences // 4), settings.max_waiting),
+        queue=fair_queue(engine.vllm_config.scheduler_config.max_num_seqs, settings.max_waiting),
         platform=platform,
     )
     state.metaalign = service
@@ -142,6 +140,16 @@ async def _check_roles(assembler: PromptAssembler, platform: Platform | None) ->
         " are refused",
         extra={"fields": {"marker": marker}},
     )
+
+
+def fair_queue(sequences: int, max_waiting: int) -> FairQueue:
+    """Return the queue for an engine that runs so many sequences at one time.
+
+    For one tenant there are 25% more places, so that the engine never waits for us to send the next sequence. Several
+    tenants share nine tenths of the engine, so that it runs a sequence of a tenant that had none at once.
+    """
+    ahead = max(1, sequences // 4)
+    return FairQueue(sequences + ahead, reserved=ahead + sequences // 10, max_waiting=max_waiting)
 
 
 async def _check_canary(state: Any, aligner: Aligner) -> None:

@@ -2,8 +2,9 @@
 
 A place is for one sequence, so a request that asks for many choices or prompts takes many turns. A free place goes to
 the tenant that uses the fewest, and among equals to the one that was served longest ago. A tenant that floods the
-server therefore queues behind its own requests. A tenant that uses no place waits until one sequence of anybody ends,
-and where several tenants use none, they take turns.
+server therefore queues behind its own requests. A few places are reserved for tenants that use none, so that they
+rarely wait at all. If those are taken too, such a tenant waits until one sequence of anybody ends, and where several
+tenants use none, they take turns.
 """
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ class FairQueue:
 
     Args:
         places: Maximum number of sequences in the engine at one time.
+        reserved: How many of them only tenants that use no other place can have, once there are several tenants.
         max_waiting: Maximum number of requests that wait for their first place. If one more arrives, the newest request
             of the tenant with the most waiting requests is refused.
     """
 
-    def __init__(self, places: int, max_waiting: int) -> None:
+    def __init__(self, places: int, reserved: int, max_waiting: int) -> None:
         self._free = places
+        self._reserved = reserved
         self._max_waiting = max_waiting
         self._used: dict[str, int] = {}
         # Requests that wait for their first place, and sequences of requests that have one already. The latter are not
@@ -62,7 +65,7 @@ class FairQueue:
         Raises:
             Refusal: 503; too many requests wait, and this tenant has the most of them.
         """
-        if self._may_pass():
+        if self._may_pass(tenant_id):
             return self._take(tenant_id)
         turn: _Turn = asyncio.get_running_loop().create_future()
         self._requests.setdefault(tenant_id, deque()).append(turn)
@@ -76,15 +79,23 @@ class FairQueue:
 
     async def enter_again(self, tenant_id: str) -> Ticket:
         """Wait for the place of a further sequence; it is never refused."""
-        if self._may_pass():
+        if self._may_pass(tenant_id):
             return self._take(tenant_id)
         turn: _Turn = asyncio.get_running_loop().create_future()
         self._further.setdefault(tenant_id, deque()).append(turn)
         await self._wait(turn, tenant_id, self._further)
         return self._ticket(tenant_id)
 
-    def _may_pass(self) -> bool:
-        return self._free > 0 and not self._requests and not self._further
+    def _may_pass(self, tenant_id: str) -> bool:
+        """Return whether a place is free for this tenant, and nobody waits who would come first."""
+        if not self._used.get(tenant_id):
+            return self._free > 0  # whoever waits uses places already, or `_admit` would have admitted it
+        return self._free > self._kept and not self._requests and not self._further
+
+    @property
+    def _kept(self) -> int:
+        """How many places to keep free; none on a server that has only ever seen one tenant."""
+        return self._reserved if len(self._served) > 1 else 0
 
     async def _wait(self, turn: _Turn, tenant_id: str, lines: dict[str, deque[_Turn]]) -> None:
         try:
@@ -134,6 +145,8 @@ class FairQueue:
                 (*self._further, *self._requests),
                 key=lambda name: (self._used.get(name, 0), self._served.get(name, 0)),
             )
+            if self._used.get(tenant_id) and self._free <= self._kept:
+                return
             lines = self._further if tenant_id in self._further else self._requests
             turn = self._pop(tenant_id, lines, first=True)
             if not turn.cancelled():  # cancelled, but its task has not resumed yet
