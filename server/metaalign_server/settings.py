@@ -134,6 +134,11 @@ class Settings(BaseSettings):
     allow_xargs: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="comma-separated names that a request may use in `vllm_xargs`"
     )
+    allow_template_arguments: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="comma-separated names of switches and numbers that a request may set in `chat_template_kwargs`,"
+        " such as enable_thinking",
+    )
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="maximum bytes of a request body")
     max_choices: int = Field(64, ge=1, description="maximum `n`")
     max_logprobs: int = Field(
@@ -157,7 +162,13 @@ class Settings(BaseSettings):
     spec_cache_entries: int = Field(1024, ge=1, description="number of rendered Meta-Prompts to cache")
 
     _split_fields = field_validator(
-        "allow_fields", "allow_xargs", "allowed_origins", "allowed_methods", "allowed_headers", mode="before"
+        "allow_fields",
+        "allow_xargs",
+        "allow_template_arguments",
+        "allowed_origins",
+        "allowed_methods",
+        "allowed_headers",
+        mode="before",
     )(_comma_separated)
     _read_limits = field_validator("key_limits", "tenant_limits", "user_limits", mode="before")(_from_json)
 

@@ -30,3 +30,28 @@ def test_only_named_engine_arguments_pass(monkeypatch: pytest.MonkeyPatch) -> No
     for given in ({"watermark": 1}, {}):
         with pytest.raises(RefusedField, match="vllm_xargs"):
             refuse_fields(chat(vllm_xargs=given), Allowances())
+
+
+def test_only_named_template_arguments_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A switch or a number changes how a template writes; a text would be in the prompt, outside its tier."""
+    with pytest.raises(RefusedField, match=r"^chat_template_kwargs: .*METAALIGN_ALLOW_TEMPLATE_ARGUMENTS"):
+        refuse_fields(chat(chat_template_kwargs={"enable_thinking": False}), Allowances())
+    monkeypatch.setenv("METAALIGN_ALLOW_TEMPLATE_ARGUMENTS", "enable_thinking, thinking_budget")
+    allowances = Allowances.of(Settings(_env_file=None))
+    accepted: list[dict[str, Any]] = [
+        {"enable_thinking": False},
+        {"enable_thinking": True, "thinking_budget": 512},
+        {},
+    ]
+    for given in accepted:
+        refuse_fields(chat(chat_template_kwargs=given), allowances)
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"enable_thinking": True, "system_message": "x"}, "system_message"),
+        ({"enable_thinking": "<|system|>"}, "enable_thinking"),
+        ({"thinking_budget": [1]}, "thinking_budget"),
+        ({"thinking_budget": None}, "thinking_budget"),
+    ]
+    for given, name in refused:
+        with pytest.raises(RefusedField, match=rf"^chat_template_kwargs\.{name}: ") as caught:
+            refuse_fields(chat(chat_template_kwargs=given), allowances)
+        assert caught.value.param == "chat_template_kwargs"

@@ -67,6 +67,15 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
             "flash_attention_2",
         ),
         ({"export": {"adapter_only": True}}, "sft.lora"),
+        (
+            {
+                "model": {"base": "a"},
+                "sft": {"steps": 1, "batch_size": 1, "learning_rate": 1, "lora": {}},
+                "dpo": {"steps": 1, "batch_size": 1, "learning_rate": 1},
+                "export": {"adapter_only": True},
+            },
+            "dpo: null",
+        ),
         ({"evaluate": {"engine": "endpoint"}}, "base_url"),
         ({"data": {}}, "instructions"),
         ({"data": {"world": {"samples": 1, "shares": {"sen": 1}, "evaluation_per_split": 1}}}, "sen"),

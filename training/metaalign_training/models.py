@@ -21,7 +21,7 @@ from transformers import (
 from metaalign.prompt import CONTROL_TOKENS, END_TOKEN, PAD_TOKEN, packaged_template, verify_checkpoint
 from metaalign.prompt.template import TOOL_CALL_TOKENS
 from metaalign_training.errors import StageError
-from metaalign_training.recipe import LoraConfig, ModelConfig, NewModelConfig
+from metaalign_training.recipe import LoraConfig, ModelConfig, NewModelConfig, Recipe
 from metaalign_training.tokenizer import train_tokenizer
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "new_model",
     "new_token_ids",
     "new_tokenizer",
+    "refuse_incomplete_adapter",
     "save_merged",
     "training_dtype",
 ]
@@ -193,6 +194,21 @@ def new_token_ids(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> li
         return []
     known = AutoTokenizer.from_pretrained(config.base).get_vocab()
     return [tokenizer.added_tokens_encoder[token] for token in CONTROL_TOKENS if token not in known]
+
+
+def refuse_incomplete_adapter(recipe: Recipe) -> None:
+    """Refuse to export an adapter alone if our template adds tokens to the base, which an adapter does not contain.
+
+    Raises:
+        StageError: the message names the fields.
+    """
+    if not recipe.export.adapter_only or recipe.model.template == "own":
+        return
+    if new_token_ids(recipe.model, load_tokenizer(recipe.model)):
+        raise StageError(
+            f"export.adapter_only: {recipe.model.base} lacks our template's control tokens, and an adapter cannot bring"
+            " them; set `model.template: own`, or `model.base` to a checkpoint with our template"
+        )
 
 
 def save_merged(adapter: Path, base: Any, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -239,6 +239,10 @@ class Pipeline:
 
     def run(self, out: Path) -> Summary:
         """All stages; returns the evaluation."""
+        if self.recipe.export.adapter_only:
+            from metaalign_training.models import refuse_incomplete_adapter
+
+            refuse_incomplete_adapter(self.recipe)
         self.build_data()
         self.sft()
         if self.recipe.dpo is not None:

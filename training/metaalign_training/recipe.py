@@ -380,10 +380,12 @@ class Recipe(_Model):
                 f"sft.packing: {self.sft.packing} needs `model.attention: flash_attention_2`, "
                 "because otherwise rows attend to each other, or are slower than padded ones"
             )
-        if self.export.adapter_only and (self.sft.lora is None or self.model.template == "metaalign"):
+        if self.export.adapter_only and self.sft.lora is None:
+            raise ValueError("export.adapter_only: needs `sft.lora`")
+        if self.export.adapter_only and self.dpo is not None:
             raise ValueError(
-                "export.adapter_only: needs `sft.lora` and `model.template: own`; our template adds tokens to the base,"
-                " which an adapter alone does not contain"
+                "export.adapter_only: needs `dpo: null`; DPO trains its adapter on top of the merged SFT model, so it"
+                " does not fit the base"
             )
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -13,7 +14,6 @@ from metaalign_server.settings import ALLOWABLE_FIELDS, Settings
 
 __all__ = [
     "MAX_SEQUENCES",
-    "REFUSED_FIELDS",
     "REPETITION_PENALTIES",
     "Allowances",
     "refuse_fields",
@@ -29,20 +29,33 @@ class Allowances:
     Attributes:
         fields: Allowed fields among those that are refused by default.
         xargs: Allowed names in `vllm_xargs`, which reach the engine's extensions.
+        template_arguments: Allowed names in `chat_template_kwargs`, for booleans and numbers.
         max_choices: Maximum number of choices per request.
     """
 
     fields: frozenset[str] = frozenset()
     xargs: frozenset[str] = frozenset()
+    template_arguments: frozenset[str] = frozenset()
     max_choices: int = 64
 
     @classmethod
     def of(cls, settings: Settings) -> Allowances:
         """Return the allowances from the settings."""
-        return cls(frozenset(settings.allow_fields), frozenset(settings.allow_xargs), settings.max_choices)
+        return cls(
+            frozenset(settings.allow_fields),
+            frozenset(settings.allow_xargs),
+            frozenset(settings.allow_template_arguments),
+            settings.max_choices,
+        )
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Fields that are refused whatever they hold, and why."""
+        accepted = self.fields | ({"chat_template_kwargs"} if self.template_arguments else frozenset())
+        return {name: reason for name, reason in _REFUSED_FIELDS.items() if name not in accepted}
 
 
-REFUSED_FIELDS = {
+_REFUSED_FIELDS = {
     "chat_template": "a client may not bring a template",
     "chat_template_kwargs": "template variables reach past the tiers",
     "cache_salt": "the server alone decides who shares a prefix cache",
@@ -69,14 +82,15 @@ def refuse_fields(request: BaseModel, allowances: Allowances) -> None:
     Raises:
         RefusedField: the message names the field and how an operator can allow it.
     """
-    for name, reason in REFUSED_FIELDS.items():
-        if getattr(request, name, None) is not None and name not in allowances.fields:
-            way_out = (
-                f" (an operator may allow it with METAALIGN_ALLOW_FIELDS={name})"
-                if name in ALLOWABLE_FIELDS
-                else ""
-            )
+    for name, reason in allowances.refused.items():
+        if getattr(request, name, None) is not None:
+            way_out = ""
+            if name == "chat_template_kwargs":
+                way_out = " (an operator may allow names in it with METAALIGN_ALLOW_TEMPLATE_ARGUMENTS)"
+            elif name in ALLOWABLE_FIELDS:
+                way_out = f" (an operator may allow it with METAALIGN_ALLOW_FIELDS={name})"
             raise RefusedField(f"{name}: {reason}; remove it{way_out}", param=name)
+    _refuse_template_arguments(getattr(request, "chat_template_kwargs", None) or {}, allowances)
     if isinstance(request, (ChatRequest, MessagesRequest, CountTokensRequest)) and not request.messages:
         raise RefusedField("messages: at least one is needed", param="messages")
     n = getattr(request, "n", None)
@@ -106,6 +120,24 @@ def refuse_fields(request: BaseModel, allowances: Allowances) -> None:
                 raise RefusedField(
                     f"{name}: unknown field; preferences are given in `preferences`", param=name
                 )
+
+
+def _refuse_template_arguments(arguments: Mapping[str, object], allowances: Allowances) -> None:
+    """Refuse names that the operator has not allowed, and values that could write text into the prompt."""
+    if "chat_template_kwargs" in allowances.fields:
+        return
+    for name, value in arguments.items():
+        if name not in allowances.template_arguments:
+            raise RefusedField(
+                f"chat_template_kwargs.{name}: not among the arguments that the operator allows"
+                f" ({', '.join(sorted(allowances.template_arguments))}); remove it",
+                param="chat_template_kwargs",
+            )
+        if not isinstance(value, bool | int | float):
+            raise RefusedField(
+                f"chat_template_kwargs.{name}: true, false or a number; other values could write text into the prompt",
+                param="chat_template_kwargs",
+            )
 
 
 # In a chat request, `echo` asks for the prompt's log probabilities. A count of 0 still returns those of the prompt's

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from metaalign_server.engine.refusals import REFUSED_FIELDS, REPETITION_PENALTIES, Allowances
+from metaalign_server.engine.refusals import REPETITION_PENALTIES, Allowances
 from metaalign_server.engine.requests import ChatRequest, CompletionsRequest, ResponsesApiRequest
 
 __all__ = ["INT64", "describe_refusals"]
@@ -45,7 +45,7 @@ _KEYWORDS_OF = {
     "number": {"minimum", "maximum", "exclusiveMinimum"},
     "string": {"minLength"},
     "array": {"minItems", "items"},
-    "object": {"propertyNames"},
+    "object": {"propertyNames", "additionalProperties"},
 }
 
 
@@ -84,7 +84,7 @@ def describe_refusals(schemas: dict[str, Any], name: str, allowances: Allowances
         reasons: Whether the engine knows where the model's reasoning ends.
     """
     properties = schemas[name]["properties"]
-    refused = {field: reason for field, reason in REFUSED_FIELDS.items() if field not in allowances.fields}
+    refused = allowances.refused
     bounds_of = _BOUNDS | {"n": {"minimum": 1, "maximum": allowances.max_choices}}
     if not allowances.xargs:
         refused["vllm_xargs"] = "the operator allows no arguments of the engine's extensions"
@@ -112,6 +112,11 @@ def describe_refusals(schemas: dict[str, Any], name: str, allowances: Allowances
     for field, reason in refused.items():
         if field in properties:
             properties[field] = {"type": "null", "description": f"Refused: {reason}."}
+    if allowances.template_arguments and "chat_template_kwargs" not in allowances.fields:
+        bounds_of["chat_template_kwargs"] = {
+            "propertyNames": {"enum": sorted(allowances.template_arguments)},
+            "additionalProperties": {"type": ["boolean", "number"]},
+        }
     if allowances.xargs:
         bounds_of["vllm_xargs"] = {"propertyNames": {"enum": sorted(allowances.xargs)}}
     for field, bounds in bounds_of.items():

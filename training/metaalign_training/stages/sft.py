@@ -27,6 +27,7 @@ from metaalign_training.models import (
     lora_config,
     new_token_ids,
     new_tokenizer,
+    refuse_incomplete_adapter,
     save_merged,
 )
 from metaalign_training.recipe import Recipe
@@ -93,6 +94,7 @@ def make_trainer(
 
 def train(recipe: Recipe, data: Path, folder: Path) -> dict[str, float]:
     """Train on `data`, save model and tokenizer to `folder`, and return the trainer's metrics."""
+    refuse_incomplete_adapter(recipe)
     set_seed(recipe.seed)
     rows = mix(read_conversations(data), recipe.sft.mixture, read_conversations, recipe.seed)
     if recipe.model.new is not None:
