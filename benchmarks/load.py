@@ -26,6 +26,7 @@ __all__ = [
     "MODEL",
     "NAME",
     "PREFERENCES",
+    "Behind",
     "Load",
     "Measured",
     "Round",
@@ -112,9 +113,29 @@ class ServerProcesses:
         if not self.engine:
             raise RuntimeError(f"process {self.api.pid} has no engine process")
 
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return self.server.url
+
     def cpu_ms(self) -> tuple[float, float]:
         """User and system time so far, of the API process and of the engine."""
         return _cpu_ms(self.api), sum(map(_cpu_ms, self.engine))
+
+
+class Behind:
+    """A server behind a proxy, whose CPU time counts as the API's."""
+
+    def __init__(self, server: ServerProcesses, url: str, proxy: psutil.Process) -> None:
+        self.url = url
+        self._server = server
+        self._proxy = proxy
+
+    def cpu_ms(self) -> tuple[float, float]:
+        """User and system time so far, of proxy and API process together, and of the engine."""
+        api, engine = self._server.cpu_ms()
+        processes = [self._proxy, *self._proxy.children(recursive=True)]
+        return api + sum(map(_cpu_ms, processes)), engine
 
 
 def _cpu_ms(process: psutil.Process) -> float:
@@ -127,14 +148,14 @@ class Variant:
     """What to send, and to which server."""
 
     name: str
-    processes: ServerProcesses
+    processes: ServerProcesses | Behind
     tiers: list[dict[str, str]]
     preferences: dict[str, Any] | None
     headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
-        return f"{self.processes.server.url}/v1/chat/completions"
+        return f"{self.processes.url}/v1/chat/completions"
 
     def body(self, number: int, max_tokens: int, *, stream: bool) -> dict[str, Any]:
         """The request body; only its question depends on `number`."""
