@@ -60,6 +60,7 @@ EXPOSE 8000
 # The start includes loading the weights, so the first failures do not count.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10m --retries=3 \
     CMD ["python", "-ISc", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
+COPY --chmod=0755 docker/supervised.sh /usr/local/bin/supervised
 STOPSIGNAL SIGTERM
 # No shell and no init between the supervisor and the server: SIGTERM reaches it, and its exit code is the container's.
 ENTRYPOINT ["metaalign-server"]
