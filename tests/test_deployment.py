@@ -149,7 +149,7 @@ def test_images_are_pinned_and_run_without_root(file: Path) -> None:
 def secrets(root: Path) -> None:
     command = [
         sys.executable,
-        DOCKER / "setup/make_secrets.py",
+        str(DOCKER / "setup/make_secrets.py"),
         "--root",
         str(root),
         "--host",
@@ -173,7 +173,7 @@ def test_secrets_are_made_once_and_kept(tmp_path: Path) -> None:
     assert password in files[tmp_path / "secrets/metaalign_database_url"]
     trusting = ssl.create_default_context(cafile=tmp_path / "tls/tls.crt")
     (certificate,) = trusting.get_ca_certs()
-    assert ("DNS", "llm.example.com") in certificate["subjectAltName"]  # type: ignore[operator]
+    assert ("DNS", "llm.example.com") in certificate["subjectAltName"]
     ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
         tmp_path / "tls/tls.crt", tmp_path / "tls/tls.key"
     )
