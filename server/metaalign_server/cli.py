@@ -17,7 +17,7 @@ from metaalign.prompt import verify_checkpoint
 from metaalign_server import commands
 from metaalign_server.serving.listening import reserved_socket, tls_options
 from metaalign_server.serving.logs import configure_logging
-from metaalign_server.settings import ConfigurationError, Settings, unknown_variables
+from metaalign_server.settings import ConfigurationError, Settings, read_settings, unknown_variables
 from metaalign_server.store.database import StoreFull, StoreUnavailable, parse_database_url
 from metaalign_server.store.migrate import WrongSchema
 
@@ -107,7 +107,7 @@ def _run(options: argparse.Namespace, others: Sequence[str]) -> int:
     given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
     try:
         unknown = unknown_variables()
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+        settings = read_settings({name: value for name, value in given.items() if value is not None})
         if options.command == "serve":
             settings = _with_keys_for_vllm(settings, options.api_key or [])
         settings.check()

@@ -54,6 +54,12 @@ def add_parsers(commands: Any) -> None:
     create.add_argument("--scopes", default="inference", help=f"comma-separated: {', '.join(SCOPES)}")
     create.add_argument("--limits", help='JSON, for example {"requests_per_minute": 60}')
     create.add_argument("--expires-days", type=float)
+    create.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the key to FILE, which only its owner can read, instead of printing it; if FILE exists, do nothing",
+    )
     listing = actions.add_parser("list", help="list keys, including revoked ones")
     listing.add_argument("--tenant")
     listing.add_argument("--json", action="store_true", help="print one JSON object per line")
@@ -183,6 +189,10 @@ def _limits(text: str | None) -> Limits | None:
 async def _keys(options: argparse.Namespace, database: Database, settings: Settings) -> int:
     if options.action == "list":
         return await _list_keys(options, database)
+    output: Path | None = getattr(options, "output", None)
+    if output is not None and output.exists():
+        sys.stderr.write(f"{output} exists; no key was made\n")
+        return 0
     secret = await load_secret(database, settings)
     environment = settings.key_environment
     async with database.write() as connection:
@@ -214,13 +224,27 @@ async def _keys(options: argparse.Namespace, database: Database, settings: Setti
                 limits=_limits(options.limits),
                 expires_at=int(end.timestamp() * 1000) if end is not None else None,
             )
-    print(new.token)
-    sys.stderr.write(f"key {new.id}: shown this once, keep it safe\n")
+            if output is not None:
+                _write_key(output, new.token)
+    if output is None:
+        print(new.token)
+        sys.stderr.write(f"key {new.id}: shown this once, keep it safe\n")
+    else:
+        sys.stderr.write(f"key {new.id}: written to {output}\n")
     if closes:
         sys.stderr.write(
             "It is the first key: from now on every request to a server of this store needs one.\n"
         )
     return 0
+
+
+def _write_key(file: Path, token: str) -> None:
+    """Write the key before the transaction ends, so that no key exists which nobody has."""
+    try:
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+            output.write(f"{token}\n")
+    except OSError as error:
+        raise Refusal("key_not_written", f"--output: {file}: {error.strerror}") from None
 
 
 async def _list_keys(options: argparse.Namespace, database: Database) -> int:

@@ -1,10 +1,11 @@
-"""Settings of `metaalign-server`: environment variables `METAALIGN_*`, a `.env` file, and command-line flags."""
+"""Settings of `metaalign-server`: flags, environment variables `METAALIGN_*`, a `.env` file, and files of secrets."""
 
 from __future__ import annotations
 
 import ipaddress
 import json
 import os
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,6 +23,7 @@ __all__ = [
     "ConfigurationError",
     "Settings",
     "is_loopback",
+    "read_settings",
     "unknown_variables",
 ]
 
@@ -32,6 +34,10 @@ ALLOWABLE_FIELDS = ("cache_salt", "chat_template_kwargs", "prompt_embeds")
 
 _OF_OTHER_PROGRAMS = ("METAALIGN_API_KEY", "METAALIGN_BASE_URL", "METAALIGN_DATA", "METAALIGN_TORCH_INDEX")
 """Variables that clients, tests and the installation read."""
+
+
+_SECRETS_DIR = "METAALIGN_SECRETS_DIR"
+"""Names a folder with a file for each setting that it holds, such as `metaalign_database_url`."""
 
 
 DEMO_CHECKPOINT = Path(__file__).resolve().parent / "checkpoints" / "metaalign-demo"
@@ -218,6 +224,36 @@ class Settings(BaseSettings):
         return self.allow_open_network or bool(self.uds) or is_loopback(self.host)
 
 
+def read_settings(given: Mapping[str, object]) -> Settings:
+    """Return the settings: those `given`, and the others from the environment, `.env` and the folder of secrets.
+
+    Raises:
+        ConfigurationError: the folder of secrets, or a file in it, cannot be read, or a file sets nothing.
+        pydantic.ValidationError: a value is wrong.
+    """
+    name = os.environ.get(_SECRETS_DIR)
+    if not name:
+        return Settings(**given)  # type: ignore[arg-type]  # flags are text, which is converted
+    folder = Path(name)
+    if not folder.is_dir():
+        raise ConfigurationError(f"{_SECRETS_DIR}: {folder}: no such folder")
+    prefix = str(Settings.model_config["env_prefix"]).lower()
+    known = {prefix + field for field in Settings.model_fields}
+    for file in sorted(folder.iterdir()):
+        lower = file.name.lower()
+        if lower.startswith(prefix) and lower not in known:
+            meant = "".join(f"; is it {near}?" for near in get_close_matches(lower, known, 1))
+            raise ConfigurationError(f"{_SECRETS_DIR}: {file}: sets nothing{meant}")
+    try:
+        return Settings(**given, _secrets_dir=folder)  # type: ignore[arg-type]
+    except OSError as error:
+        raise ConfigurationError(
+            f"{_SECRETS_DIR}: {error.filename}: {error.strerror}; the user that runs the server must be able to read it"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{_SECRETS_DIR}: a file in {folder} is not UTF-8 text") from None
+
+
 def unknown_variables() -> dict[str, str]:
     """Return the variables METAALIGN_* of the environment and of `.env` that set nothing, with what may be meant.
 
@@ -231,7 +267,7 @@ def unknown_variables() -> dict[str, str]:
     except UnicodeDecodeError as error:
         raise ConfigurationError(f".env: not UTF-8 text at byte {error.start}") from None
     unknown = {name for name in given if name.upper().startswith(prefix)}
-    unknown -= {name for name in unknown if name.upper() in known} | set(_OF_OTHER_PROGRAMS)
+    unknown -= {name for name in unknown if name.upper() in known} | {*_OF_OTHER_PROGRAMS, _SECRETS_DIR}
     return {name: "".join(get_close_matches(name.upper(), known, 1)) for name in sorted(unknown)}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import stat
 import subprocess
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import httpx
 import pytest
 
 from metaalign_server.store.migrate import head_revision
+from tests import preloaded
 from tests.databases import Postgres, postgres_program
-from tests.processes import command, free_port, running
+from tests.processes import command, environment, free_port, running
 
 SERVE = ["-m", "metaalign_server.cli", "serve"]
 PREFERENCES = {"user": {"attributes": {"format": "bullets"}}}
@@ -123,6 +125,58 @@ def test_keys_by_command(database_url: str) -> None:
         assert code in (1, 2), words
         assert part in said
         assert "Traceback" not in said
+
+
+def test_a_key_for_a_file_is_shown_nowhere(database_url: str, tmp_path: Path) -> None:
+    assert command(database_url, "migrate")[0] == 0
+    file = tmp_path / "key"
+    create = ("keys", "create", "--scopes", "metrics", "--output", str(file))
+    code, printed, said = command(database_url, *create)
+    token = file.read_text().strip()
+    assert (code, printed) == (0, "")
+    assert re.fullmatch(r"ma_live_[a-z2-7]{24}_[\w-]{43}", token)
+    assert token not in said
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    # Again, as a service that runs at each start does: the key stays.
+    assert command(database_url, *create)[0] == 0
+    assert file.read_text().strip() == token
+    # A key that nobody would have is not made.
+    code, _, said = command(database_url, "keys", "create", "--output", str(tmp_path / "no folder/key"))
+    assert code == 1
+    assert "no folder/key: No such file" in said
+    (listed,) = command(database_url, "keys", "list", "--json")[1].splitlines()
+    assert json.loads(listed)["scopes"] == "metrics"
+
+
+def with_secrets(folder: Path, **variables: str) -> tuple[int, str]:
+    """Exit code and standard error of a command that reads its settings from files."""
+    env = environment({"METAALIGN_SECRETS_DIR": str(folder)} | variables)
+    done = preloaded.finish(["metaalign_server.cli", "migrate", "--show"], folder.parent, env, timeout=120)
+    return done.returncode, done.stderr
+
+
+def test_secrets_come_from_files(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    assert with_secrets(folder) == (2, f"metaalign-server: METAALIGN_SECRETS_DIR: {folder}: no such folder\n")
+    folder.mkdir()
+    url = folder / "metaalign_database_url"
+    url.write_text(f"sqlite:///{tmp_path}/from-file.db\n")
+    (folder / "password").write_text("of another program")
+    assert with_secrets(folder) == (0, "")
+    assert (tmp_path / "from-file.db").exists()
+    assert with_secrets(folder, METAALIGN_DATABASE_URL=f"sqlite:///{tmp_path}/from-variable.db")[0] == 0
+    assert (tmp_path / "from-variable.db").exists()
+    url.write_text("mysql://user:sekrit-9127@somewhere/db")
+    code, said = with_secrets(folder)
+    assert code == 2
+    assert "METAALIGN_DATABASE_URL" in said
+    assert "sekrit" not in said
+    url.write_bytes(b"\xff\xfe")
+    assert with_secrets(folder)[0] == 2
+    url.rename(folder / "metaalign_databas_url")
+    code, said = with_secrets(folder)
+    assert code == 2
+    assert "metaalign_databas_url: sets nothing; is it metaalign_database_url?" in said
 
 
 def test_tenants_by_command(tmp_path: Path) -> None:

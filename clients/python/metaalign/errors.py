@@ -368,6 +368,13 @@ _TABLE = (
     ErrorKind("invalid_limits", None, "", "`--limits` is malformed.", "Write it as the help shows."),
     ErrorKind("invalid_grace", None, "", "`--grace-seconds` is negative.", "Give 0 or more."),
     ErrorKind("invalid_policy", None, "", "`--policy` names no readable JSON file.", "Check the file."),
+    ErrorKind(
+        "key_not_written",
+        None,
+        "",
+        "`keys create --output` cannot write its file.",
+        "See the message for the cause.",
+    ),
     ErrorKind("training_error", None, "", "`metaalign-train` cannot go on.", "See the message."),
     ErrorKind("recipe_error", None, "", "A recipe cannot be used.", "Correct the line that is named."),
     ErrorKind("data_error", None, "", "A row or file cannot be used.", "Correct the line that is named."),

@@ -19,7 +19,7 @@ from metaalign_server.engine.installation import IncompatibleEngine, install
 from metaalign_server.platform.refusal import Refusal
 from metaalign_server.routes import align, inference, operations
 from metaalign_server.serving.app import add_refusal_handlers
-from metaalign_server.settings import Settings
+from metaalign_server.settings import read_settings
 
 __all__ = ["MetaAlignPlugin"]
 
@@ -53,7 +53,7 @@ class MetaAlignPlugin:
         # As vLLM reads them: the environment's counts if there is no flag.
         state.keys_for_metrics = [key for key in (args.api_key or [os.environ.get("VLLM_API_KEY")]) if key]
         try:
-            await install(state, Settings())
+            await install(state, read_settings({}))
         except IncompatibleEngine as error:
             raise SystemExit(f"metaalign: {error}") from None
 

@@ -1,0 +1,1 @@
+"""The deployment without containers: `make stack-test` and `make docker-check`."""
