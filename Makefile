@@ -61,11 +61,12 @@ format: install ## sort imports and format the code
 lock: ## rewrite requirements/*.lock, keeping pins that still fit; ARGS=--upgrade upgrades them
 	@$(PYTHON) scripts/lock.py $(ARGS)
 
-generated: install ## write the files generated from code: JSON Schema, OpenAPI document, table of errors
+generated: install ## write the files generated from code: JSON Schema, OpenAPI document, table of errors, dashboards
 	$(BIN)/python -m metaalign.schema docs/preferences.schema.json
 	$(BIN)/python scripts/errors_page.py docs/errors.md
 	$(BIN)/python scripts/openapi_document.py clients/openapi.json
 	$(BIN)/python scripts/env_example.py docker/.env.example
+	$(BIN)/python scripts/dashboards.py docker/grafana/dashboards
 
 audit: install ## look up every pin of both locks in PyPI's advisories; a pin that cannot be looked up is an error
 	@mkdir -p build

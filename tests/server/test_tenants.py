@@ -505,7 +505,7 @@ async def test_what_is_asked_for_at_the_same_time_is_loaded_once() -> None:
         await gate.wait()
         return loads
 
-    cache = StaleCache(load, 60, 10)
+    cache = StaleCache(load, 60, 10, "test")
     asking = [asyncio.create_task(cache.get("a")) for _ in range(10)]
     await asyncio.sleep(0)
     asking[0].cancel()  # the first to ask leaves, and the others get their answer
@@ -523,7 +523,7 @@ async def test_what_was_read_before_a_change_is_not_kept_as_new() -> None:
         await gate.wait()
         return value
 
-    cache = StaleCache(load, 60, 10)
+    cache = StaleCache(load, 60, 10, "test")
     early = asyncio.create_task(cache.get("a"))
     await asyncio.sleep(0.01)
     stored[0] = "new"
@@ -541,7 +541,7 @@ async def test_the_least_recently_used_goes_first() -> None:
         loaded.append(key)
         return key
 
-    cache = StaleCache(load, float("inf"), 2)
+    cache = StaleCache(load, float("inf"), 2, "test")
     for key in ("a", "b", "a", "c", "a", "b"):
         await cache.get(key)
     assert loaded == ["a", "b", "c", "b"]
@@ -556,7 +556,7 @@ async def test_a_known_value_does_not_wait_for_a_slow_store() -> None:
         await slow.wait()
         return next(values)
 
-    cache: StaleCache[str, int] = StaleCache(load, 0.05, 10)
+    cache: StaleCache[str, int] = StaleCache(load, 0.05, 10, "test")
     assert await cache.get("a") == 0
     slow.clear()
     await asyncio.sleep(0.06)
@@ -582,7 +582,7 @@ async def test_a_deleted_value_does_not_live_on_because_the_store_is_slow() -> N
             raise ProfileNotFound("gone")
         return 1
 
-    cache: StaleCache[str, int] = StaleCache(load, 0.05, 10)
+    cache: StaleCache[str, int] = StaleCache(load, 0.05, 10, "test")
     assert await cache.get("a") == 1
     deleted = True
     await asyncio.sleep(0.06)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+
+from prometheus_client import Counter, Histogram
 
 from metaalign import Preferences, Receipt
 from metaalign.prompt import MetaPrompt, PromptAssembler, render, request_layers, resolve
@@ -15,6 +18,20 @@ from metaalign_server.alignment.layers import NOTHING_STORED, StoredLayers
 __all__ = ["Aligner", "AppliedSpec"]
 
 _CACHEABLE_CHARACTERS = 64_000
+
+META_PROMPTS = Counter(
+    "metaalign_meta_prompts_total",
+    "Meta-Prompts by whether one was rendered already (`hit`) or not (`miss`).",
+    ["result"],
+)
+DURATION = Histogram(
+    "metaalign_meta_prompt_seconds",
+    "Time to make a Meta-Prompt that was not cached: `resolve` its layers, `render` them to text and tokens.",
+    ["stage"],
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1),
+)
+_HIT, _MISS = META_PROMPTS.labels("hit"), META_PROMPTS.labels("miss")
+_RESOLVE, _RENDER = DURATION.labels("resolve"), DURATION.labels("render")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +87,8 @@ class Aligner:
         key = (field, system, user_info, stored.key)
         with self._lock:
             cached = self._cache.get(key)
+            if preferences is not None or stored.layers:  # the prompt of no preferences is always there
+                (_MISS if cached is None else _HIT).inc()
             if cached is not None:
                 self._cache.move_to_end(key)
                 return cached
@@ -97,11 +116,13 @@ class Aligner:
         stored: StoredLayers,
     ) -> AppliedSpec:
         assembler = self.assembler
+        started = time.perf_counter()
         own = request_layers(
             preferences, system_messages=system_messages, user_info_messages=user_info_messages
         )
         layers = (*stored.layers, *own)
         resolution = resolve(layers)
+        resolved = time.perf_counter()
         meta_prompt = render(resolution)
         messages = tuple(assembler.tier_messages(meta_prompt))
         prefix = assembler.assemble(messages) if assembler.cuttable and messages else None
@@ -120,6 +141,9 @@ class Aligner:
                 user_info=assembler.count(meta_prompt.user_info),
             ),
         )
+        if layers:
+            _RESOLVE.observe(resolved - started)
+            _RENDER.observe(time.perf_counter() - resolved)
         return AppliedSpec(
             meta_prompt=meta_prompt,
             messages=messages,

@@ -17,9 +17,10 @@ __all__ = ["Recording", "RequestContext", "Usage", "current_request"]
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens that a request uses."""
+    """Tokens that a request uses; `cached` are those of the prompt that the engine did not have to compute."""
 
     prompt: int = 0
+    cached: int = 0
     output: int = 0
 
     @property

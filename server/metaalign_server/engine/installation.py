@@ -35,7 +35,7 @@ from metaalign_server.engine.rendering import (
     render_conversation,
 )
 from metaalign_server.engine.requests import ChatRequest, CompletionsRequest
-from metaalign_server.platform.fair_queue import FairQueue
+from metaalign_server.platform.fair_queue import WAITED, FairQueue
 from metaalign_server.platform.startup import Platform
 from metaalign_server.settings import ConfigurationError, Settings
 
@@ -149,7 +149,8 @@ def fair_queue(sequences: int, max_waiting: int) -> FairQueue:
     tenants share nine tenths of the engine, so that it runs a sequence of a tenant that had none at once.
     """
     ahead = max(1, sequences // 4)
-    return FairQueue(sequences + ahead, reserved=ahead + sequences // 10, max_waiting=max_waiting)
+    reserved = ahead + sequences // 10
+    return FairQueue(sequences + ahead, reserved=reserved, max_waiting=max_waiting, waits=WAITED)
 
 
 async def _check_canary(state: Any, aligner: Aligner) -> None:

@@ -92,6 +92,9 @@ class Sequences:
     def _ended(self, request_id: str) -> None:
         sequence = self._running.pop(request_id, None)
         if sequence is not None:
-            sequence.context.usage.output += sequence.state.detokenizer.num_output_tokens()
+            usage, state = sequence.context.usage, sequence.state
+            usage.output += state.detokenizer.num_output_tokens()
+            if state.request_index == 0:  # as for the prompt: its further choices share it
+                usage.cached += state.num_cached_tokens
             if sequence.ticket is not None:
                 sequence.ticket()

@@ -85,6 +85,11 @@ class Recorder:
         self._waiting: deque[Exchange] = deque()
         self._writing = asyncio.Lock()
 
+    @property
+    def waiting(self) -> int:
+        """How many exchanges are queued."""
+        return len(self._waiting)
+
     def add(self, exchange: Exchange) -> None:
         """Queue an exchange to be written."""
         if len(self._waiting) >= self._size:

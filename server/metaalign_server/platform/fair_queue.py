@@ -13,13 +13,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from prometheus_client import Gauge, Histogram
+from prometheus_client import Histogram
 
 from metaalign_server.platform.refusal import Refusal
 
-__all__ = ["FairQueue", "Places", "Ticket"]
+__all__ = ["WAITED", "FairQueue", "Places", "Ticket"]
 
-WAITING = Gauge("metaalign_queue_waiting", "Requests that wait for a place in the engine.")
 WAITED = Histogram(
     "metaalign_queue_wait_seconds",
     "Time that a request waited for its first place in the engine.",
@@ -40,12 +39,19 @@ class FairQueue:
         reserved: How many of them only tenants that use no other place can have, once there are several tenants.
         max_waiting: Maximum number of requests that wait for their first place. If one more arrives, the newest request
             of the tenant with the most waiting requests is refused.
+        waits: Counts the seconds that a request waited for its first place.
+
+    Attributes:
+        places: As given.
+        max_waiting: As given.
     """
 
-    def __init__(self, places: int, reserved: int, max_waiting: int) -> None:
+    def __init__(self, places: int, reserved: int, max_waiting: int, waits: Histogram | None = None) -> None:
+        self.places = places
+        self.max_waiting = max_waiting
+        self._waits = waits
         self._free = places
         self._reserved = reserved
-        self._max_waiting = max_waiting
         self._used: dict[str, int] = {}
         # Requests that wait for their first place, and sequences of requests that have one already. The latter are not
         # refused any more, and come first, because the former's tenants can only wait for them anyway.
@@ -54,6 +60,16 @@ class FairQueue:
         self._served: dict[str, int] = {}
         self._turn = 0
         self._count = 0
+
+    @property
+    def taken(self) -> int:
+        """How many places are in use."""
+        return self.places - self._free
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their first place."""
+        return self._count
 
     def used(self, tenant_id: str) -> int:
         """Return how many places a tenant uses."""
@@ -69,12 +85,13 @@ class FairQueue:
             return self._take(tenant_id)
         turn: _Turn = asyncio.get_running_loop().create_future()
         self._requests.setdefault(tenant_id, deque()).append(turn)
-        self._change(1)
-        if self._count > self._max_waiting:
+        self._count += 1
+        if self._count > self.max_waiting:
             self._drop_one()
         started = asyncio.get_running_loop().time()
         await self._wait(turn, tenant_id, self._requests)
-        WAITED.observe(asyncio.get_running_loop().time() - started)
+        if self._waits is not None:
+            self._waits.observe(asyncio.get_running_loop().time() - started)
         return self._ticket(tenant_id)
 
     async def enter_again(self, tenant_id: str) -> Ticket:
@@ -177,11 +194,7 @@ class FairQueue:
         if not lines[tenant_id]:
             del lines[tenant_id]
         if lines is self._requests:
-            self._change(-1)
-
-    def _change(self, by: int) -> None:
-        self._count += by
-        WAITING.set(self._count)
+            self._count -= 1
 
 
 class Places:

@@ -51,6 +51,11 @@ FALLBACKS = Counter(
     "metaalign_limits_fallback_total",
     "Requests that were counted by this server alone because Redis was away.",
 )
+REFUSED = Counter(
+    "metaalign_limits_refusals_total",
+    "Requests that were refused because of a limit, by whose limit it is (`key`, `tenant` or `user`) and its kind.",
+    ["owner", "limit"],
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,12 @@ def buckets_of(caller: Caller, *, inference: bool) -> tuple[Bucket, ...]:
     return tuple(found)
 
 
+_LIMITS = {
+    ("requests", MINUTE): "requests_per_minute",
+    ("tokens", MINUTE): "tokens_per_minute",
+    ("tokens", DAY): "tokens_per_day",
+    ("concurrency", 0): "concurrency",
+}
 _WORDS = {
     ("requests", MINUTE): ("rate_limit_exceeded", "requests per minute"),
     ("tokens", MINUTE): ("rate_limit_exceeded", "tokens per minute"),
@@ -236,6 +247,9 @@ def _admitted(uses: list[_Use]) -> tuple[Standing, ...]:
 
 def _refused(uses: list[_Use]) -> LimitReached:
     longest = max(uses, key=_Use.wait)
+    REFUSED.labels(
+        longest.bucket.name.partition(":")[0], _LIMITS[longest.bucket.kind, longest.bucket.window]
+    ).inc()
     return LimitReached(longest.bucket, [use.standing() for use in uses], longest.wait())
 
 

@@ -91,11 +91,11 @@ class Lookups:
         self._key_limits = key_limits or Limits()
         self._tenant_limits = tenant_limits or Limits()
         self._user_limits = user_limits or Limits()
-        self._keys = StaleCache(self._load_key, ttl, 10_000)
-        self._tenants = StaleCache(self._load_tenant, ttl, 10_000)
-        self._any_key = StaleCache(self._load_any_key, ttl, 1)
-        self._heads = StaleCache(self._load_head, ttl, 10_000)
-        self._versions = StaleCache(self._load_version, float("inf"), 10_000)
+        self._keys = StaleCache(self._load_key, ttl, 10_000, "keys")
+        self._tenants = StaleCache(self._load_tenant, ttl, 10_000, "tenants")
+        self._any_key = StaleCache(self._load_any_key, ttl, 1, "any_key")
+        self._heads = StaleCache(self._load_head, ttl, 10_000, "profiles")
+        self._versions = StaleCache(self._load_version, float("inf"), 10_000, "profile_versions")
         self._callers: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
         self._round = 0
         self._ttl = ttl

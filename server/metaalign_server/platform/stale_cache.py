@@ -25,6 +25,11 @@ V = TypeVar("V")
 STALE = Counter(
     "metaalign_store_stale_reads_total", "Values used past their time because the store was away or slow."
 )
+LOOKUPS = Counter(
+    "metaalign_lookups_total",
+    "Look-ups of what is kept in memory: `hit` if it was there, and `miss` if the store was asked.",
+    ["cache", "result"],
+)
 
 
 _GONE = -1
@@ -45,9 +50,11 @@ class StaleCache(Generic[K, V]):
         load: Reads the value of a key from the store.
         ttl: Seconds; infinity for values that never change.
         entries: Maximum number of entries; the least recently used one is evicted first.
+        name: What it keeps, for the metric.
     """
 
-    def __init__(self, load: Callable[[K], Awaitable[V]], ttl: float, entries: int) -> None:
+    def __init__(self, load: Callable[[K], Awaitable[V]], ttl: float, entries: int, name: str) -> None:
+        self._hits, self._misses = LOOKUPS.labels(name, "hit"), LOOKUPS.labels(name, "miss")
         self._load = load
         self._ttl = ttl
         self._size = entries
@@ -67,8 +74,10 @@ class StaleCache(Generic[K, V]):
             self._entries.move_to_end(key)
             if entry.round == self._round:
                 if entry.fresh_until > now:
+                    self._hits.inc()
                     return entry.value
                 entry.fresh_until = now + self._ttl  # others use the old value while this call reloads it
+        self._misses.inc()
         # After `forget`, this server has changed the store: the new value is worth the wait.
         patience = _PATIENCE_SECONDS if entry is not None and entry.round == self._round else None
         try:

@@ -203,5 +203,5 @@ def _assemble(settings: Settings, database: Database, secret: Secret, limiter: L
         ),
         limiter=limiter,
         recorder=Recorder(database),
-        learned=StaleCache(load_learned, settings.refresh_seconds, 10_000),
+        learned=StaleCache(load_learned, settings.refresh_seconds, 10_000, "learned_examples"),
     )

@@ -30,6 +30,21 @@ SILENCE = Gauge(
     "metaalign_engine_silence_seconds",
     "Time since the engine last answered the watchdog; NaN if METAALIGN_STALL_SECONDS is 0.",
 )
+SILENCE_LIMIT = Gauge(
+    "metaalign_engine_silence_limit_seconds",
+    "METAALIGN_STALL_SECONDS: after this silence of the engine the server is not ready; 0 if nobody watches.",
+)
+WAITING = Gauge("metaalign_queue_waiting", "Requests that wait for a place in the engine.")
+WAITING_LIMIT = Gauge(
+    "metaalign_queue_waiting_limit", "METAALIGN_MAX_WAITING: how many may wait; one more is refused."
+)
+PLACES = Gauge("metaalign_queue_places", "Places for sequences in the engine.")
+PLACES_USED = Gauge("metaalign_queue_places_used", "Places that sequences use.")
+UNWRITTEN = Gauge("metaalign_exchanges_waiting", "Exchanges that are not yet written to the store.")
+UNERASED = Gauge(
+    "metaalign_erasure_pending",
+    "1 while the files of an SQLite store may hold copies of deleted rows, else 0.",
+)
 BUILD = Gauge("metaalign_build_info", "Always 1; the labels are versions.", ["version", "vllm"])
 
 
@@ -76,6 +91,14 @@ async def metrics(request: Request) -> Response:
     READY.set(service.ready)
     DRAINING.set(service.draining)
     SILENCE.set(math.nan if service.answered_at is None else time.monotonic() - service.answered_at)
+    SILENCE_LIMIT.set(service.settings.stall_seconds)
+    WAITING.set(service.queue.waiting)
+    WAITING_LIMIT.set(service.queue.max_waiting)
+    PLACES.set(service.queue.places)
+    PLACES_USED.set(service.queue.taken)
+    if service.platform is not None:
+        UNWRITTEN.set(service.platform.recorder.waiting)
+        UNERASED.set(service.platform.database.unshredded)
     BUILD.labels(metaalign.__version__, service.engine.version).set(1)
     registry = service.engine.registry
     text = await asyncio.to_thread(lambda: generate_latest(registry))

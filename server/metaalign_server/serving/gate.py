@@ -16,7 +16,7 @@ from metaalign_server.platform.limits import Admission, buckets_of
 from metaalign_server.platform.refusal import Refusal
 from metaalign_server.platform.startup import Platform
 from metaalign_server.routes.errors import metaalign_error_response
-from metaalign_server.serving.metrics import IN_FLIGHT, count_request
+from metaalign_server.serving.metrics import IN_FLIGHT, count_overridden, count_request, count_tokens
 from metaalign_server.serving.telemetry import Spans
 from metaalign_server.settings import Settings, is_loopback
 
@@ -273,7 +273,9 @@ class Gate:
             fields |= {"tenant": caller.tenant.name, "key": caller.key_id}
         if opened is not None:
             fields |= {"prompt_tokens": opened.usage.prompt, "output_tokens": opened.usage.output}
+            count_tokens(opened.usage, applied=applied is not None)
             if applied is not None:
+                count_overridden(applied.receipt.overridden)
                 fields["spec"] = applied.meta_prompt.spec_hash[:12]
                 fields["tier_tokens"] = applied.receipt.tokens.system_info + applied.receipt.tokens.user_info
         logger.info("request", extra={"fields": fields})

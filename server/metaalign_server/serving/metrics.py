@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["IN_FLIGHT", "count_request"]
+from metaalign.errors import ERRORS
+from metaalign.receipt import OverriddenEntry
+from metaalign_server.alignment.context import Usage
+
+__all__ = ["IN_FLIGHT", "count_overridden", "count_request", "count_tokens"]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -17,6 +22,9 @@ REFUSALS = Counter(
     "Requests that were answered with an error, by the code in it.",
     ["code"],
 )
+for _code, _kind in ERRORS.items():
+    if _kind.status is not None:  # from the start, because a counter's first step from nothing is no increase
+        REFUSALS.labels(_code)
 DURATION = Histogram(
     "metaalign_request_duration_seconds",
     "Time from the arrival of a request to the end of its answer.",
@@ -32,6 +40,26 @@ FIRST_BYTE = Histogram(
 APPLIED = Counter(
     "metaalign_preferences_applied_total", "Answers to which preferences were applied.", ["route"]
 )
+OVERRIDDEN = Counter(
+    "metaalign_preferences_overridden_total",
+    "Values of preferences that were not rendered, by their tier and by the tier and the kind of source that won.",
+    ["tier", "by"],
+)
+PROMPT_TOKENS = Counter(
+    "metaalign_prompt_tokens_total",
+    "Tokens of prompts, by whether preferences were applied.",
+    ["preferences"],
+)
+CACHED_TOKENS = Counter(
+    "metaalign_prompt_cached_tokens_total",
+    "Tokens of prompts that the engine had in its prefix cache, by whether preferences were applied.",
+    ["preferences"],
+)
+OUTPUT_TOKENS = Counter(
+    "metaalign_output_tokens_total",
+    "Tokens of answers, by whether preferences were applied.",
+    ["preferences"],
+)
 
 
 @cache  # finding a label's own counter takes longer than counting
@@ -41,6 +69,13 @@ def _answered(route: str, status: int) -> tuple[Counter, Histogram]:
 
 
 _streamed = cache(FIRST_BYTE.labels)
+_overridden = cache(OVERRIDDEN.labels)
+
+
+@cache
+def _tokens(applied: bool) -> tuple[Counter, Counter, Counter]:
+    label = "applied" if applied else "none"
+    return PROMPT_TOKENS.labels(label), CACHED_TOKENS.labels(label), OUTPUT_TOKENS.labels(label)
 
 
 def count_request(
@@ -71,3 +106,25 @@ def count_request(
         REFUSALS.labels(error).inc()
     if applied:
         APPLIED.labels(route).inc()
+
+
+def count_tokens(usage: Usage, *, applied: bool) -> None:
+    """Count the tokens of one request.
+
+    Args:
+        usage: The tokens.
+        applied: Whether preferences were applied to the answer.
+    """
+    prompt, cached, output = _tokens(applied)
+    prompt.inc(usage.prompt)
+    cached.inc(usage.cached)
+    output.inc(usage.output)
+
+
+def count_overridden(entries: Iterable[OverriddenEntry]) -> None:
+    """Count values of one request that lost to others, by what they lost to.
+
+    `by` is for example `system:profile support:3`; the name of a profile is not for a label.
+    """
+    for entry in entries:
+        _overridden(entry.tier, entry.by.partition(" ")[0]).inc()

@@ -91,6 +91,9 @@ ERRORS = Counter(
     "Transactions that the store failed, or that were not tried because it is away.",
     ["kind", "code"],
 )
+for _kind in ("read", "write"):
+    for _code in ("store_unavailable", "store_full"):
+        ERRORS.labels(_kind, _code)
 
 
 class DatabaseUrlError(ValueError):
