@@ -26,7 +26,7 @@ UV_TOOL := $(BIN)/uv tool run
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fairness fuzz \
-	fuzz-assembly audit sbom up down first-key docker-check stack-test clean
+	fuzz-assembly audit sbom up down first-key docker-check stack-test image-test clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -119,6 +119,9 @@ docker-check: install ## check Dockerfiles, compose files and nginx's configurat
 
 stack-test: install ## run the deployment's services without containers, restart servers under load, restore a backup
 	$(BIN)/python -m tests.stack.run $(ARGS)
+
+image-test: install ## build the CPU image without a registry and ask it a question; needs root, buildah and mmdebstrap
+	$(BIN)/python scripts/image_test.py $(ARGS)
 
 clean: ## remove the environments, caches and build results
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -9,10 +9,12 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eea
 
 # hadolint ignore=DL3006
 FROM ${PYTHON_IMAGE} AS build
-# The same variables as in an installation without containers; UV_DEFAULT_INDEX and UV_FIND_LINKS name mirrors.
+# For networks with mirrors, or with certificates of their own; nothing of it reaches the image.
 ARG METAALIGN_TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG UV_DEFAULT_INDEX
 ARG UV_FIND_LINKS
+ARG SSL_CERT_FILE
+ARG PIP_CERT
 ENV UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy VIRTUAL_ENV=/opt/metaalign
 WORKDIR /build
 COPY requirements requirements
