@@ -131,6 +131,31 @@ def test_networks_are_separate() -> None:
     }  # fmt: skip
 
 
+def mounted(name: str) -> set[str]:
+    """Where the volumes and secrets of a service are in its container."""
+    service = SERVICES[name]
+    volumes = {volume.split(":")[1] for volume in service.get("volumes", [])}
+    return volumes | {f"/run/secrets/{secret}" for secret in service.get("secrets", [])}
+
+
+def test_what_configurations_name_is_there() -> None:
+    """Files and hosts in the configuration of one service are those that the compose file gives it."""
+    texts = {
+        "prometheus": (DOCKER / "prometheus/prometheus.yml").read_text(encoding="utf-8"),
+        "alertmanager": (DOCKER / "alertmanager/alertmanager.yml").read_text(encoding="utf-8"),
+        "nginx": (DOCKER / "nginx/listen.conf").read_text(encoding="utf-8"),
+    }
+    for path in (DOCKER / "grafana/provisioning").rglob("*.yaml"):
+        texts["grafana"] = texts.get("grafana", "") + path.read_text(encoding="utf-8")
+    for name, text in texts.items():
+        for path in re.findall(r"(?:_file: |path: |certificate(?:_key)? +)(/[\w./-]+)", text):
+            places = mounted(name)
+            assert any(path == place or path.startswith(f"{place}/") for place in places), f"{name}: {path}"
+    hosts = set(re.findall(r"(?:targets: \[|url: http://|names: \[)([\w-]+)", "".join(texts.values())))
+    assert hosts <= {*SERVICES, "localhost"}
+    assert {"server", "prometheus", "alertmanager", "tempo"} <= hosts
+
+
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda path: path.name)
 def test_images_are_pinned_and_run_without_root(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
