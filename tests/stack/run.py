@@ -4,7 +4,8 @@ PostgreSQL, Redis, nginx, Prometheus and Alertmanager run as plain processes, tw
 
 1. a smoke test through nginx: TLS, keys, limits of the edge, a stream that arrives as it is made;
 2. a rolling restart of both servers under load: no request fails, and every stream is finished;
-3. an accident and a restore of the backup that was made before it.
+3. one server is killed under load: no request fails whose answer had not begun;
+4. an accident and a restore of the backup that was made before it.
 
 The exit code is 1 if something is not as promised. Figures are printed; `docs/reliability.md` has those of one run.
 """
@@ -129,6 +130,12 @@ class MetaAlign:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(Settings.model_fields["drain_seconds"].default + 15)
 
+    def kill(self) -> None:
+        """Kill it without a warning."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+
 
 def manage(secrets: Path, *words: str) -> None:
     """Run a command of `metaalign-server` with the deployment's secrets."""
@@ -139,16 +146,18 @@ def manage(secrets: Path, *words: str) -> None:
 
 
 class Load:
-    """Clients that ask without a pause, half of them for streams, and count what they get."""
+    """Clients that ask without a pause, half of them for streams if there are any, and count what they get."""
 
-    def __init__(self, ask: Callable[[bool], None], clients: int) -> None:
+    def __init__(self, ask: Callable[[bool], None], clients: int, *, streams: bool = True) -> None:
         self.done = 0
         self.failed: list[str] = []
         self.slowest = 0.0
         self._ask = ask
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._run, args=(i % 2 == 0,)) for i in range(clients)]
+        self._threads = [
+            threading.Thread(target=self._run, args=(streams and i % 2 == 0,)) for i in range(clients)
+        ]
 
     def __enter__(self) -> Load:
         for thread in self._threads:
@@ -394,6 +403,25 @@ def rolling_restart(stack: Stack, clients: int) -> Iterator[str]:
     assert not load.failed, load.failed[:5]
 
 
+def killed(stack: Stack, clients: int) -> Iterator[str]:
+    """Kill a server while it answers, and start it again."""
+    server = stack.servers[0]
+    with stack.client() as client:
+        load = Load(lambda streamed: ask(client, streamed), clients, streams=False)
+        with load:
+            time.sleep(5)
+            before = load.done
+            server.kill()
+            time.sleep(5)
+            after = load.done
+            server.start()
+            wait_until("a server", server.ready)
+            time.sleep(3)
+    yield f"a server killed: {load.done} whole answers to {clients} clients, {len(load.failed)} failed"
+    yield f"answers in the 5 s after it: {after - before}; slowest {load.slowest:.1f} s"
+    assert not load.failed, load.failed[:5]
+
+
 def restore(stack: Stack) -> Iterator[str]:
     """Lose a profile, and bring it back from the backup by the commands of docs/reliability.md."""
     backup = stack.folder / "metaalign.dump"
@@ -441,6 +469,8 @@ def main() -> int:
             for line in smoke(stack):
                 print(f"  {line}", flush=True)
             for line in rolling_restart(stack, options.clients):
+                print(f"  {line}", flush=True)
+            for line in killed(stack, options.clients):
                 print(f"  {line}", flush=True)
             for line in restore(stack):
                 print(f"  {line}", flush=True)
