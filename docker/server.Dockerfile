@@ -10,9 +10,7 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eea
 # hadolint ignore=DL3006
 FROM ${PYTHON_IMAGE} AS build
 # For networks with mirrors, or with certificates of their own; nothing of it reaches the image.
-ARG METAALIGN_TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG UV_DEFAULT_INDEX
-ARG UV_FIND_LINKS
 ARG SSL_CERT_FILE
 ARG PIP_CERT
 ENV UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy VIRTUAL_ENV=/opt/metaalign
@@ -31,12 +29,22 @@ COPY checkpoints/metaalign-demo checkpoints/metaalign-demo
 
 # What the server needs, at the versions of the lock; what tests and training need stays out.
 FROM build AS build-cpu
-RUN /opt/tools/bin/uv pip install --index "$METAALIGN_TORCH_INDEX" --index-strategy unsafe-best-match \
-        --constraints requirements/cpu.lock --excludes requirements/cpu-excludes.txt '.[server,cpu]' \
+ARG METAALIGN_TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG UV_DEFAULT_INDEX
+ARG UV_FIND_LINKS
+ARG SSL_CERT_FILE
+# PyTorch's CPU build on its own, as in scripts/install.py: general package indexes do not have it, and its index has little else.
+RUN torch="$(grep -o '^torch==[^ ]*' requirements/cpu.lock)" \
+    && { /opt/tools/bin/uv pip install --no-deps "$torch" \
+        || /opt/tools/bin/uv pip install --no-deps --index "$METAALIGN_TORCH_INDEX" "$torch"; } \
+    && /opt/tools/bin/uv pip install --constraints requirements/cpu.lock --excludes requirements/cpu-excludes.txt \
+        '.[server,cpu]' \
     && /opt/tools/bin/cyclonedx-py environment "$VIRTUAL_ENV/bin/python" --pyproject pyproject.toml \
         --output-reproducible --of JSON -o "$VIRTUAL_ENV/sbom.cdx.json"
 
 FROM build AS build-cuda
+ARG UV_DEFAULT_INDEX
+ARG SSL_CERT_FILE
 RUN /opt/tools/bin/uv pip install --constraints requirements/cuda.lock '.[server,cuda]' \
     && /opt/tools/bin/cyclonedx-py environment "$VIRTUAL_ENV/bin/python" --pyproject pyproject.toml \
         --output-reproducible --of JSON -o "$VIRTUAL_ENV/sbom.cdx.json"

@@ -33,6 +33,7 @@ from typing import Any
 
 import httpx
 
+from metaalign_server.cli import STORE_UNUSABLE
 from metaalign_server.settings import Settings
 from tests import preloaded
 from tests.databases import Daemon, postgres_program, running_postgres
@@ -117,6 +118,8 @@ class MetaAlign:
         Raises:
             RuntimeError: it has ended.
         """
+        if self._process is not None and self._process.poll() == STORE_UNUSABLE:
+            self.start()  # as a supervisor does: the database is slow to answer on a busy machine
         if self._process is not None and self._process.poll() is not None:
             raise RuntimeError(
                 f"the server exited with {self._process.returncode}:\n{self.log.read_text()[-3000:]}"
