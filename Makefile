@@ -26,10 +26,10 @@ UV_TOOL := $(BIN)/uv tool run
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fairness fuzz \
-	fuzz-assembly audit sbom up down first-key docker-check stack-test image-test clean
+	fuzz-assembly observability-test audit sbom up down first-key docker-check stack-test image-test clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: ## create the environment: .venv, or .venv-cuda with DEVICE=cuda
 	@$(PYTHON) scripts/install.py --device $(DEVICE)
@@ -85,6 +85,9 @@ fuzz: install ## fuzz a server by its OpenAPI document; ARGS="--max-time 600 --s
 
 fuzz-assembly: install ## attack the assembly of prompts on many templates and tokenizers; ARGS="--conversations 1000000 --seed 7"
 	$(BIN)/python -m tests.contract.assembly_fuzzer $(ARGS)
+
+observability-test: install ## see every dashboard filled and alerts fire and clear in a real Prometheus (Debian: prometheus prometheus-alertmanager)
+	PYTHONPATH=scripts $(BIN)/python -m tests.observability
 
 demo-checkpoint: install ## train checkpoints/metaalign-demo again, by the recipe that made it
 	$(BIN)/metaalign-train run demo --out checkpoints/metaalign-demo $(ARGS)

@@ -118,8 +118,11 @@ async def test_engine_killed_mid_answer(tmp_path: Path) -> None:
                 assert failed.json()["error"]["type"] == "InternalServerError"
         assert await exit_code(server) == 70
         assert last_ready(server) < killed_at + 1
+    logged = log(server)
     for path, answer in answers.items():
         assert answer.complete, path
+        broken = [entry for entry in logged if entry.get("route") == path and entry.get("error") == "500"]
+        assert 200 in [entry["status"] for entry in broken], path
         assert not [line for line in answer.lines if "[DONE]" in line or "message_stop" in line], path
         assert not [line for line in answer.lines if "response.completed" in line], path
         assert "ValidationError" not in answer.lines[-1], path

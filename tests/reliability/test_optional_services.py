@@ -250,15 +250,22 @@ async def test_spans_arrive(server: Server, admin: httpx.AsyncClient, collector:
     assert span.parent_span_id.hex() == parent
     assert span.name == "POST /v1/chat/completions"
     found = {a.key: a.value.string_value or a.value.int_value for a in span.attributes}
+    (reasons,) = [a.value.array_value for a in span.attributes if a.key == "gen_ai.response.finish_reasons"]
+    assert [reason.string_value for reason in reasons.values] == ["length"]
     usage = answer.json()["usage"]
     assert found["http.route"] == "/v1/chat/completions"
     assert found["http.response.status_code"] == 200
     assert found["gen_ai.usage.input_tokens"] == usage["prompt_tokens"]
     assert found["gen_ai.usage.output_tokens"] == usage["completion_tokens"] == 3
-    assert found["gen_ai.request.model"] == MODEL
+    assert found["gen_ai.request.model"] == found["gen_ai.response.model"] == MODEL
+    assert found["gen_ai.operation.name"] == "chat"
+    assert found["gen_ai.provider.name"] == "vllm"
+    assert "error.type" not in found
     assert found["metaalign.request_id"] == "span-test"
     refusal = {a.key: a.value.string_value or a.value.int_value for a in refused.attributes}
     assert refusal["http.response.status_code"] == 403
+    assert refusal["error.type"] == "missing_scope"
+    assert not [name for name in refusal if name.startswith("gen_ai.")]  # it is no route to the model
     sent = b"".join(collector.bodies)
     assert b"/v1/chat/completions" in sent
     for private in (CANARY, answer.json()["choices"][0]["message"]["content"], key):

@@ -121,3 +121,25 @@ def test_names_of_dashboards_match_those_in_the_runbook() -> None:
     named = set(re.findall(r"(?<!\*)\*([A-Z][a-z]+(?: [a-z]+)*)\*(?!\*)", page))
     assert named
     assert named <= rows | names
+
+
+def test_the_deployment_mounts_each_file_where_others_look_for_it() -> None:
+    services = yaml.safe_load((ROOT / "docker/compose.yaml").read_text(encoding="utf-8"))["services"]
+
+    def mounted(service: str) -> dict[str, str]:
+        pairs = (volume.split(":")[:2] for volume in services[service]["volumes"])
+        return {inside: outside for outside, inside in pairs}
+
+    provider = ROOT / "docker/grafana/provisioning/dashboards/dashboards.yaml"
+    folder = yaml.safe_load(provider.read_text(encoding="utf-8"))["providers"][0]["options"]["path"]
+    assert mounted("grafana")[folder] == "./grafana/dashboards"
+    assert mounted("grafana")["/etc/grafana/provisioning"] == "./grafana/provisioning"
+    assert mounted("prometheus")["/etc/prometheus"] == "./prometheus"
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))
+    key = config["scrape_configs"][0]["authorization"]["credentials_file"]
+    assert mounted("prometheus")[key.rpartition("/")[0]] == "metrics-key"
+    assert config["scrape_configs"][0]["dns_sd_configs"][0]["names"] == ["server"]
+    assert "server" in services
+    receiver = yaml.safe_load((ROOT / "docker/alertmanager/alertmanager.yml").read_text(encoding="utf-8"))
+    secret = receiver["receivers"][0]["slack_configs"][0]["api_url_file"]
+    assert secret.removeprefix("/run/secrets/") in services["alertmanager"]["secrets"]

@@ -10,6 +10,7 @@ import pytest
 from metaalign import parse_preferences
 from metaalign.prompt import PromptAssembler
 from metaalign_server.alignment.aligner import Aligner, AppliedSpec
+from metaalign_server.alignment.context import RequestContext
 from metaalign_server.engine.dialects import OPENAI_CHAT, OPENAI_RESPONSES, Dialect
 from metaalign_server.engine.handlers import EngineRefusal
 from metaalign_server.engine.streaming import open_stream
@@ -31,8 +32,11 @@ async def read(events: list[str], applied: AppliedSpec | None, dialect: Dialect 
         for event in events:
             yield event
 
-    stream = await open_stream(source(), applied, dialect, ("engine", "engine-ma1"))
-    return [event.decode() async for event in stream]
+    context = RequestContext()
+    stream = await open_stream(source(), applied, dialect, ("engine", "engine-ma1"), context)
+    read = [event.decode() async for event in stream]
+    assert context.broke_off == (ERROR in events)  # the status does not say it
+    return read
 
 
 async def test_without_preferences_nothing_changes() -> None:

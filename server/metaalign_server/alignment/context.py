@@ -55,6 +55,8 @@ class RequestContext:
         length_given: Whether the client said how long an answer may be.
         logprobs_asked: Whether the client asks for log probabilities.
         logprobs: How many log probabilities the request may produce.
+        broke_off: Whether the answer is a stream that failed after its status was sent.
+        finish_reasons: Why each sequence ended, in the engine's words, by the engine's request and the choice in it.
     """
 
     preferences: Preferences | None = None
@@ -69,6 +71,8 @@ class RequestContext:
     constraint: str | None = None
     logprobs_asked: bool = False
     logprobs: int = 0
+    broke_off: bool = False
+    finish_reasons: dict[tuple[str, int], str] = field(default_factory=dict)
     applied: AppliedSpec | None = None
 
     @property

@@ -68,6 +68,9 @@ async def _generate(
                         record(output, context.recording, deltas)
                     except Exception as error:  # not `our_code`, because this runs for every token
                         raise HookFailed("a hook of the server failed") from error
+                for completion in output.outputs:
+                    if completion.finish_reason is not None:
+                        context.finish_reasons[request_id, completion.index] = completion.finish_reason
                 yield output
     finally:
         sequences.forget(request_id)

@@ -11,6 +11,7 @@ from typing import Any
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
 from metaalign_server.alignment.aligner import AppliedSpec
+from metaalign_server.alignment.context import RequestContext
 from metaalign_server.engine.dialects import Dialect
 from metaalign_server.engine.handlers import HANDLER_ERRORS, EngineRefusal
 
@@ -55,6 +56,7 @@ async def open_stream(
     applied: AppliedSpec | None,
     dialect: Dialect,
     fingerprint: tuple[str, str] | None,
+    context: RequestContext,
 ) -> AsyncIterator[bytes]:
     """Wait for the first event, then return the stream of encoded events.
 
@@ -63,6 +65,7 @@ async def open_stream(
         applied: The spec whose receipt goes into the first event, if any.
         dialect: Defines where the receipt goes and how a failure is reported.
         fingerprint: The engine's `system_fingerprint` and the one to send instead.
+        context: The request, which is told if the stream fails.
 
     Raises:
         EngineRefusal: there is no first event, or it is an error; an HTTP status can still be sent.
@@ -80,7 +83,7 @@ async def open_stream(
             str(told.get("message", "generation failed")),
             told.get("param"),
         )
-    return _stream(first, events, applied, dialect, fingerprint)
+    return _stream(first, events, applied, dialect, fingerprint, context)
 
 
 async def _stream(
@@ -89,6 +92,7 @@ async def _stream(
     applied: AppliedSpec | None,
     dialect: Dialect,
     fingerprint: tuple[str, str] | None,
+    context: RequestContext,
 ) -> AsyncIterator[bytes]:
     if first is None:
         return
@@ -110,8 +114,10 @@ async def _stream(
             event = event.replace(stock, ours, 1)
         if not failed:  # an answer that broke off gets no end event
             failed = _error_of(event) is not None
-            if failed and not dialect.raw_errors:
-                event = dialect.error_event(event)
+            if failed:
+                context.broke_off = True
+                if not dialect.raw_errors:
+                    event = dialect.error_event(event)
             yield event.encode()
         if len(event) > _LARGE_EVENT:
             await asyncio.sleep(0)  # vLLM may have many more at once, and others wait for the event loop
@@ -121,5 +127,6 @@ async def _stream(
         except Exception as error:  # the status is already sent; only an event can report the failure
             logger.error("stream failed", exc_info=error)
             if not failed:
+                context.broke_off = True
                 yield dialect.error_event(last).encode()
             return

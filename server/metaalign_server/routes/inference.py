@@ -132,7 +132,7 @@ async def _infer(
             body = body[:-1] + b',"metaalign":' + applied.receipt_json + b"}"
         return Response(body, media_type="application/json", headers=receipt_headers(context))
     events = as_server_sent_events(result, dialect, engine.keep_alive_seconds)
-    stream = await open_stream(_within(context, events), applied, dialect, fingerprint)
+    stream = await open_stream(_within(context, events), applied, dialect, fingerprint, context)
     return StreamingResponse(stream, media_type="text/event-stream", headers=receipt_headers(context))
 
 

@@ -251,12 +251,15 @@ class Gate:
         route = str(getattr(scope.get("route"), "path", path))
         opened = state.get("metaalign_context")
         applied = opened.reported if opened is not None else None
+        broke_off = opened is not None and opened.broke_off
+        error = state.get("error") or ("500" if broke_off else None)
         count_request(
             route,
             passage.status,
             seconds,
             first_byte=passage.streams_since and passage.streams_since - started,
-            error=state.get("error"),
+            error=error,
+            broke_off=broke_off,
             applied=applied is not None,
         )
         fields: dict[str, object] = {
@@ -266,13 +269,19 @@ class Gate:
             "status": passage.status,
             "ms": round(seconds * 1000, 1),
         }
-        if (error := state.get("error")) is not None:
+        if error is not None:
             fields["error"] = error
         caller = state.get("caller")
         if caller is not None:
             fields |= {"tenant": caller.tenant.name, "key": caller.key_id}
         if opened is not None:
-            fields |= {"prompt_tokens": opened.usage.prompt, "output_tokens": opened.usage.output}
+            fields |= {
+                "prompt_tokens": opened.usage.prompt,
+                "cached_tokens": opened.usage.cached,
+                "output_tokens": opened.usage.output,
+            }
+            if opened.finish_reasons:
+                fields["finish_reasons"] = list(opened.finish_reasons.values())
             count_tokens(opened.usage, applied=applied is not None)
             if applied is not None:
                 count_overridden(applied.receipt.overridden)

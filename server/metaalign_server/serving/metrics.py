@@ -37,6 +37,11 @@ FIRST_BYTE = Histogram(
     ["route"],
     buckets=_SECONDS,
 )
+BROKEN_STREAMS = Counter(
+    "metaalign_streams_failed_total",
+    "Streams that failed after they had begun, so that their status says nothing of it.",
+    ["route"],
+)
 APPLIED = Counter(
     "metaalign_preferences_applied_total", "Answers to which preferences were applied.", ["route"]
 )
@@ -68,7 +73,11 @@ def _answered(route: str, status: int) -> tuple[Counter, Histogram]:
     return REQUESTS.labels(route, str(status)), DURATION.labels(route, kind)
 
 
-_streamed = cache(FIRST_BYTE.labels)
+@cache
+def _streamed(route: str) -> tuple[Histogram, Counter]:
+    return FIRST_BYTE.labels(route), BROKEN_STREAMS.labels(route)
+
+
 _overridden = cache(OVERRIDDEN.labels)
 
 
@@ -85,6 +94,7 @@ def count_request(
     *,
     first_byte: float | None = None,
     error: str | None = None,
+    broke_off: bool = False,
     applied: bool = False,
 ) -> None:
     """Count one answered request.
@@ -95,13 +105,16 @@ def count_request(
         seconds: How long it took.
         first_byte: For a stream, the seconds until it began.
         error: The code of the error that it was answered with.
+        broke_off: Whether the answer is a stream that failed after it had begun.
         applied: Whether preferences were applied to the answer.
     """
     requests, duration = _answered(route, status)
     requests.inc()
     duration.observe(seconds)
     if first_byte is not None:
-        _streamed(route).observe(first_byte)
+        begun, broken = _streamed(route)
+        begun.observe(first_byte)
+        broken.inc(broke_off)
     if error is not None:
         REFUSALS.labels(error).inc()
     if applied:

@@ -2,6 +2,8 @@
 
 `OTEL_EXPORTER_OTLP_ENDPOINT` (or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) enables them; the other `OTEL_*` variables have
 their standard meaning. Attributes are names, counts and hashes; never a prompt, a preference, an answer or a key.
+
+Names are those of OpenTelemetry's semantic conventions for HTTP servers and generative AI, and `metaalign.*`.
 """
 
 from __future__ import annotations
@@ -33,7 +35,10 @@ _ATTRIBUTES = {
     "spec": "metaalign.spec",
     "tier_tokens": "metaalign.tier_tokens",
     "prompt_tokens": "gen_ai.usage.input_tokens",
+    "cached_tokens": "gen_ai.usage.cache_read.input_tokens",
     "output_tokens": "gen_ai.usage.output_tokens",
+    "finish_reasons": "gen_ai.response.finish_reasons",
+    "error": "error.type",
 }
 
 
@@ -81,8 +86,12 @@ class _Span:
                 span.set_attribute(attribute, fields[name])
         if route in _OPERATIONS:
             span.set_attribute("gen_ai.operation.name", _OPERATIONS[route])
+            span.set_attribute("gen_ai.provider.name", "vllm")
             span.set_attribute("gen_ai.request.model", self._model)
-        if fields["status"] >= 500:
+            if fields["status"] == 200:
+                span.set_attribute("gen_ai.response.model", self._model)
+        # By the conventions a 4xx is the client's failure; with a 2xx, a stream has failed after its start.
+        if fields["status"] >= 500 or ("error" in fields and fields["status"] < 400):
             span.set_status(StatusCode.ERROR)
         span.end()
 
