@@ -26,7 +26,7 @@ UV_TOOL := $(BIN)/uv tool run
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fairness fuzz \
-	fuzz-assembly audit sbom up down first-key docker-check stack-test clean
+	fuzz-assembly audit sbom up down first-key docker-check stack-test ray-test clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -119,6 +119,17 @@ docker-check: install ## check Dockerfiles, compose files and nginx's configurat
 
 stack-test: install ## run the deployment's services without containers, restart servers under load, restore a backup
 	$(BIN)/python -m tests.stack.run $(ARGS)
+
+# Ray and what it needs, beside everything that .venv has.
+.venv-ray/installed: requirements/ray.txt requirements/cpu.lock | install
+	$(BIN)/python -m venv --clear --without-pip .venv-ray
+	$(BIN)/python -c 'import site; print(f"import site; site.addsitedir({site.getsitepackages()[0]!r})")' \
+	    > "$$(.venv-ray/bin/python -c 'import site; print(site.getsitepackages()[0])')/base.pth"
+	$(BIN)/python -m pip --disable-pip-version-check --python .venv-ray/bin/python install --quiet --no-deps -r requirements/ray.txt
+	@touch $@
+
+ray-test: .venv-ray/installed ## run two replicas under Ray Serve: routing by preferences against random routing, and a kill under load
+	.venv-ray/bin/python -m benchmarks.ray_serving $(ARGS)
 
 clean: ## remove the environments, caches and build results
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
