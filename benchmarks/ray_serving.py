@@ -83,7 +83,7 @@ async def cached_rate(url: str, arguments: argparse.Namespace) -> dict[str, Any]
 def replica_processes() -> list[psutil.Process]:
     """The processes of this machine's replicas, which are descendants of this one."""
     below = psutil.Process().children(recursive=True)
-    return [process for process in below if process.cmdline()[:1] == ["ray::ServeReplica:default:Server"]]
+    return [one for one in below if " ".join(one.cmdline()).startswith("ray::ServeReplica:default:Server")]
 
 
 async def kill_under_load(url: str, arguments: argparse.Namespace) -> dict[str, int]:
