@@ -26,7 +26,7 @@ UV_TOOL := $(BIN)/uv tool run
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fairness fuzz \
-	fuzz-assembly audit sbom up down first-key docker-check stack-test ray-test clean
+	fuzz-assembly audit sbom up down first-key docker-check stack-test ray-test kubernetes-test clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -119,6 +119,13 @@ docker-check: install ## check Dockerfiles, compose files and nginx's configurat
 
 stack-test: install ## run the deployment's services without containers, restart servers under load, restore a backup
 	$(BIN)/python -m tests.stack.run $(ARGS)
+
+kubernetes-test: install ## build the Kubernetes manifests and check them against the API's schemas; needs kubectl
+	@mkdir -p build/kubernetes
+	@for folder in base overlays/cpu-demo overlays/cuda; do \
+	    kubectl kustomize docker/kubernetes/$$folder > build/kubernetes/$$(basename $$folder).yaml || exit 1; \
+	done
+	$(BIN)/uv tool run kubernetes-validate@1.37.0 --strict build/kubernetes/*.yaml
 
 # Ray and what it needs, beside everything that .venv has.
 .venv-ray/installed: requirements/ray.txt requirements/cpu.lock | install
