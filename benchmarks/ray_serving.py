@@ -156,7 +156,9 @@ def main() -> int:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         serve.start(http_options={"host": "127.0.0.1", "port": port})
-        report: dict[str, Any] = {"preferences": arguments.preferences, "blocks": arguments.blocks}
+        report: dict[str, Any] = {
+            "setting": {name: value for name, value in vars(arguments).items() if name != "report"}
+        }
         for routing in ("random", "preferences"):
             deploy(routing, arguments)
             report[routing] = asyncio.run(cached_rate(url, arguments))

@@ -31,7 +31,8 @@ class Setting:
 
     Attributes:
         blocks: Blocks of each replica's cache.
-        shared, own: Whole blocks of a Meta-Prompt, and blocks that a request needs beside them.
+        shared, own: Whole blocks of a Meta-Prompt, and whole blocks of a request beside them. Each request under way
+            has one more, not full, which is not kept.
         skew: Preference k is asked for in proportion to 1 / k ** skew; 0 is uniform.
         in_flight: Requests under way at any time, over all replicas.
         slack, floor: As in `affinity.ranked`.
@@ -75,7 +76,8 @@ def simulate(setting: Setting, policy: str, requests: int, seed: int = 7) -> tup
     """
     chooser = random.Random(seed)
     names = [f"replica-{index}" for index in range(setting.replicas)]
-    caches = {name: _Cache(setting.blocks) for name in names}
+    whole = setting.blocks - setting.in_flight // setting.replicas
+    caches = {name: _Cache(whole) for name in names}
     keys = [chooser.randbytes(16) for _ in range(setting.preferences)]
     cumulative = list(accumulate(1 / (rank + 1) ** setting.skew for rank in range(setting.preferences)))
     asked = chooser.choices(range(setting.preferences), cum_weights=cumulative, k=requests)
@@ -152,13 +154,12 @@ def main() -> None:
     parser.add_argument("--preferences", type=int, default=64, help="of the first table")
     parser.add_argument("--blocks", type=int, default=300)
     parser.add_argument("--shared", type=int, default=8)
-    parser.add_argument("--own", type=int, default=2)
+    parser.add_argument("--own", type=int, default=0)
     arguments = parser.parse_args()
     head = " | ".join(POLICIES)
     print(f"| the measured setting | {head} |\n|---|{'---|' * len(POLICIES)}")
-    for replicas in (2,):
-        measured = Setting(arguments.preferences, replicas, arguments.blocks, arguments.shared, arguments.own)
-        print(f"| {arguments.preferences} preferences, 2 replicas | {_row(measured, arguments.requests)} |")
+    measured = Setting(arguments.preferences, 2, arguments.blocks, arguments.shared, arguments.own)
+    print(f"| {arguments.preferences} preferences, 2 replicas | {_row(measured, arguments.requests)} |")
     print(f"\n| preferences | replicas | popularity | {head} |\n|---|---|---|{'---|' * len(POLICIES)}")
     for skew, word in ((0.0, "uniform"), (1.0, "Zipf")):
         for replicas in (2, 4, 8):
