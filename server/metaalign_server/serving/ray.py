@@ -5,8 +5,7 @@ with our router. A replica is a `metaalign-server serve` of its own and the byte
 watchdog and exit codes are those of the server (docs/decisions/0012-ray-serve.md).
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: Serve reads the type of `app`'s argument from the annotation itself.
 import asyncio
 import logging
 import os
