@@ -26,7 +26,7 @@ UV_TOOL := $(BIN)/uv tool run
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fairness fuzz \
-	fuzz-assembly observability-test audit sbom up down first-key docker-check stack-test image-test clean
+	fuzz-assembly observability-test audit sbom up down first-key docker-check stack-test image-test ray-test kubernetes-test clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -125,6 +125,24 @@ stack-test: install ## run the deployment's services without containers, restart
 
 image-test: install ## build the CPU image without a registry and ask it a question; needs root, buildah and mmdebstrap
 	$(BIN)/python scripts/image_test.py $(ARGS)
+
+kubernetes-test: install ## build the Kubernetes manifests and check them against the API's schemas; needs kubectl
+	@mkdir -p build/kubernetes
+	@for folder in base overlays/cpu-demo overlays/cuda; do \
+	    kubectl kustomize docker/kubernetes/$$folder > build/kubernetes/$$(basename $$folder).yaml || exit 1; \
+	done
+	$(BIN)/uv tool run kubernetes-validate@1.37.0 --strict build/kubernetes/*.yaml
+
+# Ray and what it needs, beside everything that .venv has.
+.venv-ray/installed: requirements/ray.txt requirements/cpu.lock | install
+	$(BIN)/python -m venv --clear --without-pip .venv-ray
+	$(BIN)/python -c 'import site; print(f"import site; site.addsitedir({site.getsitepackages()[0]!r})")' \
+	    > "$$(.venv-ray/bin/python -c 'import site; print(site.getsitepackages()[0])')/base.pth"
+	$(BIN)/python -m pip --disable-pip-version-check --python .venv-ray/bin/python install --quiet --no-deps -r requirements/ray.txt
+	@touch $@
+
+ray-test: .venv-ray/installed ## run two replicas under Ray Serve: routing by preferences against random routing, and a kill under load
+	.venv-ray/bin/python -m benchmarks.ray_serving $(ARGS)
 
 clean: ## remove the environments, caches and build results
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
