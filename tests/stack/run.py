@@ -319,6 +319,10 @@ class Stack:
         headers = {"authorization": f"Bearer {self.key if key is None else key}"}
         return httpx.Client(base_url=self.edge, verify=self.trust, headers=headers, timeout=60)
 
+    def repeated(self) -> int:
+        """How many requests nginx has taken to a second server, by its log."""
+        return len(re.findall(r'"upstream":"[^",]+, ', (self.folder / "nginx.log").read_text()))
+
     def query(self, expression: str) -> list[Any]:
         """What Prometheus answers."""
         answer = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": expression}).json()
@@ -403,12 +407,14 @@ def rolling_restart(stack: Stack, clients: int) -> Iterator[str]:
                 yield f"server {number}: stopped in {stopped:.1f} s, ready again after {away:.1f} s"
                 time.sleep(3)
     yield f"{load.done} requests of {clients} clients, {len(load.failed)} failed, slowest {load.slowest:.1f} s"
+    yield f"nginx took {stack.repeated()} of them to the other server"
     assert not load.failed, load.failed[:5]
 
 
 def killed(stack: Stack, clients: int) -> Iterator[str]:
     """Kill a server while it answers, and start it again."""
     server = stack.servers[0]
+    repeated = stack.repeated()
     with stack.client() as client:
         load = Load(lambda streamed: ask(client, streamed), clients, streams=False)
         with load:
@@ -422,6 +428,7 @@ def killed(stack: Stack, clients: int) -> Iterator[str]:
             time.sleep(3)
     yield f"a server killed: {load.done} whole answers to {clients} clients, {len(load.failed)} failed"
     yield f"answers in the 5 s after it: {after - before}; slowest {load.slowest:.1f} s"
+    yield f"nginx took {stack.repeated() - repeated} of them to the other server"
     assert not load.failed, load.failed[:5]
 
 
