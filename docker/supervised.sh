@@ -1,9 +1,12 @@
 #!/bin/sh
 # Runs metaalign-server for a supervisor that restarts whatever fails, as Docker does: wrong settings (exit code 2) and a damaged
 # checkpoint (65) would fail again and again, so they end it with 0 and a line that says so. Every other code is passed on.
-trap 'kill -TERM "$server"' TERM INT
+server=
+stopping=
+trap 'stopping=1; [ -z "$server" ] || kill -TERM "$server"' TERM INT
 metaalign-server "$@" &
 server=$!
+[ -z "$stopping" ] || kill -TERM "$server"  # the signal came before there was anybody to pass it to
 code=0
 while :; do
     wait "$server" && code=0 || code=$?
