@@ -14,12 +14,13 @@ import math
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,6 +34,7 @@ from tests.databases import Daemon, Postgres, RedisServer, running_postgres, run
 from tests.processes import ROOT, Server, command, free_port, running
 from tests.reliability.serving import ADMIN, LONG, MODEL, QUESTION, make_key, process_named, until
 from tests.reliability.test_optional_services import Collector
+from tests.reliability.test_store_faults import BIG
 
 PROMETHEUS = ROOT / "docker/prometheus"
 ALERTMANAGER = ROOT / "docker/alertmanager/alertmanager.yml"
@@ -340,6 +342,23 @@ async def break_everything(
     await monitoring.clear("MetaAlignAbsent")
 
 
+async def break_the_file(monitoring: Monitoring, http: httpx.AsyncClient, file: Path) -> None:
+    """Cause what only a store in an SQLite file has: a reader that holds up an erasure, and a file that is full."""
+    (await http.post("/v1/profiles", json=BIG | {"name": "held"})).raise_for_status()
+    with closing(sqlite3.connect(file, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM profiles").fetchone()
+        deleting = asyncio.create_task(many(1, lambda: http.delete("/v1/profiles/held")))
+        await monitoring.firing("MetaAlignErasurePending")
+    await deleting
+    await monitoring.clear("MetaAlignErasurePending")
+    (await http.post("/v1/profiles", json=BIG | {"name": "big"})).raise_for_status()
+    while (await http.post("/v1/profiles/big/versions", json=BIG)).status_code != 507:
+        pass
+    await monitoring.firing("MetaAlignStoreFull")
+    await monitoring.clear("MetaAlignStoreFull")
+
+
 async def watch(
     folder: Path, monitoring: Monitoring, chat: Chat, port: int, tracing: int, stores: Stores
 ) -> None:
@@ -386,6 +405,10 @@ async def watch(
             await monitoring.firing("MetaAlignDown")
         with running(words, url, folder / "second.log", env=settings):
             await monitoring.clear("MetaAlignDown", "MetaAlignDrainingTooLong")
+        file = folder / "store.db"
+        settings |= {"METAALIGN_DATABASE_URL": f"sqlite:///{file}", "METAALIGN_DATABASE_MAX_BYTES": "500000"}
+        with running(words, url, folder / "third.log", env=settings):
+            await break_the_file(monitoring, http, file)
     collector.close()
     for alert in ("MetaAlignStoreDown", "MetaAlignDown"):
         for state in ("FIRING", "RESOLVED"):
