@@ -2,7 +2,7 @@
 
 An ingress reads each request, computes the key of its prefix (`affinity.py`) and asks a replica, which Serve chooses
 with our router. A replica is a `metaalign-server serve` of its own and the bytes that go through to it, so drain,
-watchdog and exit codes are those of the server (docs/decisions/0012-ray-serve.md).
+watchdog and exit codes are those of the server (docs/decisions/0013-ray-serve.md).
 """
 
 # No `from __future__ import annotations`: Serve reads the type of `app`'s argument from the annotation itself.
