@@ -2,7 +2,7 @@
 
 An ingress reads each request, computes the key of its prefix (`affinity.py`) and asks a replica, which Serve chooses
 with our router. A replica is a `metaalign-server serve` of its own and the bytes that go through to it, so drain,
-watchdog and exit codes are those of the server (docs/decisions/0012-ray-serve.md).
+watchdog and exit codes are those of the server (docs/decisions/0013-ray-serve.md).
 """
 
 # No `from __future__ import annotations`: Serve reads the type of `app`'s argument from the annotation itself.
@@ -74,7 +74,7 @@ class Options(BaseModel):
     )
     cpus_per_replica: float = Field(1.0, gt=0)
     gpus_per_replica: float = Field(0.0, ge=0, description="tensor times pipeline parallel size")
-    ingresses: int = Field(1, ge=1, description="processes that read requests; about one for 200 requests/s")
+    ingresses: int = Field(1, ge=1, description="processes that read requests")
     slack: float = Field(1.25, ge=1, description="how far over the average load a replica may be")
     routing: Literal["preferences", "random"] = Field("preferences", description="`random` is for comparing")
     flags: str = Field("", description="flags for `metaalign-server serve`")
