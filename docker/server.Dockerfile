@@ -18,8 +18,7 @@ WORKDIR /build
 COPY requirements requirements
 # The tools of the build have an environment of their own, which stays here.
 RUN python -m venv /opt/tools \
-    && /opt/tools/bin/pip install --no-cache-dir --index-url "${UV_DEFAULT_INDEX:-https://pypi.org/simple}" \
-        "$(grep -o '^uv==[^ ]*' requirements/cpu.lock)" cyclonedx-bom==7.5.0 \
+    && PIP_INDEX_URL="$UV_DEFAULT_INDEX" /opt/tools/bin/pip install --no-cache-dir "$(grep -o '^uv==[^ ]*' requirements/cpu.lock)" cyclonedx-bom==7.5.0 \
     && python -m venv --without-pip "$VIRTUAL_ENV"
 COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
 COPY clients/python clients/python

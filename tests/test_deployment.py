@@ -8,7 +8,6 @@ import signal
 import ssl
 import stat
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import yaml
 from env_example import COMPOSE, FIXED, SECRETS, example
 from metaalign_server.settings import Settings
 from tests.processes import ROOT, environment
+from tests.stack.nginx import make_secrets
 
 DOCKER = ROOT / "docker"
 FILES = sorted(DOCKER.glob("compose*.yaml"))
@@ -171,20 +171,8 @@ def test_images_are_pinned_and_run_without_root(file: Path) -> None:
         assert "gcc" not in finals[-2], "the CPU image has no compiler"
 
 
-def secrets(root: Path) -> None:
-    command = [
-        sys.executable,
-        str(DOCKER / "setup/make_secrets.py"),
-        "--root",
-        str(root),
-        "--host",
-        "llm.example.com",
-    ]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
-
-
 def test_secrets_are_made_once_and_kept(tmp_path: Path) -> None:
-    secrets(tmp_path)
+    make_secrets(tmp_path, "llm.example.com")
     files = {path: path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.is_file()}
     names = {str(path.relative_to(tmp_path)) for path in files}
     assert names == {
@@ -202,7 +190,7 @@ def test_secrets_are_made_once_and_kept(tmp_path: Path) -> None:
     ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
         tmp_path / "tls/tls.crt", tmp_path / "tls/tls.key"
     )
-    secrets(tmp_path)
+    make_secrets(tmp_path, "llm.example.com")
     assert {path: path.read_text(encoding="utf-8") for path in files} == files
 
 

@@ -230,6 +230,9 @@ async def _keys(options: argparse.Namespace, database: Database, settings: Setti
         print(new.token)
         sys.stderr.write(f"key {new.id}: shown this once, keep it safe\n")
     else:
+        _unfinished(output).replace(
+            output
+        )  # only now the key exists, and nobody may find another one in the file
         sys.stderr.write(f"key {new.id}: written to {output}\n")
     if closes:
         sys.stderr.write(
@@ -238,10 +241,16 @@ async def _keys(options: argparse.Namespace, database: Database, settings: Setti
     return 0
 
 
+def _unfinished(file: Path) -> Path:
+    return file.with_name(f"{file.name}.part")
+
+
 def _write_key(file: Path, token: str) -> None:
-    """Write the key before the transaction ends, so that no key exists which nobody has."""
+    """Write the key beside `file` before the transaction ends, so that no key exists which nobody has."""
+    unfinished = _unfinished(file)
     try:
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+        unfinished.unlink(missing_ok=True)  # of a command that was killed
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
             output.write(f"{token}\n")
     except OSError as error:
         raise Refusal("key_not_written", f"--output: {file}: {error.strerror}") from None

@@ -18,7 +18,7 @@ FOLDERS = ("clients/python/metaalign", "server/metaalign_server", "training/meta
 CALLS = re.compile(r"(?:\bRefusal\(|error_response\(\s*[\w.\[\]\"]+,)\s*\"([a-z_]+)\"")
 NOT_FOUND = re.compile(r"\bnot_found\(\s*\"([a-z]+)\"")
 CODES = re.compile(r"^\s+code = \"([a-z_]+)\"", re.MULTILINE)
-LIMITS = re.compile(r"\(\"([a-z_]+)\", \"(?:requests|tokens) ")
+LIMITS = re.compile(r"\"([a-z_]+)\", \"(?:requests|tokens) ")
 
 
 def used_codes() -> Iterator[str]:

@@ -131,12 +131,14 @@ def test_a_key_for_a_file_is_shown_nowhere(database_url: str, tmp_path: Path) ->
     assert command(database_url, "migrate")[0] == 0
     file = tmp_path / "key"
     create = ("keys", "create", "--scopes", "metrics", "--output", str(file))
+    (tmp_path / "key.part").write_text("of a command that was killed before its key existed")
     code, printed, said = command(database_url, *create)
     token = file.read_text().strip()
     assert (code, printed) == (0, "")
     assert re.fullmatch(r"ma_live_[a-z2-7]{24}_[\w-]{43}", token)
     assert token not in said
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.glob("key*")] == ["key"]
     # Again, as a service that runs at each start does: the key stays.
     assert command(database_url, *create)[0] == 0
     assert file.read_text().strip() == token

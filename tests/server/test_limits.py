@@ -21,9 +21,9 @@ from metaalign_server.platform.limits import (
     Limiter,
     LimitReached,
     MemoryLimiter,
-    RedisLimiter,
     buckets_of,
 )
+from metaalign_server.platform.redis_limits import RedisLimiter
 from tests.databases import PATIENCE, RedisServer
 
 _serial = itertools.count()

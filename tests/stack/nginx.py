@@ -38,10 +38,10 @@ def _replace(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
-def make_secrets(root: Path) -> None:
+def make_secrets(root: Path, host: str = "localhost") -> None:
     """Make what the service `secrets` makes, under `root` instead of /run."""
     script = ROOT / "docker/setup/make_secrets.py"
-    subprocess.run([sys.executable, script, "--root", str(root)], check=True)
+    subprocess.run([sys.executable, script, "--root", str(root), "--host", host], check=True, timeout=60)
 
 
 def main() -> int:

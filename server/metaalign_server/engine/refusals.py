@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from pydantic import BaseModel
 
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Allowances:
     """What the operator allows.
 
@@ -48,7 +49,7 @@ class Allowances:
             settings.max_choices,
         )
 
-    @property
+    @cached_property
     def refused(self) -> dict[str, str]:
         """Fields that are refused whatever they hold, and why."""
         accepted = self.fields | ({"chat_template_kwargs"} if self.template_arguments else frozenset())

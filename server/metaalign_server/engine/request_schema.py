@@ -84,7 +84,7 @@ def describe_refusals(schemas: dict[str, Any], name: str, allowances: Allowances
         reasons: Whether the engine knows where the model's reasoning ends.
     """
     properties = schemas[name]["properties"]
-    refused = allowances.refused
+    refused = dict(allowances.refused)
     bounds_of = _BOUNDS | {"n": {"minimum": 1, "maximum": allowances.max_choices}}
     if not allowances.xargs:
         refused["vllm_xargs"] = "the operator allows no arguments of the engine's extensions"

@@ -16,8 +16,9 @@ from metaalign_server.callers import NO_KEY, SCOPES, Caller, StaticKeys
 from metaalign_server.outages import Dependency
 from metaalign_server.platform import exchanges, idempotency, tenants
 from metaalign_server.platform.exchanges import Recorder
-from metaalign_server.platform.limits import Limiter, MemoryLimiter, RedisLimiter
+from metaalign_server.platform.limits import Limiter, MemoryLimiter
 from metaalign_server.platform.lookups import Lookups
+from metaalign_server.platform.redis_limits import RedisLimiter
 from metaalign_server.platform.server_secret import Secret
 from metaalign_server.platform.stale_cache import StaleCache
 from metaalign_server.settings import Settings

@@ -51,9 +51,8 @@ def affinity_key(token: bytes, profile: bytes, body: bytes) -> bytes | None:
     if not profile and not leading and not any(request.get(name) for name in _DIRECT[1:]):
         parts.append(turns[:1] or messages or request.get("prompt", request.get("query")))
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    secret = hashlib.sha256(
-        token
-    ).digest()  # whoever sees keys of requests cannot try preferences against them
+    # Whoever sees keys of requests cannot try preferences against them.
+    secret = hashlib.sha256(token).digest()
     return hashlib.blake2b(text.encode(), digest_size=16, key=secret).digest()
 
 

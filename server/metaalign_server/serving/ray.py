@@ -30,7 +30,7 @@ from metaalign_server.platform.refusal import Refusal
 from metaalign_server.routes.errors import metaalign_error_response
 from metaalign_server.serving.affinity import affinity_key, ranked
 from metaalign_server.serving.gate import INFERENCE_PATHS
-from metaalign_server.settings import ConfigurationError, Settings, is_loopback
+from metaalign_server.settings import ConfigurationError, is_loopback, read_settings
 
 try:
     from ray import serve
@@ -97,9 +97,8 @@ class PreferenceRouter(RequestRouter):
         """Return the replicas, each a rank of its own, best first; those that were tried are last."""
         if pending_request is None:
             return [candidate_replicas]
-        pending_request.routing_context.should_backoff = (
-            True  # if all are full; else Serve would try without pause
-        )
+        # If all are full; otherwise Serve would try again without pause.
+        pending_request.routing_context.should_backoff = True
         key, tried = pending_request.args[:2]
         named = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
         lengths = self.replica_queue_len_cache
@@ -120,7 +119,7 @@ class Server:
     """
 
     def __init__(self, flags: list[str]) -> None:
-        settings = Settings()
+        settings = read_settings({})
         for name in ("uds", "ssl_certfile", "root_path"):
             if getattr(settings, name):
                 raise ConfigurationError(
@@ -234,7 +233,7 @@ class Ingress:
     """
 
     def __init__(self, servers: DeploymentHandle, routing: str) -> None:
-        settings = Settings()
+        settings = read_settings({})
         self._servers = servers.options(stream=True)
         self._random = routing == "random"
         self._max_body = settings.max_body_bytes
@@ -361,7 +360,7 @@ def app(options: Options) -> serve.Application:
                 "target_ongoing_requests": options.target_ongoing_requests,
             },
             max_ongoing_requests=4096,  # the server itself has the queue, which is fair, and refuses when it is full
-            graceful_shutdown_timeout_s=Settings().drain_seconds + 10,
+            graceful_shutdown_timeout_s=read_settings({}).drain_seconds + 10,
             ray_actor_options={"num_cpus": options.cpus_per_replica, "num_gpus": options.gpus_per_replica},
             request_router_config={
                 "request_router_class": f"{__name__}:{PreferenceRouter.__name__}",
