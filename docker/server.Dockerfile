@@ -18,7 +18,8 @@ WORKDIR /build
 COPY requirements requirements
 # The tools of the build have an environment of their own, which stays here.
 RUN python -m venv /opt/tools \
-    && PIP_INDEX_URL="$UV_DEFAULT_INDEX" /opt/tools/bin/pip install --no-cache-dir "$(grep -o '^uv==[^ ]*' requirements/cpu.lock)" cyclonedx-bom==7.5.0 \
+    && PIP_INDEX_URL="$UV_DEFAULT_INDEX" /opt/tools/bin/pip install --no-cache-dir \
+        "$(grep -o '^uv==[^ ]*' requirements/cpu.lock)" cyclonedx-bom==7.5.0 \
     && python -m venv --without-pip "$VIRTUAL_ENV"
 COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
 COPY clients/python clients/python
@@ -75,8 +76,12 @@ STOPSIGNAL SIGTERM
 ENTRYPOINT ["metaalign-server"]
 CMD ["serve"]
 
-# No compiler: on CPU the server runs vLLM with --enforce-eager unless told otherwise.
+# No compiler: on CPU the server runs vLLM with --enforce-eager unless told otherwise. vLLM's kernels are linked with libnuma.
 FROM runtime AS cpu
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libnuma1 \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=build-cpu /opt/metaalign /opt/metaalign
 USER 10001:10001
 

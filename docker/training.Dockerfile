@@ -14,7 +14,8 @@ ENV UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy VIRTUAL_ENV=/opt/metaa
 WORKDIR /build
 COPY requirements requirements
 RUN python -m venv /opt/tools \
-    && PIP_INDEX_URL="$UV_DEFAULT_INDEX" /opt/tools/bin/pip install --no-cache-dir "$(grep -o '^uv==[^ ]*' requirements/cuda.lock)" cyclonedx-bom==7.5.0 \
+    && PIP_INDEX_URL="$UV_DEFAULT_INDEX" /opt/tools/bin/pip install --no-cache-dir \
+        "$(grep -o '^uv==[^ ]*' requirements/cuda.lock)" cyclonedx-bom==7.5.0 \
     && python -m venv --without-pip "$VIRTUAL_ENV"
 COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
 COPY clients/python clients/python

@@ -125,8 +125,9 @@ def start(root: Path, configuration: dict[str, Any], port: int) -> subprocess.Po
         "METAALIGN_HOST=127.0.0.1",
         "OMP_NUM_THREADS=1",
     ]
-    enter = ["chroot", f"--userspec={configuration['User']}", str(root), "/usr/bin/env", "-i", *variables]
-    enter += [f"--chdir={configuration['WorkingDir']}", *configuration["Entrypoint"], *configuration["Cmd"]]
+    enter = ["chroot", f"--userspec={configuration['User']}", str(root)]
+    enter += ["/usr/bin/env", "-i", f"--chdir={configuration['WorkingDir']}", *variables]
+    enter += [*configuration["Entrypoint"], *configuration["Cmd"]]
     script = " && ".join([*mounts, f"exec {shlex.join(enter)}"])
     return subprocess.Popen(["unshare", "--mount", "sh", "-c", script])
 
