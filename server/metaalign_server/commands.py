@@ -24,13 +24,10 @@ from metaalign_server.platform.refusal import Refusal, not_found
 from metaalign_server.platform.startup import COMMAND_LINE, load_secret
 from metaalign_server.platform.tenants import KeyRow, TenantRow
 from metaalign_server.settings import Settings
-from metaalign_server.store.database import Database
+from metaalign_server.store.database import UNHURRIED_SECONDS, Database
 from metaalign_server.store.migrate import check_schema, current_revision, migrate, rows_at_risk
 
 __all__ = ["add_parsers", "run"]
-
-_DEADLINE_SECONDS = 10.0
-"""Time limit of a transaction: an operator waits longer than a request may."""
 
 
 def add_parsers(commands: Any) -> None:
@@ -104,7 +101,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
 
 async def _run(options: argparse.Namespace, settings: Settings) -> int:
     url = settings.database_url.get_secret_value()
-    database = Database(url, settings.database_max_bytes, deadline=_DEADLINE_SECONDS)
+    database = Database(url, settings.database_max_bytes, deadline=UNHURRIED_SECONDS)
     try:
         if options.command == "migrate":
             return await _migrate(options, database)

@@ -14,8 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
+from metaalign_server.platform.server_secret import Secret
 from metaalign_server.platform.startup import open_platform
 from metaalign_server.settings import Settings
+from metaalign_server.store.database import DEADLINE_SECONDS, Database, insert_if_absent
+from metaalign_server.store.tables import server_state
 from tests.databases import Postgres
 from tests.processes import Server, command
 from tests.reliability.serving import (
@@ -112,6 +115,29 @@ async def test_servers_that_start_at_the_same_time(postgres_url: str) -> None:
     started = await asyncio.gather(*(start() for _ in range(6)))
     assert len({secret for secret, _ in started}) == 1
     assert [first for _, first in started].count(True) == 1
+
+
+async def test_a_start_waits_for_the_lock_of_another(postgres_url: str) -> None:
+    """Longer than a request would: a server that starts beside a slow one must not give up."""
+    assert (await asyncio.to_thread(command, postgres_url, "migrate"))[0] == 0
+    settings = Settings(_env_file=None, host="0.0.0.0", database_url=postgres_url)
+    held = asyncio.Event()
+
+    async def hold() -> None:
+        database = Database(postgres_url, deadline=60)
+        try:
+            async with database.write() as connection:
+                await connection.execute(insert_if_absent(connection, server_state, name="secret", value="s"))
+                held.set()
+                await asyncio.sleep(DEADLINE_SECONDS)
+        finally:
+            await database.close()
+
+    holding = asyncio.create_task(hold())
+    await held.wait()
+    async with open_platform(settings) as platform:
+        assert platform.secret.cache_salt("x") == Secret("s").cache_salt("x")
+    await holding
 
 
 async def test_concurrent_writers_of_two_servers(pair: Pair) -> None:

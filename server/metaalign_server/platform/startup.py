@@ -22,7 +22,7 @@ from metaalign_server.platform.redis_limits import RedisLimiter
 from metaalign_server.platform.server_secret import Secret
 from metaalign_server.platform.stale_cache import StaleCache
 from metaalign_server.settings import Settings
-from metaalign_server.store.database import Database, StoreUnavailable, insert_if_absent
+from metaalign_server.store.database import UNHURRIED_SECONDS, Database, StoreUnavailable, insert_if_absent
 from metaalign_server.store.migrate import check_schema
 from metaalign_server.store.tables import server_state
 
@@ -160,15 +160,21 @@ async def open_platform(settings: Settings) -> AsyncIterator[Platform]:
         StoreUnavailable: the database does not respond.
         WrongSchema: its schema is not the one that this server needs.
     """
-    database = Database(settings.database_url.get_secret_value(), settings.database_max_bytes)
+    url = settings.database_url.get_secret_value()
+    # No request waits for a start, but other servers that start may hold locks that it needs.
+    starting = Database(url, settings.database_max_bytes, deadline=UNHURRIED_SECONDS)
+    database = Database(url, settings.database_max_bytes)
     redis_url = settings.redis_url.get_secret_value()
     limiter: Limiter = RedisLimiter(redis_url) if redis_url else MemoryLimiter()
     try:
-        await check_schema(database)
-        async with database.write() as connection:
-            await tenants.ensure_default_tenant(connection)
-        secret = await load_secret(database, settings)
-        first_key = await _first_key(database, secret, settings)
+        try:
+            await check_schema(starting)
+            async with starting.write() as connection:
+                await tenants.ensure_default_tenant(connection)
+            secret = await load_secret(starting, settings)
+            first_key = await _first_key(starting, secret, settings)
+        finally:
+            await starting.close()
         platform = _assemble(settings, database, secret, limiter)
         platform.first_key = first_key
         platform.open = await platform.lookups.caller(NO_KEY) is not None

@@ -31,6 +31,7 @@ from metaalign_server.store.erasure import shred_file
 
 __all__ = [
     "DEADLINE_SECONDS",
+    "UNHURRIED_SECONDS",
     "Database",
     "DatabaseUrlError",
     "StoreFull",
@@ -50,6 +51,8 @@ _DRIVERS = {
 _POSTGRES_OPTIONS = {"host", "port", "prepared_statement_cache_size", "ssl"}
 DEADLINE_SECONDS = 1.6
 """Time limit of a transaction; clients are promised an answer within two seconds."""
+UNHURRIED_SECONDS = 10.0
+"""The same where no request waits: for commands, and while a server starts."""
 _CONNECT, _LOCK, _COMMAND = 0.45, 0.35, 0.6
 """Fractions of the deadline for connecting, for waiting for another writer's lock, and for one command. A command gets
 more time than a lock, so that the error says which of the two timed out."""
