@@ -85,7 +85,7 @@ async def test_a_client_that_reads_nothing_is_disconnected(server: Server, admin
             async def engine_is_done() -> bool:
                 return await metric(admin, "metaalign_queue_places_used") == 0
 
-            # Only by then there is surely more to read than the system's buffers hold, and that takes a slow machine long.
+            # By then there is more to read than the system's buffers hold; a slow machine takes long to write it.
             await until(engine_is_done, 90, "the engine has finished")
 
             async def can_ask_again() -> bool:
