@@ -23,6 +23,7 @@ CYCLONEDX := $(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py environ
 
 COMPOSE := docker compose -f docker/compose.yaml $(if $(filter cuda,$(DEVICE)),-f docker/compose.gpu.yaml)
 UV_TOOL := $(BIN)/uv tool run
+LITELLM := $(UV_TOOL) --from litellm[proxy]==1.108.7 litellm
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fairness fuzz \
@@ -92,8 +93,8 @@ observability-test: install ## see every dashboard filled and alerts fire and cl
 demo-checkpoint: install ## train checkpoints/metaalign-demo again, by the recipe that made it
 	$(BIN)/metaalign-train run demo --out checkpoints/metaalign-demo $(ARGS)
 
-bench: install ## measure what preferences cost in serving
-	$(BIN)/python -m benchmarks.serving $(ARGS)
+bench: install ## measure serving beside stock vLLM, LiteLLM and nginx (Debian: nginx): half an hour, report in build/bench
+	$(BIN)/python -m benchmarks.serving --litellm "$(LITELLM)" --nginx nginx $(ARGS)
 
 bench-training: install ## measure SFT and DPO against a plain TRL script on the same rows
 	$(BIN)/python -m benchmarks.training $(ARGS)

@@ -7,8 +7,9 @@ import contextlib
 import importlib.metadata
 import itertools
 import json
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,20 +17,21 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
+import httpx
 import psutil
 from tests.processes import ROOT, Server, free_port, running
 
 from metaalign.prompt import read_manifest
 
 __all__ = [
-    "COLUMNS",
     "MODEL",
     "NAME",
-    "PREFERENCES",
     "Behind",
     "Load",
     "Measured",
-    "Round",
+    "Objective",
+    "Result",
+    "Sample",
     "ServerProcesses",
     "Variant",
     "engine_flags",
@@ -42,40 +44,37 @@ __all__ = [
 
 MODEL = "checkpoints/metaalign-demo"
 NAME = "bench"
-PREFERENCES: dict[str, Any] = {
-    "system": {
-        "info": "You are the guide of a museum. You answer questions of visitors. " * 8,
-        "attributes": {"tone": "pirate"},
-    },
-    "user": {"info": "My name is Ada. I live in Oslo. " * 4, "attributes": {"format": "bullets"}},
-}
 ANIMALS = "otter fox owl beaver bear wolf heron badger camel zebra seal goat".split()
 
 
 @dataclass(frozen=True)
+class Objective:
+    """What a request must keep to count as goodput: milliseconds to the first token, and for each token after it."""
+
+    ttft: float
+    per_token: float
+
+
+@dataclass(frozen=True)
 class Result:
-    """One variant in one round; times in milliseconds, CPU in milliseconds per request."""
+    """One measurement; times in milliseconds, CPU in milliseconds per request.
+
+    `goodput` is requests per second that kept the objective, `itl` the time between two pieces of an answer, and
+    `cached` the share of prompt tokens that the engine had in its prefix cache.
+    """
 
     requests_per_second: float
+    goodput: float
     ttft_p50: float
     ttft_p99: float
+    itl_p50: float
+    itl_p99: float
     total_p50: float
     total_p99: float
     api_cpu: float
     engine_cpu: float
     client_cpu: float
-
-
-COLUMNS = {
-    "requests_per_second": "req/s",
-    "ttft_p50": "TTFT p50 ms",
-    "ttft_p99": "TTFT p99 ms",
-    "total_p50": "total p50 ms",
-    "total_p99": "total p99 ms",
-    "api_cpu": "API CPU ms/req",
-    "engine_cpu": "engine CPU ms/req",
-    "client_cpu": "client CPU ms/req",
-}
+    cached: float
 
 
 @dataclass(frozen=True)
@@ -95,14 +94,12 @@ class Measured:
     samples: list[Sample]
 
 
-Round = dict[str, Measured]
-
-
 class ServerProcesses:
     """A server's API process and its engine's processes, for their CPU time."""
 
-    def __init__(self, server: Server, port: int) -> None:
+    def __init__(self, server: Server, port: int, key: str | None = None) -> None:
         self.server = server
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.api = psutil.Process(server.process.pid)
         listening = [c.laddr.port for c in self.api.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
         if port not in listening:
@@ -122,6 +119,17 @@ class ServerProcesses:
         """User and system time so far, of the API process and of the engine."""
         return _cpu_ms(self.api), sum(map(_cpu_ms, self.engine))
 
+    def prompt_tokens(self) -> tuple[float, float]:
+        """Prompt tokens so far that the engine's prefix cache had, and all that were looked up in it."""
+        page = httpx.get(f"{self.url}/metrics", headers=self._headers, timeout=60).raise_for_status()
+        hits, queries = (
+            sum(
+                map(float, re.findall(rf"^vllm:prefix_cache_{name}_total\S* (\S+)$", page.text, re.MULTILINE))
+            )
+            for name in ("hits", "queries")
+        )
+        return hits, queries
+
 
 class Behind:
     """A server behind a proxy, whose CPU time counts as the API's."""
@@ -137,6 +145,10 @@ class Behind:
         processes = [self._proxy, *self._proxy.children(recursive=True)]
         return api + sum(map(_cpu_ms, processes)), engine
 
+    def prompt_tokens(self) -> tuple[float, float]:
+        """Those of the server's engine."""
+        return self._server.prompt_tokens()
+
 
 def _cpu_ms(process: psutil.Process) -> float:
     times = process.cpu_times()
@@ -145,49 +157,54 @@ def _cpu_ms(process: psutil.Process) -> float:
 
 @dataclass(frozen=True)
 class Variant:
-    """What to send, and to which server."""
+    """What to send, and to which server: `fields` gives the body's messages before the question, and its other fields.
+
+    `prepare` makes what the requests of these numbers need on the server.
+    """
 
     name: str
     processes: ServerProcesses | Behind
-    tiers: list[dict[str, str]]
-    preferences: dict[str, Any] | None
+    fields: Callable[[int], dict[str, Any]]
     headers: dict[str, str] = field(default_factory=dict)
+    prepare: Callable[[Sequence[int]], None] = lambda numbers: None
 
     @property
     def url(self) -> str:
         return f"{self.processes.url}/v1/chat/completions"
 
     def body(self, number: int, max_tokens: int, *, stream: bool) -> dict[str, Any]:
-        """The request body; only its question depends on `number`."""
+        """The request body."""
         question = f"Tell me three things about the {ANIMALS[number % len(ANIMALS)]}. ({number})"
-        body: dict[str, Any] = {
+        fields = self.fields(number)
+        return {
             "model": NAME,
-            "messages": [*self.tiers, {"role": "user", "content": question}],
+            **fields,
+            "messages": [*fields.get("messages", []), {"role": "user", "content": question}],
             "temperature": 0,
             "max_tokens": max_tokens,
             "ignore_eos": True,
             "stream": stream,
         }
-        return body | ({"preferences": self.preferences} if self.preferences else {})
 
 
 @dataclass(frozen=True)
 class Load:
-    """How one measurement is made: the number of connections, and the requests or seconds after which it ends."""
+    """How one measurement is made; `tokens` is the length of an answer."""
 
     concurrency: int
     requests: int
-    seconds: float | None
-    max_tokens: int
+    tokens: int
     stream: bool
+    objective: Objective
 
 
 async def _ask(
     session: aiohttp.ClientSession, variant: Variant, load: Load, number: int, origin: float
-) -> Sample:
-    body = json.dumps(variant.body(number, load.max_tokens, stream=load.stream)).encode()
+) -> tuple[Sample, list[float]]:
+    """One request, and the milliseconds between the pieces of its answer."""
+    body = json.dumps(variant.body(number, load.tokens, stream=load.stream)).encode()
     headers = {"Content-Type": "application/json"} | variant.headers
-    first = 0.0
+    pieces: list[float] = []
     tail = b""
     started = time.perf_counter()
     async with session.post(variant.url, data=body, headers=headers) as response:
@@ -197,50 +214,70 @@ async def _ask(
             await response.read()
         else:
             async for chunk in response.content.iter_any():
-                if not first and chunk.count(b'"content":"') > chunk.count(b'"content":""'):
-                    first = time.perf_counter()
+                if chunk.count(b'"content":"') > chunk.count(b'"content":""'):
+                    pieces.append(time.perf_counter())
                 tail = (tail + chunk)[-16:]
     ended = time.perf_counter()
-    if load.stream and (not first or b"[DONE]" not in tail):
+    if load.stream and (not pieces or b"[DONE]" not in tail):
         raise RuntimeError(f"{variant.name}: the stream ended early: …{tail!r}")
-    return Sample((started - origin) * 1000, ((first or ended) - started) * 1000, (ended - started) * 1000)
+    first = pieces[0] if pieces else ended
+    sample = Sample((started - origin) * 1000, (first - started) * 1000, (ended - started) * 1000)
+    return sample, [(later - sooner) * 1000 for sooner, later in itertools.pairwise(pieces)]
 
 
 async def measure(variant: Variant, load: Load, numbers: Iterator[int]) -> Measured:
     """One measurement, after one unmeasured request per connection."""
     samples: list[Sample] = []
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(600)) as session:
-        await asyncio.gather(
-            *(_ask(session, variant, load, next(numbers), 0.0) for _ in range(load.concurrency))
-        )
-        left = itertools.count(load.requests, -1)
+    gaps: list[float] = []
+    first = list(itertools.islice(numbers, load.concurrency))
+    wanted = list(itertools.islice(numbers, load.requests))
+    variant.prepare([*first, *wanted])
+    async with _session() as session:
+        await asyncio.gather(*(_ask(session, variant, load, number, 0.0) for number in first))
+        left = iter(wanted)
+        hits_before, queries_before = variant.processes.prompt_tokens()
         api_before, engine_before = variant.processes.cpu_ms()
         client_before = time.process_time()
         origin = time.perf_counter()
 
         async def worker() -> None:
-            while time.perf_counter() - origin < load.seconds if load.seconds is not None else next(left) > 0:
-                samples.append(await _ask(session, variant, load, next(numbers), origin))
+            for number in left:
+                sample, between = await _ask(session, variant, load, number, origin)
+                samples.append(sample)
+                gaps.extend(between)
 
         await asyncio.gather(*(worker() for _ in range(load.concurrency)))
         elapsed = time.perf_counter() - origin
         client = (time.process_time() - client_before) * 1000
         api_after, engine_after = variant.processes.cpu_ms()
+        hits_after, queries_after = variant.processes.prompt_tokens()
     count = len(samples)
     ttft = [s.ttft for s in samples]
     total = [s.total for s in samples]
+    good = [
+        s.ttft <= load.objective.ttft
+        and (s.total - s.ttft) / max(1, load.tokens - 1) <= load.objective.per_token
+        for s in samples
+    ]
     result = Result(
         requests_per_second=count / elapsed,
+        goodput=sum(good) / elapsed,
         ttft_p50=percentile(ttft, 50),
         ttft_p99=percentile(ttft, 99),
+        itl_p50=percentile(gaps, 50) if gaps else 0.0,
+        itl_p99=percentile(gaps, 99) if gaps else 0.0,
         total_p50=percentile(total, 50),
         total_p99=percentile(total, 99),
         api_cpu=(api_after - api_before) / count,
         engine_cpu=(engine_after - engine_before) / count,
         client_cpu=client / count,
+        cached=(hits_after - hits_before) / (queries_after - queries_before),
     )
     return Measured(result, samples)
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(600))
 
 
 async def measure_in_turn(
@@ -251,8 +288,7 @@ async def measure_in_turn(
     Whatever else the machine does affects both requests of a pair, so this shows differences too small for rounds.
     """
     pairs: list[tuple[Sample, Sample]] = []
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(600)) as session:
+    async with _session() as session:
         for variant in (one, other):
             warm = (_ask(session, variant, load, next(numbers), 0.0) for _ in range(load.concurrency))
             await asyncio.gather(*warm)
@@ -265,7 +301,7 @@ async def measure_in_turn(
                     return
                 first, second = (one, other) if turn % 2 else (other, one)
                 same = next(numbers)  # questions differ in length
-                asked = [await _ask(session, v, load, same, origin) for v in (first, second)]
+                asked = [(await _ask(session, v, load, same, origin))[0] for v in (first, second)]
                 pairs.append((asked[0], asked[1]) if first is one else (asked[1], asked[0]))
 
         await asyncio.gather(*(worker(number) for number in range(load.concurrency)))
@@ -317,7 +353,7 @@ def _server(
             from_nothing=True,
         ) as server:
             started = psutil.Process(server.process.pid).children(recursive=True)
-            yield ServerProcesses(server, port)
+            yield ServerProcesses(server, port, (env or {}).get("METAALIGN_API_KEYS"))
     finally:
         for process in started:
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -26,7 +28,7 @@ def litellm_proxy(command: str, engine: ServerProcesses, folder: Path) -> Iterat
     """LiteLLM's proxy with one worker and one key, as its documentation starts it, in front of stock vLLM.
 
     Args:
-        command: The `litellm` of an environment with `litellm[proxy]`.
+        command: What starts `litellm` in an environment with `litellm[proxy]`, in words as a shell reads them.
         engine: The server that it calls.
         folder: Where its configuration and log go.
     """
@@ -44,7 +46,7 @@ def litellm_proxy(command: str, engine: ServerProcesses, folder: Path) -> Iterat
     )
     port = free_port()
     words = [
-        command,
+        *shlex.split(command),
         "--config",
         str(config),
         "--host",
@@ -117,8 +119,12 @@ def _running(words: list[str], log: Path, url: str, ready: str) -> Iterator[psut
             time.sleep(0.2)
         yield process
     finally:
+        family = [process, *process.children(recursive=True)]
         process.terminate()
         process.wait(30)
+        for left in family[1:]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.terminate()
 
 
 def _answers(url: str) -> bool:

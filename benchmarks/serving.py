@@ -1,14 +1,16 @@
 """`make bench` or `python -m benchmarks.serving`: stock vLLM against this server, alternating.
 
-Four variants send the same prompt (checked id by id) to the same model with the same engine flags and environment:
+Variants that send the same prompt (checked id by id) to the same model with the same engine flags and environment:
 A stock vLLM with the tiers as messages; B this server with the same messages; C this server with `preferences`; D this
 server with its whole platform: a key of a tenant, limits of all kinds on both, and the preferences as a stored profile.
-`--before CHECKOUT` adds P: the request of C to the server of another working tree, run by its own environment.
 `--litellm COMMAND` adds L: the request of A through LiteLLM's proxy. `--nginx COMMAND` adds N: that of C through nginx.
+`--before CHECKOUT` adds P: the request of C to the server of another working tree, run by its own environment.
+
+Workloads have a short or a long Meta-Prompt, and few different ones or one for each request, at several concurrencies.
 All servers run the whole time; an idle one costs nothing. Rounds go ABCD, BCDA, …; each measurement starts with as
 many unmeasured requests as there are connections. Ratios and differences are taken within a round, and their median
 over rounds is reported, because absolute times on a shared machine are noise. Rounds still differ by far more than
-the platform costs, so D is also compared with C in turn: pairs of requests, one after the other on one connection.
+the server costs, so variants are also compared in turn: pairs of requests, one after the other on one connection.
 
 CPU time is measured for processes found by id: the API process is the one that was started here and listens on the
 port, the engine is all of its descendants, and the client is this process.
@@ -26,111 +28,158 @@ import os
 import platform
 import shlex
 import signal
-import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
-import numpy as np
 
 from benchmarks.load import (
-    COLUMNS,
     MODEL,
-    PREFERENCES,
     Behind,
     Load,
-    Measured,
-    Round,
-    Sample,
+    Objective,
     ServerProcesses,
     Variant,
     engine_flags,
     measure,
     measure_in_turn,
-    percentile,
     start_servers,
     terminated,
 )
 from benchmarks.proxies import LITELLM_KEY, litellm_proxy, nginx_proxy
-from benchmarks.spec_cost import format_spec_cost, measure_spec_cost
+from benchmarks.report import format_in_turn, format_rounds, write_report
+from benchmarks.spec_cost import measure_spec_cost
+from benchmarks.workloads import SHORT_FEW, WORKLOADS, Workload
 from metaalign_server.cli import prepare_environment
 
 OPERATOR = "bench-operator"
-PLATFORM_OF = {"D ours, platform": "C ours, preferences"}
-"""What the platform's variant is compared with: the same request without the platform."""
-BEFORE = "P before, preferences"
+STOCK = "A stock vLLM"
+MESSAGES = "B ours, messages"
+PREFERENCES = "C ours, preferences"
+PROFILE = "D ours, stored profile"
 LITELLM = "L stock, LiteLLM"
 NGINX = "N ours, nginx"
+BEFORE = "P before, preferences"
+IN_TURN = [
+    (STOCK, PREFERENCES),
+    (STOCK, LITELLM),
+    (PREFERENCES, PROFILE),
+    (PREFERENCES, NGINX),
+    (PREFERENCES, BEFORE),
+]
 LIMITS = {
     "requests_per_minute": 10**6,
     "tokens_per_minute": 10**9,
     "concurrency": 10**4,
     "tokens_per_day": 10**12,
 }
-DEFAULT_REQUESTS = {1: 64, 8: 128, 32: 256}
-"""Requests per measurement, by concurrency; any other concurrency gets eight per connection."""
+REQUESTS = {1: 32, 8: 96, 32: 256, 64: 384}
+"""Requests per measurement, by concurrency; any other concurrency gets eight per connection. A third where each
+request has its own preferences, because then the engine works for each of them."""
 
 
-def make_variants(
-    stock: ServerProcesses,
-    ours: ServerProcesses,
-    before: ServerProcesses | None,
-    max_tokens: int,
-    litellm: Behind | None = None,
-    nginx: Behind | None = None,
-) -> tuple[list[Variant], str]:
-    """A, B, C, D, P, L and N if there are any, and a line about their prompt.
+@dataclass(frozen=True)
+class Servers:
+    """What was started: the proxies and the server of another working tree only if they were asked for."""
 
-    It is checked to be the same, id by id; LiteLLM does not pass on ids, so for L only their number is.
-    """
-    operator = {"Authorization": f"Bearer {OPERATOR}"}
-    url = ours.server.url
-    rendered = _post(f"{url}/v1/preferences/render", {"preferences": PREFERENCES}, operator)
-    _post(f"{url}/v1/admin/tenants", {"name": "bench", "limits": LIMITS}, operator)
-    scopes = ["inference", "system", "profiles:read", "profiles:write"]
-    made = _post(f"{url}/v1/admin/keys", {"tenant": "bench", "scopes": scopes, "limits": LIMITS}, operator)
-    tenant = {"Authorization": f"Bearer {made['key']}"}
-    _post(f"{url}/v1/profiles", {"name": "museum", "preferences": PREFERENCES}, tenant)
-    tiers = [
-        {"role": "system", "content": rendered["system_info"]},
-        {"role": "user_info", "content": rendered["user_info"]},
-    ]
-    variants = [
-        Variant("A stock", stock, tiers, None),
-        Variant("B ours, messages", ours, tiers, None, operator),
-        Variant("C ours, preferences", ours, [], PREFERENCES, operator),
-        Variant("D ours, platform", ours, [], {"profile": "museum"}, tenant),
-    ]
-    if before is not None:
-        variants.append(Variant(BEFORE, before, [], PREFERENCES, operator))
-    if litellm is not None:
-        key = {"Authorization": f"Bearer {LITELLM_KEY}"}
-        variants.append(Variant(LITELLM, litellm, tiers, None, key))
-    if nginx is not None:
-        variants.append(Variant(NGINX, nginx, [], PREFERENCES, operator))
-    prompts, usages = set(), set()
-    for variant in variants:
-        body = variant.body(0, max_tokens, stream=False) | {"return_token_ids": True}
-        answer = _post(variant.url, body, variant.headers)
-        if variant.name != LITELLM:
-            prompts.add(tuple(answer["prompt_token_ids"]))
-        usages.add((answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]))
-    if len(prompts) != 1 or len(usages) != 1:
-        raise RuntimeError(f"the variants do not send the same prompt: usage {sorted(usages)}")
-    prompt_tokens, completion_tokens = usages.pop()
-    if prompt_tokens != len(prompts.pop()) or completion_tokens != max_tokens:
-        raise RuntimeError(f"usage is {prompt_tokens} + {completion_tokens} tokens, not what was asked for")
-    line = (
-        f"Prompt: {prompt_tokens} tokens, {rendered['tokens']} of them tiers, the same ids in all variants;"
-        f" answer: {completion_tokens} tokens."
-    )
-    return variants, line
+    stock: ServerProcesses
+    ours: ServerProcesses
+    before: ServerProcesses | None
+    litellm: Behind | None
+    nginx: Behind | None
+
+
+class Variants:
+    """The variants of each workload, on running servers."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._operator = {"Authorization": f"Bearer {OPERATOR}"}
+        url = servers.ours.url
+        _post(f"{url}/v1/admin/tenants", {"name": "bench", "limits": LIMITS}, self._operator)
+        scopes = ["inference", "system", "profiles:read", "profiles:write"]
+        key = {"tenant": "bench", "scopes": scopes, "limits": LIMITS}
+        made = _post(f"{url}/v1/admin/keys", key, self._operator)
+        self._tenant = {"Authorization": f"Bearer {made['key']}"}
+        self._stored: set[str] = set()
+
+    def of(self, workload: Workload, tokens: int) -> tuple[list[Variant], str]:
+        """The variants of a workload, and a line about their prompt.
+
+        It is checked to be the same, id by id; LiteLLM does not pass on ids, so for L only their number is.
+        """
+        servers = self._servers
+        zero = workload.key(0)
+        rendered = _post(
+            f"{servers.ours.url}/v1/preferences/render",
+            {"preferences": workload.preferences(zero)},
+            self._operator,
+        )
+
+        def tiers(number: int) -> dict[str, Any]:
+            info = rendered["system_info"].replace(zero, workload.key(number), 1)
+            return {
+                "messages": [
+                    {"role": "system", "content": info},
+                    {"role": "user_info", "content": rendered["user_info"]},
+                ]
+            }
+
+        def preferences(number: int) -> dict[str, Any]:
+            return {"preferences": workload.preferences(workload.key(number))}
+
+        def profile(number: int) -> dict[str, Any]:
+            return {"preferences": {"profile": f"{workload.name}-{workload.key(number)}"}}
+
+        def store(numbers: Sequence[int]) -> None:
+            names = {profile(number)["preferences"]["profile"]: workload.key(number) for number in numbers}
+            for name in names.keys() - self._stored:
+                body = {"name": name, "preferences": workload.preferences(names[name])}
+                _post(f"{servers.ours.url}/v1/profiles", body, self._tenant)
+                self._stored.add(name)
+
+        store(range(workload.distinct or 0))
+        variants = [
+            Variant(STOCK, servers.stock, tiers),
+            Variant(MESSAGES, servers.ours, tiers, self._operator),
+            Variant(PREFERENCES, servers.ours, preferences, self._operator),
+            Variant(PROFILE, servers.ours, profile, self._tenant, store),
+        ]
+        if servers.litellm is not None:
+            variants.insert(
+                1, Variant(LITELLM, servers.litellm, tiers, {"Authorization": f"Bearer {LITELLM_KEY}"})
+            )
+        if servers.nginx is not None:
+            variants.append(Variant(NGINX, servers.nginx, preferences, self._operator))
+        if servers.before is not None:
+            variants.append(Variant(BEFORE, servers.before, preferences, self._operator))
+        return variants, self._checked(variants, tokens, rendered["tokens"])
+
+    def _checked(self, variants: Sequence[Variant], tokens: int, of_tiers: int) -> str:
+        prompt_tokens = set()
+        for number in (0, 1):
+            prompts, usages = set(), set()
+            for variant in variants:
+                variant.prepare([number])
+                body = variant.body(number, tokens, stream=False) | {"return_token_ids": True}
+                answer = _post(variant.url, body, variant.headers)
+                if variant.name != LITELLM:
+                    prompts.add(tuple(answer["prompt_token_ids"]))
+                usages.add((answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]))
+            if len(prompts) != 1 or usages != {(len(next(iter(prompts))), tokens)}:
+                raise RuntimeError(f"the variants do not send the same prompt: usage {sorted(usages)}")
+            prompt_tokens.add(len(prompts.pop()))
+        spread = " or ".join(map(str, sorted(prompt_tokens)))
+        return (
+            f"{spread} tokens of prompt, {of_tiers} of them Meta-Prompt, the same ids in all variants;"
+            f" {tokens} tokens of answer."
+        )
 
 
 def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
@@ -139,100 +188,6 @@ def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, 
         raise RuntimeError(f"{url}: {answer.status_code} {answer.text}")
     document: dict[str, Any] = answer.json()
     return document
-
-
-def _row(name: str, values: Sequence[float], form: str) -> str:
-    return f"| {name} | " + " | ".join(form.format(value) for value in values) + " |"
-
-
-def format_rounds(load: Load, rounds: Sequence[Round]) -> str:
-    """A Markdown table: medians over rounds, then ratios and differences to A within each round."""
-    base, *others = rounds[0]
-    fields = [field for field in COLUMNS if load.stream or not field.startswith("ttft")]
-
-    def values(name: str, field: str) -> list[float]:
-        return [float(getattr(one[name].result, field)) for one in rounds]
-
-    def paired(name: str, field: str) -> list[tuple[float, float]]:
-        return list(zip(values(name, field), values(base, field), strict=True))
-
-    lines = [
-        f"**Concurrency {load.concurrency}, {'streaming' if load.stream else 'not streaming'}**,"
-        f" {len(rounds)} rounds",
-        "",
-        "| | " + " | ".join(COLUMNS[field] for field in fields) + " |",
-        "|---" * (len(fields) + 1) + "|",
-    ]
-    for name in rounds[0]:
-        lines.append(_row(name, [statistics.median(values(name, field)) for field in fields], "{:.1f}"))
-    for name in others:
-        ratios = [statistics.median(x / a if a else float("nan") for x, a in paired(name, f)) for f in fields]
-        lines.append(_row(f"{name[0]}/A", ratios, "{:.3f}x"))
-    for name in others:
-        differences = [statistics.median(x - a for x, a in paired(name, field)) for field in fields]
-        lines.append(_row(f"{name[0]} − A", differences, "{:+.2f}"))
-    lines.append("")
-    for name in others:
-        speed = [x / a for x, a in paired(name, "requests_per_second")]
-        later = [x - a for x, a in paired(name, "total_p50")]
-        lines.append(
-            f"{name[0]}/A throughput {statistics.median(speed):.3f}x ({min(speed):.3f} to {max(speed):.3f} over"
-            f" rounds; aim 1.0x), total p50 {statistics.median(later):+.2f} ms ({min(later):+.2f} to"
-            f" {max(later):+.2f}; aim +1 ms).  "
-        )
-    for name, without in PLATFORM_OF.items():
-        speed = [
-            x.result.requests_per_second / y.result.requests_per_second
-            for x, y in _pairs(rounds, name, without)
-        ]
-        later = [x.result.total_p50 - y.result.total_p50 for x, y in _pairs(rounds, name, without)]
-        cpu = [x.result.api_cpu - y.result.api_cpu for x, y in _pairs(rounds, name, without)]
-        gained = statistics.median(cpu)
-        lines.append(
-            f"The platform, {name[0]}/{without[0]}: throughput {statistics.median(speed):.3f}x (aim 0.99x), total"
-            f" p50 {statistics.median(later):+.2f} ms (aim +0.5 ms), API CPU {gained:+.3f} ms per request.  "
-        )
-    pooled = []
-    for name in rounds[0]:
-        samples = [sample for one in rounds for sample in one[name].samples]
-        ttft, total = (
-            percentile([s.ttft for s in samples], 99),
-            percentile([s.total for s in samples], 99),
-        )
-        first = f"TTFT {ttft:.1f}, " if load.stream else ""
-        pooled.append(f"{name[0]} {first}total {total:.1f} ({len(samples)} requests)")
-    lines.append("p99 in ms over the requests of all rounds together: " + "; ".join(pooled) + ".\n")
-    return "\n".join(lines)
-
-
-def format_pairs(load: Load, pairs: Sequence[tuple[Sample, Sample]], names: tuple[str, str]) -> str:
-    """What the second of two variants costs: medians of pairs, with 95 % intervals by resampling them."""
-    totals = np.array([(one.total, other.total) for one, other in pairs])
-    ttfts = np.array([(one.ttft, other.ttft) for one, other in pairs])
-    drawn = np.random.default_rng(0).integers(len(pairs), size=(1000, len(pairs)))
-
-    def said(values: Any, of: Callable[[Any], Any], form: str) -> str:
-        low, high = np.percentile([of(values[some]) for some in drawn], (2.5, 97.5))
-        return f"{of(values):{form}} ({low:{form}} to {high:{form}})"
-
-    def later(values: Any) -> float:
-        return float(np.median(values[:, 1] - values[:, 0]))
-
-    def speed(values: Any) -> float:
-        # A connection sends its next request when the last one is answered, so throughput follows from the mean, taken
-        # without the slowest per cent, which are the machine's doing.
-        kept = values[(values < np.percentile(values, 99)).all(axis=1)]
-        return float(kept[:, 0].sum() / kept[:, 1].sum())
-
-    return (
-        f"{names[1][0]} and {names[0][0]} in turn, concurrency {load.concurrency}, {len(pairs)} pairs: total"
-        f" {said(totals, later, '+.3f')} ms, TTFT {said(ttfts, later, '+.3f')} ms, throughput"
-        f" {said(totals, speed, '.4f')}x.  "
-    )
-
-
-def _pairs(rounds: Sequence[Round], name: str, other: str) -> list[tuple[Measured, Measured]]:
-    return [(one[name], one[other]) for one in rounds]
 
 
 def _machine() -> dict[str, Any]:
@@ -252,54 +207,65 @@ def _machine() -> dict[str, Any]:
 
 
 async def measure_all(
-    variants: Sequence[Variant], options: argparse.Namespace, document: dict[str, Any]
+    variants: Variants, options: argparse.Namespace, save: Callable[[], None], document: dict[str, Any]
 ) -> None:
-    """Run all rounds at all concurrencies; results are printed and added to `document` as they come in."""
-    numbers = itertools.count(1)
-    for variant in variants:
-        await measure(variant, Load(8, 32, None, options.max_tokens, stream=True), numbers)
-    for stream, rounds_wanted in ((True, options.rounds), (False, options.plain_rounds)):
-        key = "streaming" if stream else "not_streaming"
-        for place, concurrency in enumerate(options.concurrency):
-            requests = options.requests[min(place, len(options.requests) - 1)] if options.requests else 0
-            load = Load(
-                concurrency,
-                requests or DEFAULT_REQUESTS.get(concurrency, 8 * concurrency),
-                options.seconds,
-                options.max_tokens,
-                stream,
-            )
-            rounds: list[Round] = []
-            for number in range(rounds_wanted):
-                shift = number % len(variants)
-                measured = {
-                    variant.name: await measure(variant, load, numbers)
-                    for variant in (*variants[shift:], *variants[:shift])
-                }
-                rounds.append({variant.name: measured[variant.name] for variant in variants})
-                document.setdefault(key, {})[str(concurrency)] = [
-                    {name: asdict(one) for name, one in done.items()} for done in rounds
-                ]
-                print(".", end="", file=sys.stderr, flush=True)
-            if rounds:
-                print(f"\n{format_rounds(load, rounds)}", flush=True)
-    named = {variant.name: variant for variant in variants}
-    pairs_of = [
-        *PLATFORM_OF.items(),
-        ("C ours, preferences", BEFORE),
-        ("C ours, preferences", "A stock"),
-        (LITELLM, "A stock"),
-        (NGINX, "C ours, preferences"),
-    ]
-    compared = [pair for pair in pairs_of if named.keys() >= set(pair)]
-    for (name, without), concurrency in itertools.product(compared, options.concurrency):
-        if options.pairs:
-            load = Load(concurrency, 2 * options.pairs, None, options.max_tokens, stream=True)
-            pairs = await measure_in_turn(named[without], named[name], load, numbers)
-            document.setdefault(f"in_turn {name[0]}/{without[0]}", {})[str(concurrency)] = [
-                [asdict(sample) for sample in pair] for pair in pairs
-            ]
-            print(format_pairs(load, pairs, (without, name)), flush=True)
+    """Run all rounds of all workloads; results are printed, added to `document` and saved as they come in."""
+    numbers = itertools.count(10)  # the first were used to check the prompts
+    objective = Objective(**document["objective"])
+
+    def load(concurrency: int, *, stream: bool, requests: int | None = None, share: int = 1) -> Load:
+        count = requests or max(concurrency, REQUESTS.get(concurrency, 8 * concurrency) // share)
+        return Load(concurrency, count, options.max_tokens, stream, objective)
+
+    for workload in options.workloads:
+        compared, prompt = variants.of(workload, options.max_tokens)
+        results = document["workloads"].setdefault(workload.name, {"prompt": prompt})
+        print(f"\n{workload.name}: {prompt}", flush=True)
+        for variant in compared:
+            await measure(variant, load(8, stream=True, requests=32), numbers)
+        share = 1 if workload.distinct else 3
+        plain_rounds = options.plain_rounds if workload == SHORT_FEW else 0
+        for key, rounds_wanted in (("streaming", options.rounds), ("not streaming", plain_rounds)):
+            for concurrency in options.concurrency:
+                rounds: list[dict[str, Any]] = []
+                for number in range(rounds_wanted):
+                    rounds.append(
+                        await _round(
+                            compared,
+                            number,
+                            load(concurrency, stream=key == "streaming", share=share),
+                            numbers,
+                        )
+                    )
+                    results.setdefault(key, {})[str(concurrency)] = rounds
+                    save()
+                    print(".", end="", file=sys.stderr, flush=True)
+                if rounds:
+                    print(
+                        f"\nConcurrency {concurrency}, {key}\n\n{format_rounds(rounds, stream=key == 'streaming')}",
+                        flush=True,
+                    )
+    named = {variant.name: variant for variant in variants.of(SHORT_FEW, options.max_tokens)[0]}
+    for (base, name), concurrency in itertools.product(IN_TURN, options.concurrency if options.pairs else []):
+        if named.keys() >= {base, name} and concurrency <= options.in_turn_up_to:
+            wanted = load(concurrency, stream=True, requests=2 * options.pairs)
+            pairs = await measure_in_turn(named[base], named[name], wanted, numbers)
+            compared_pairs = [[asdict(sample) for sample in pair] for pair in pairs]
+            document["in_turn"].setdefault(f"{name} over {base}", {})[str(concurrency)] = compared_pairs
+            save()
+            print(format_in_turn({f"{name} over {base}": {str(concurrency): compared_pairs}}), flush=True)
+
+
+async def _round(
+    variants: Sequence[Variant], number: int, load: Load, numbers: Iterator[int]
+) -> dict[str, Any]:
+    """Measure every variant once, beginning with another one in each round; the result is in the variants' order."""
+    shift = number % len(variants)
+    measured = {
+        variant.name: asdict(await measure(variant, load, numbers))
+        for variant in (*variants[shift:], *variants[:shift])
+    }
+    return {variant.name: measured[variant.name] for variant in variants}
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -308,34 +274,38 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    workloads = {workload.name: workload for workload in WORKLOADS}
     parser.add_argument("--model", default=MODEL, help="checkpoint folder")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds at each concurrency, streaming")
-    parser.add_argument("--plain-rounds", type=int, default=1, help="the same, not streaming")
-    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument(
-        "--pairs", type=int, default=1000, help="of two variants in turn, at each concurrency"
+        "--workloads", nargs="+", choices=workloads, default=list(workloads), help="default: all"
     )
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument(
-        "--requests", type=int, nargs="+", help="of one measurement, by concurrency; default 64 128 256"
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32, 64])
+    parser.add_argument("--rounds", type=int, default=3, help="rounds at each concurrency, streaming")
+    parser.add_argument(
+        "--plain-rounds", type=int, default=1, help=f"the same, not streaming, of {SHORT_FEW.name}"
     )
-    length.add_argument("--seconds", type=float, help="of one measurement, instead of a number of requests")
+    parser.add_argument("--pairs", type=int, default=300, help="of two variants in turn, at each concurrency")
+    parser.add_argument("--in-turn-up-to", type=int, default=8, help="the highest concurrency of these pairs")
+    parser.add_argument("--litellm", help="command of LiteLLM with its proxy, compared as L")
+    parser.add_argument("--nginx", help="command of nginx, compared as N")
     parser.add_argument("--before", type=Path, help="another working tree with its .venv, compared as P")
-    parser.add_argument(
-        "--litellm", help="the `litellm` of an environment with litellm[proxy], compared as L"
-    )
-    parser.add_argument("--nginx", help="the `nginx` to compare as N")
     parser.add_argument("--redis", help="URL of a Redis server that counts D's limits; default: in memory")
     parser.add_argument("--max-tokens", type=int, default=32, help="tokens of each answer")
-    parser.add_argument("--out", type=Path, default=Path("build/bench/serving.json"))
+    parser.add_argument(
+        "--goodput",
+        type=float,
+        nargs=2,
+        default=[200.0, 20.0],
+        metavar=("TTFT", "TOKEN"),
+        help="milliseconds to the first token, and for each token after it, that count as good",
+    )
+    parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder of the report")
     options = parser.parse_args(arguments)
-    counts = [options.rounds, *options.concurrency, *(options.requests or []), options.max_tokens]
-    if (
-        min(counts) < 1
-        or min(options.plain_rounds, options.pairs) < 0
-        or (options.seconds is not None and options.seconds <= 0)
-    ):
-        parser.error("rounds, concurrency, requests, seconds and tokens must be positive")
+    if min(options.rounds, *options.concurrency, options.max_tokens) < 1:
+        parser.error("rounds, concurrency and tokens must be positive")
+    if min(options.plain_rounds, options.pairs, *options.goodput) < 0:
+        parser.error("plain rounds, pairs and goodput's milliseconds must not be negative")
+    options.workloads = [workloads[name] for name in options.workloads]
     return options
 
 
@@ -345,11 +315,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, terminated)
     prepare_environment()  # both servers get the same VLLM_* and OMP_* settings
     flags = engine_flags(options.model)
-    document: dict[str, Any] = _machine() | {"engine_flags": flags}
-    print(f"`{document['command']}`, {document['date']}, {document['machine']}, {document['vllm']}.")
-    print(f"Engine flags of both: `{shlex.join(flags)}`.\n")
-    document["spec_cost_us"] = measure_spec_cost(Path(options.model), PREFERENCES)
-    print(format_spec_cost(document["spec_cost_us"]), flush=True)
+    ttft, per_token = options.goodput
+    document: dict[str, Any] = _machine() | {
+        "engine_flags": shlex.join(flags),
+        "objective": {"ttft": ttft, "per_token": per_token},
+        "spec_cost_us": measure_spec_cost(Path(options.model), SHORT_FEW.preferences(SHORT_FEW.key(0))),
+        "workloads": {},
+        "in_turn": {},
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+
+    def save() -> None:
+        document["load_average_after"] = os.getloadavg()
+        partial = options.out / "serving.json.part"
+        partial.write_text(json.dumps(document) + "\n", encoding="utf-8")
+        partial.replace(options.out / "serving.json")
+
     env = {"METAALIGN_API_KEYS": OPERATOR} | ({"METAALIGN_REDIS_URL": options.redis} if options.redis else {})
     try:
         with ExitStack() as stack:
@@ -360,19 +341,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 litellm = stack.enter_context(litellm_proxy(options.litellm, stock, folder))
             if options.nginx:
                 nginx = stack.enter_context(nginx_proxy(options.nginx, ours, folder))
-            variants, prompt = make_variants(stock, ours, before, options.max_tokens, litellm, nginx)
-            document["prompt"] = prompt
-            print(prompt, flush=True)
-            asyncio.run(measure_all(variants, options, document))
+            variants = Variants(Servers(stock, ours, before, litellm, nginx))
+            asyncio.run(measure_all(variants, options, save, document))
     except KeyboardInterrupt:
         print("stopped; the servers are down", file=sys.stderr)
         return 130
     finally:
-        document["load_average_after"] = os.getloadavg()
-        if "streaming" in document:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text(json.dumps(document) + "\n", encoding="utf-8")
-    print(f"Written to {options.out}.", file=sys.stderr)
+        if document["workloads"]:
+            save()
+            print(f"Written to {write_report(document, options.out)}.", file=sys.stderr)
     return 0
 
 

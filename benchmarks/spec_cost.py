@@ -111,13 +111,15 @@ def format_spec_cost(costs: dict[str, float]) -> str:
 
 def main() -> None:
     """Entry point."""
-    from benchmarks.load import MODEL, PREFERENCES
+    from benchmarks.load import MODEL
+    from benchmarks.workloads import SHORT_FEW
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default=MODEL, help="checkpoint folder")
-    print(format_spec_cost(measure_spec_cost(Path(parser.parse_args().model), PREFERENCES)))
+    preferences = SHORT_FEW.preferences(SHORT_FEW.key(0))
+    print(format_spec_cost(measure_spec_cost(Path(parser.parse_args().model), preferences)))
 
 
 if __name__ == "__main__":
