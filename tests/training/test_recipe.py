@@ -74,7 +74,7 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
                 "dpo": {"steps": 1, "batch_size": 1, "learning_rate": 1},
                 "export": {"adapter_only": True},
             },
-            "dpo: null",
+            "dpo.lora",
         ),
         ({"evaluate": {"engine": "endpoint"}}, "base_url"),
         ({"data": {}}, "instructions"),

@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
+import yaml
+
 from metaalign import MetaAlignError
 from metaalign_training.errors import RecipeError
 from metaalign_training.recipe import Recipe, load_recipe, packaged_recipes
@@ -38,6 +40,10 @@ _STAGES = {
     "export": "write the checkpoint folder that servers load",
     "run": "all of these, in order",
 }
+
+
+_LAUNCHED = "METAALIGN_TRAIN_LAUNCHED"
+"""Set in the processes that `--accelerate` started, which must not start others."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,7 +124,23 @@ def _launch(config: Path, arguments: Sequence[str]) -> None:
         "-m",
         "metaalign_training.cli",
     ]
+    os.environ[_LAUNCHED] = "1"
     os.execv(sys.executable, [sys.executable, *launch, *arguments])
+
+
+def _refuse_one_of_several(config: Path) -> None:
+    """Refuse to train alone what was meant for several processes.
+
+    Raises:
+        RecipeError: accelerate started this process, which knows of no others, though the file asks for some.
+    """
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    if "LOCAL_RANK" not in os.environ and settings.get("num_processes", 1) > 1:
+        raise RecipeError(
+            f"--accelerate {config}: accelerate starts one process for distributed_type"
+            f" {settings.get('distributed_type')} here, not {settings['num_processes']}; set it to MULTI_GPU or FSDP,"
+            " which start that many on CPU too, or num_processes to 1"
+        )
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
@@ -150,13 +172,15 @@ def _run_stage(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     recipe = _recipe(options)
-    launched = "LOCAL_RANK" in os.environ
+    launched = _LAUNCHED in os.environ or "LOCAL_RANK" in os.environ
     work = options.work or Path("build") / recipe.name
     pipeline = Pipeline(recipe, work, force=options.force, main=os.environ.get("RANK", "0") == "0")
-    if getattr(options, "accelerate", None) is not None and not launched:
+    if getattr(options, "accelerate", None) is not None:
         config = _accelerate_config(options.accelerate)
-        pipeline.prepare(options.command)
-        _launch(config, [a for a in arguments if a != "--force"])
+        if not launched:
+            pipeline.prepare(options.command)
+            _launch(config, [a for a in arguments if a != "--force"])
+        _refuse_one_of_several(config)
     out = getattr(options, "out", None) or work / "checkpoint"
     stages: dict[str, Callable[[], Mapping[str, object]]] = {
         "build-data": pipeline.build_data,

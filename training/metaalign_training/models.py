@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ __all__ = [
     "refuse_incomplete_adapter",
     "save_merged",
     "training_dtype",
+    "whole_on_every_rank",
 ]
 
 logger = logging.getLogger(__name__)
@@ -132,6 +135,24 @@ def load_model(
     return model
 
 
+@contextmanager
+def whole_on_every_rank() -> Iterator[None]:
+    """Models loaded meanwhile have their weights in every process.
+
+    Under FSDP with `cpu_ram_efficient_loading`, only rank 0 reads weights, and accelerate sends them to the others when
+    it prepares the policy. It does not do so for DPO's reference, which would be left without weights on those ranks.
+    """
+    name = "FSDP_CPU_RAM_EFFICIENT_LOADING"
+    before = os.environ.get(name)
+    os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
+
+
 def _four_bit(config: ModelConfig) -> Any:
     if not torch.cuda.is_available():
         raise StageError("sft.lora.quantise: 4-bit weights need a CUDA device; set it to false here")
@@ -170,14 +191,16 @@ def new_model(shape: NewModelConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen
 
 
 def lora_config(config: LoraConfig, model: Any, new_tokens: list[int]) -> Any:
-    """The peft configuration; new tokens' embeddings are trained in full, the others stay frozen."""
+    """The peft configuration; new tokens' rows of embeddings and head are trained in full, the others stay frozen."""
     from peft import LoraConfig as PeftLoraConfig
 
     trainable = None
     if new_tokens:
-        embedding = model.get_input_embeddings()
-        name = next(n for n, module in model.named_modules() if module is embedding)
-        trainable = {name.rsplit(".", 1)[-1]: new_tokens}
+        # Where the head is tied to the embeddings, peft lets it follow them.
+        tied = model.config.get_text_config().tie_word_embeddings
+        layers = [model.get_input_embeddings(), *([] if tied else [model.get_output_embeddings()])]
+        names = (next(n for n, module in model.named_modules() if module is layer) for layer in layers)
+        trainable = {name.rsplit(".", 1)[-1]: new_tokens for name in names}
     return PeftLoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,

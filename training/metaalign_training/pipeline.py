@@ -215,7 +215,7 @@ class Pipeline:
         inputs = {"trained": trained / RECORD_NAME}
         if evaluated is not None and evaluated["status"] == "done":
             inputs["evaluate"] = self.work / "evaluate" / RECORD_NAME
-        stages = [n for n in ("sft", "dpo") if (self.work / n / RECORD_NAME).is_file()]
+        stages = ["sft", *(["dpo"] if self.recipe.dpo is not None else [])]
         training = {n: _figures(read_record(self.work / n)) for n in stages}
         rows = [self.work / "build-data" / "sft.jsonl", self.work / "pairs" / "pairs.jsonl"]
         datasets = {p.name: sha256_of(p) for p in rows if p.is_file()}
@@ -223,7 +223,7 @@ class Pipeline:
         def work(_: Path) -> ExportReport:
             return export(
                 self.recipe,
-                trained,
+                [self.work / name for name in stages],
                 out,
                 datasets=datasets,
                 training=training,

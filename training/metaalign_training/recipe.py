@@ -382,10 +382,10 @@ class Recipe(_Model):
             )
         if self.export.adapter_only and self.sft.lora is None:
             raise ValueError("export.adapter_only: needs `sft.lora`")
-        if self.export.adapter_only and self.dpo is not None:
+        if self.export.adapter_only and self.dpo is not None and self.dpo.lora is None:
             raise ValueError(
-                "export.adapter_only: needs `dpo: null`; DPO trains its adapter on top of the merged SFT model, so it"
-                " does not fit the base"
+                "export.adapter_only: needs `dpo.lora`, or `dpo: null`; DPO of all weights leaves nothing that is"
+                " only an adapter"
             )
         return self
 

@@ -21,7 +21,13 @@ from trl import DPOTrainer
 from metaalign.prompt import PromptAssembler
 from metaalign_training.encoding import encode_pairs, keep_short, length_of
 from metaalign_training.errors import StageError
-from metaalign_training.models import load_model, load_tokenizer, lora_config, save_merged
+from metaalign_training.models import (
+    load_model,
+    load_tokenizer,
+    lora_config,
+    save_merged,
+    whole_on_every_rank,
+)
 from metaalign_training.recipe import DpoConfig, Recipe
 from metaalign_training.rows import Pair
 from metaalign_training.trainers import TrainingMeter, peak_memory_mib, save, trainer_arguments
@@ -63,7 +69,7 @@ def make_trainer(
         raise StageError(f"dpo.max_length: {config.max_length} tokens is shorter than every pair; raise it")
     logger.info("dpo: %d pairs, %d too long", len(encoded), dropped)
     lora = config.lora
-    model = load_model(recipe.model, tokenizer, sft, quantise=lora is not None and lora.quantise)
+    # The arguments come first: they start the processes' group and ZeRO-3, which decide how models are loaded.
     arguments = TrlConfig(
         **trainer_arguments(config, recipe, folder),
         beta=config.beta,
@@ -73,9 +79,14 @@ def make_trainer(
         precompute_ref_log_probs=_passes(config, len(encoded)) > 1,
         precompute_ref_batch_size=config.batch_size,
     )
+    model = load_model(recipe.model, tokenizer, sft, quantise=lora is not None and lora.quantise)
+    reference = None
+    if lora is None:
+        with whole_on_every_rank():
+            reference = load_model(recipe.model, tokenizer, sft)
     trainer = _TokenisedDPOTrainer(
         model=model,
-        ref_model=None if lora is not None else load_model(recipe.model, tokenizer, sft),
+        ref_model=reference,
         args=arguments,
         train_dataset=Dataset.from_list([{**row, "length": length_of(row)} for row in encoded]),
         processing_class=tokenizer,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from metaalign.prompt import PromptAssembler, packaged_template, write_manifest
+from metaalign_training.adapters import CONFIG, WEIGHTS, rank_of, stack
 from metaalign_training.errors import StageError
 from metaalign_training.models import load_tokenizer
 from metaalign_training.recipe import Recipe
@@ -24,8 +25,10 @@ __all__ = ["ExportReport", "export"]
 logger = logging.getLogger(__name__)
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
-_ADAPTER = ("adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "tokenizer_config.json")
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+_FILES = ("config.json", "generation_config.json", *_TOKENIZER)
+_SERVED_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Values of vLLM's `--max-lora-rank`."""
 
 _CARD = """---
 license: {license}
@@ -40,9 +43,9 @@ tags: [metaalign, preference-alignment{adapter_tag}]
 ## Use
 
 ```bash
-metaalign-server serve --model {name}
+{command}
 ```
-
+{python}
 Prompts are made by `chat_template.jinja` with the roles `system` (System Info, the provider's), `user_info` (User Info,
 the user's background and preferences), `user` and `assistant`. Where the tiers disagree, System Info wins.
 
@@ -59,6 +62,17 @@ It shows that one model follows the preferences in its prompt; it knows 30 anima
 speaks in set phrases, and cannot hold a free conversation. Do not use it for anything else."""
 _INTRO = """`{base}`, Meta-aligned: trained to follow the preferences written into its prompt at inference time
 (arXiv 2410.14184). {parameters:,} parameters."""
+
+
+_PEFT = """
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "{name}")
+```
+"""
 
 
 class ExportReport(TypedDict):
@@ -79,7 +93,7 @@ class ExportReport(TypedDict):
 
 def export(
     recipe: Recipe,
-    trained: Path,
+    trained: Sequence[Path],
     target: Path,
     *,
     datasets: Mapping[str, str],
@@ -90,7 +104,8 @@ def export(
 
     Args:
         recipe: The recipe of the checkpoint.
-        trained: Folder of the last training stage: a whole model, or a LoRA stage with its `merged` model.
+        trained: Folders of the training stages in order; the last has a whole model, or an adapter with its `merged`
+            model. For an adapter alone, all of them have one.
         target: Folder to write to; an earlier export in it is replaced.
         datasets: Name -> SHA-256 of the rows.
         training: Metrics of the training stages.
@@ -100,7 +115,13 @@ def export(
         StageError: a file is missing, the template is not the one used in training, or the hub refuses the upload.
     """
     adapter = recipe.export.adapter_only
-    source = trained if adapter or not (trained / "merged").is_dir() else trained / "merged"
+    last = trained[-1]
+    source = last if adapter or not (last / "merged").is_dir() else last / "merged"
+    if adapter and len(trained) > 1:
+        source = last / "stacked"
+        stack(trained, source)
+        for name in _TOKENIZER:
+            shutil.copyfile(last / name, source / name)
     files = _files(source, adapter)
     tokenizer = load_tokenizer(recipe.model, source)
     template = str(tokenizer.chat_template)
@@ -132,7 +153,7 @@ def _files(source: Path, adapter: bool) -> list[Path]:
     """The files that are copied from a training stage's folder."""
     weights = (path.name for pattern in _WEIGHTS for path in source.glob(pattern))
     files = []
-    for name in _ADAPTER if adapter else (*weights, *_FILES):
+    for name in (WEIGHTS, CONFIG, *_TOKENIZER) if adapter else (*weights, *_FILES):
         if (source / name).is_file():
             files.append(source / name)
         elif name != "generation_config.json":
@@ -183,8 +204,18 @@ def _card(
     table = (
         "| split | score | 95 % interval | items |\n|---|---|---|---|\n" + rows if rows else "Not evaluated."
     )
+    command, python = f"metaalign-server serve --model {recipe.name}", ""
+    if recipe.export.adapter_only:
+        rank = next((rank for rank in _SERVED_RANKS if rank >= rank_of(target)), rank_of(target))
+        command = (
+            f"metaalign-server serve --model {base} --enable-lora --max-lora-rank {rank}"
+            f" --lora-modules {recipe.name}={recipe.name}"
+        )
+        python = _PEFT.format(name=recipe.name, base=base)
     return _CARD.format(
         name=recipe.name,
+        command=command,
+        python=python,
         license="apache-2.0" if base is None else "other",
         adapter_tag=", lora" if recipe.export.adapter_only else "",
         base_line=f"base_model: {base}\n" if base else "",

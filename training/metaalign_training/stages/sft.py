@@ -67,8 +67,6 @@ def make_trainer(
     logger.info(
         "sft: %d rows, %d too long, %.0f rows/s tokenised", len(encoded), dropped, len(rows) / seconds
     )
-    lora = recipe.sft.lora
-    model = load_model(recipe.model, tokenizer, quantise=lora is not None and lora.quantise)
     packing = recipe.sft.packing
     config = TrlConfig(
         **trainer_arguments(recipe.sft, recipe, folder),
@@ -79,6 +77,9 @@ def make_trainer(
         # Rows carry their labels already; TRL's preparation is needed only for packing.
         dataset_kwargs={"skip_prepare_dataset": packing != "packed"},
     )
+    # After the arguments, which start the processes' group and ZeRO-3, and so decide how models are loaded.
+    lora = recipe.sft.lora
+    model = load_model(recipe.model, tokenizer, quantise=lora is not None and lora.quantise)
     peft = lora_config(lora, model, new_token_ids(recipe.model, tokenizer)) if lora is not None else None
     trainer = SFTTrainer(
         model=model,
