@@ -27,6 +27,7 @@ from metaalign_training.recipe import LoraConfig, ModelConfig, NewModelConfig, R
 from metaalign_training.tokenizer import train_tokenizer
 
 __all__ = [
+    "give_wrapped_heads_a_bias",
     "load_model",
     "load_tokenizer",
     "lora_config",
@@ -209,6 +210,18 @@ def lora_config(config: LoraConfig, model: Any, new_tokens: list[int]) -> Any:
         task_type="CAUSAL_LM",
         trainable_token_indices=trainable,
     )
+
+
+def give_wrapped_heads_a_bias(model: Any) -> None:
+    """Let TRL read the bias of a head whose new rows peft trains.
+
+    TRL's loss multiplies by the head's `weight` and adds its `bias`; peft's wrapper has only the first.
+    """
+    from peft.utils.other import TrainableTokensWrapper
+
+    for module in model.modules():
+        if isinstance(module, TrainableTokensWrapper):
+            module.bias = getattr(module.original_module, "bias", None)
 
 
 def new_token_ids(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> list[int]:

@@ -117,11 +117,6 @@ def export(
     adapter = recipe.export.adapter_only
     last = trained[-1]
     source = last if adapter or not (last / "merged").is_dir() else last / "merged"
-    if adapter and len(trained) > 1:
-        source = last / "stacked"
-        stack(trained, source)
-        for name in _TOKENIZER:
-            shutil.copyfile(last / name, source / name)
     files = _files(source, adapter)
     tokenizer = load_tokenizer(recipe.model, source)
     template = str(tokenizer.chat_template)
@@ -131,6 +126,8 @@ def export(
         )
     PromptAssembler.from_tokenizer(tokenizer)
     _copy(files, target)
+    if adapter and len(trained) > 1:
+        stack(trained, target)
     (target / "chat_template.jinja").write_text(template, encoding="utf-8")
     (target / "README.md").write_text(_card(recipe, target, training, evaluation), encoding="utf-8")
     report: ExportReport = {"out": str(target)}

@@ -22,6 +22,7 @@ from metaalign.prompt import PromptAssembler
 from metaalign_training.encoding import encode_conversations, keep_short
 from metaalign_training.errors import StageError
 from metaalign_training.models import (
+    give_wrapped_heads_a_bias,
     load_model,
     load_tokenizer,
     lora_config,
@@ -90,6 +91,8 @@ def make_trainer(
         callbacks=[TrainingMeter("sft")],
     )
     trainer.remove_callback(PrinterCallback)
+    if peft is not None:
+        give_wrapped_heads_a_bias(trainer.model)
     return trainer
 
 
