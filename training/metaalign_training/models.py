@@ -221,7 +221,7 @@ def give_wrapped_heads_a_bias(model: Any) -> None:
 
     for module in model.modules():
         if isinstance(module, TrainableTokensWrapper):
-            module.bias = getattr(module.original_module, "bias", None)
+            module.bias = getattr(module.original_module, "bias", None)  # type: ignore[assignment]  # read, not registered
 
 
 def new_token_ids(config: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> list[int]:
