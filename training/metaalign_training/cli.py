@@ -1,4 +1,4 @@
-"""`metaalign-train {build-data,sft,dpo,evaluate,export,run} [RECIPE]`: make Meta-aligned checkpoints, stage by stage.
+"""`metaalign-train STAGE [RECIPE]`: make Meta-aligned checkpoints, stage by stage.
 
 RECIPE is a YAML file or the name of a packaged recipe (`metaalign-train recipes` lists them). Each stage writes its
 result and a record to its folder below --work. A finished stage is not run again, and a killed one resumes.
@@ -35,7 +35,9 @@ PROCESS_ENVIRONMENT = {
 _STAGES = {
     "build-data": "build the rows that the other stages read",
     "sft": "supervised fine-tuning",
-    "dpo": "sample pairs from the SFT model, then direct preference optimisation",
+    "rejection": "rejection sampling: supervised fine-tuning on the model's own best answers",
+    "dpo": "sample pairs from the model, then preference optimisation (DPO and other losses), in one or more rounds",
+    "grpo": "learn from verifiers or a judge online (GRPO)",
     "evaluate": "score the checkpoint and write the report",
     "export": "write the checkpoint folder that servers load",
     "run": "all of these, in order",
@@ -74,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
             stage.add_argument(
                 "--model", type=Path, help="checkpoint folder, instead of the last training stage's"
             )
-        if name in ("sft", "dpo"):
+        if name in ("sft", "rejection", "dpo", "grpo"):
             stage.add_argument(
                 "--accelerate",
                 metavar="CONFIG",
@@ -185,7 +187,9 @@ def _run_stage(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     stages: dict[str, Callable[[], Mapping[str, object]]] = {
         "build-data": pipeline.build_data,
         "sft": pipeline.sft,
+        "rejection": pipeline.rejection,
         "dpo": pipeline.dpo,
+        "grpo": pipeline.grpo,
         "evaluate": lambda: pipeline.evaluate(options.model),
         "export": lambda: pipeline.export(out),
         "run": lambda: pipeline.run(out),

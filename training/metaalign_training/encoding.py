@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from metaalign.prompt import PromptAssembler
 from metaalign_training.errors import DataError
 from metaalign_training.messages import Message, MetaPromptView, folded, view
-from metaalign_training.rows import Conversation, Pair
+from metaalign_training.rows import Conversation, Pair, Thumb
 
 __all__ = [
     "IGNORED",
@@ -25,6 +25,8 @@ __all__ = [
     "encode_conversations",
     "encode_pair",
     "encode_pairs",
+    "encode_prompt",
+    "encode_thumbs",
     "keep_short",
     "length_of",
 ]
@@ -57,7 +59,7 @@ def encode_conversation(assembler: PromptAssembler, messages: Dialogue) -> dict[
         ValueError: the last message is not the assistant's.
         metaalign.InvalidPrompt: the template refuses the conversation.
     """
-    prompt = _prompt_ids(assembler, messages[:-1])
+    prompt = encode_prompt(assembler, messages[:-1])
     answer = _answer_ids(assembler, messages[:-1], prompt, messages[-1:])
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
 
@@ -69,7 +71,7 @@ def encode_pair(
     rejected: Dialogue,
 ) -> dict[str, list[int]]:
     """One preference pair as `prompt_ids`, `chosen_ids` and `rejected_ids`; raises as `encode_conversation`."""
-    prompt_ids = _prompt_ids(assembler, prompt)
+    prompt_ids = encode_prompt(assembler, prompt)
     return {
         "prompt_ids": prompt_ids,
         "chosen_ids": _answer_ids(assembler, prompt, prompt_ids, chosen),
@@ -77,7 +79,8 @@ def encode_pair(
     }
 
 
-def _prompt_ids(assembler: PromptAssembler, prompt: Dialogue) -> list[int]:
+def encode_prompt(assembler: PromptAssembler, prompt: Dialogue) -> list[int]:
+    """The ids of a prompt, up to where the answer begins."""
     return list(assembler.assemble(prompt, add_generation_prompt=True).token_ids)
 
 
@@ -116,10 +119,26 @@ def encode_pairs(
             raise DataError("dpo rows", number, str(error)) from error
 
 
+def encode_thumbs(
+    assembler: PromptAssembler, rows: Iterable[Thumb], meta_prompt: MetaPromptView = "full"
+) -> Iterator[dict[str, list[int]]]:
+    """Encode thumb rows one by one as `prompt_ids`, `completion_ids` and `label`; raises as `encode_conversations`."""
+    for number, row in enumerate(rows, start=1):
+        try:
+            prompt = as_served(assembler, row["prompt"], meta_prompt)
+            ids = encode_prompt(assembler, prompt)
+            answer = _answer_ids(assembler, prompt, ids, row["completion"])
+            yield {"prompt_ids": ids, "completion_ids": answer, "label": [int(row["label"])]}
+        except ValueError as error:
+            raise DataError("dpo rows", number, str(error)) from error
+
+
 def length_of(row: Mapping[str, Sized]) -> int:
     """Number of tokens of an encoded row; for a pair, of the prompt with the longer answer."""
     if "input_ids" in row:
         return len(row["input_ids"])
+    if "completion_ids" in row:
+        return len(row["prompt_ids"]) + len(row["completion_ids"])
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 

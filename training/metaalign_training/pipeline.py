@@ -2,8 +2,11 @@
 
 WORK/build-data   sft.jsonl, prompts.jsonl, pairs.jsonl, eval.jsonl, card and coverage
 WORK/sft          the model (or an adapter, with the whole model in merged/)
-WORK/pairs        pairs.jsonl, sampled from the SFT model
-WORK/dpo          the model, laid out as in sft
+WORK/samples      sft.jsonl, the best of several answers of the SFT model
+WORK/rejection    the model, laid out as in sft
+WORK/pairs        pairs.jsonl, sampled from the model before; further rounds: pairs-2, pairs-3, …
+WORK/dpo          the model, laid out as in sft; further rounds: dpo-2, dpo-3, …
+WORK/grpo         the model, laid out as in sft
 WORK/evaluate     answers, scores, results.json, report.md, report.html
 WORK/export       the record; the checkpoint itself goes where --out says
 """
@@ -20,7 +23,7 @@ from pydantic import BaseModel
 from metaalign.prompt.manifest import sha256_of
 from metaalign_training.errors import StageError
 from metaalign_training.recipe import Recipe
-from metaalign_training.records import RECORD_NAME, Json, Record, Stage, StageName, read_record
+from metaalign_training.records import RECORD_NAME, Json, Record, Stage, read_record
 
 if TYPE_CHECKING:  # stages import torch, so each is imported only when it runs
     from metaalign_training.stages.data.card import InstructionReport
@@ -55,6 +58,23 @@ def _figures(record: Record | None) -> Mapping[str, Any]:
     return record.get("metrics", {}) if record is not None else {}
 
 
+Trained = Literal["sft", "rejection", "dpo", "grpo"]
+"""The commands that train."""
+
+
+def _turned(name: str, turn: int) -> str:
+    """The name of a stage in a round of iterative DPO."""
+    return name if turn == 1 else f"{name}-{turn}"
+
+
+def _command(stage: str) -> str:
+    """The command that runs a stage."""
+    if stage == "samples":
+        return "rejection"
+    name, dash, turn = stage.partition("-")
+    return name if dash and turn.isdigit() else stage
+
+
 class Pipeline:
     """Runs the stages of one recipe.
 
@@ -69,7 +89,7 @@ class Pipeline:
         self.recipe, self.work = recipe, work
         self._force, self.main = force, main
 
-    def _stage(self, name: StageName, config: Mapping[str, Json], inputs: Mapping[str, Path]) -> Stage:
+    def _stage(self, name: str, config: Mapping[str, Json], inputs: Mapping[str, Path]) -> Stage:
         return Stage(name, self.work / name, config, inputs, main=self.main)
 
     def _done(self, name: str) -> Path:
@@ -78,25 +98,52 @@ class Pipeline:
         if record is None or record["status"] != "done":
             state = "has not finished" if record is not None else "has not run"
             raise StageError(
-                f"{name} {state} in {self.work}; run `metaalign-train {name}` with the same recipe first"
+                f"{name} {state} in {self.work}; run `metaalign-train {_command(name)}` with the same recipe first"
             )
         return self.work / name
 
-    def prepare(self, name: Literal["sft", "dpo"]) -> None:
+    def prepare(self, name: Trained) -> None:
         """Do the work that must happen once, before several processes start to train together.
 
         Raises:
             StageError: the stage cannot start on what it finds.
         """
         if name == "dpo":
+            if self.recipe.dpo is not None and self.recipe.dpo.rounds > 1:
+                raise StageError(
+                    "dpo.rounds: several rounds cannot be trained by several processes; set it to 1"
+                )
             self.pairs()
+        if name == "rejection":
+            self.samples()
         if self._force:
-            stage = self._dpo_stage() if name == "dpo" else self._sft_stage()
-            stage.restart()
+            stages = {
+                "sft": self._sft_stage,
+                "rejection": self._rejection_stage,
+                "dpo": self._dpo_stage,
+                "grpo": self._grpo_stage,
+            }
+            stages[name]().restart()
+
+    def _training_stages(self) -> list[str]:
+        """The recipe's training stages, each of which starts from the model of the one before."""
+        recipe, names = self.recipe, ["sft"]
+        if recipe.rejection is not None:
+            names.append("rejection")
+        if recipe.dpo is not None:
+            names += [_turned("dpo", turn) for turn in range(1, recipe.dpo.rounds + 1)]
+        if recipe.grpo is not None:
+            names.append("grpo")
+        return names
+
+    def _before(self, name: str) -> Path:
+        """Folder of the finished training stage before `name`."""
+        names = self._training_stages()
+        return self._done(names[names.index(name) - 1])
 
     def trained(self) -> Path:
         """Folder of the recipe's last training stage."""
-        return self._done("dpo" if self.recipe.dpo is not None else "sft")
+        return self._done(self._training_stages()[-1])
 
     def build_data(self) -> WorldReport | InstructionReport:
         """Write the rows that the other stages read."""
@@ -145,39 +192,111 @@ class Pipeline:
         stage, data = self._sft_stage(), self.work / "build-data" / "sft.jsonl"
         return stage.run(lambda folder: train(self.recipe, data, folder), force=self._force)
 
-    def pairs(self) -> dict[str, int]:
-        """Sample DPO's pairs from the SFT model."""
+    def samples(self) -> dict[str, float]:
+        """Sample rejection sampling's rows from the SFT model."""
+        from metaalign_training.stages.samples import make_samples
+        from metaalign_training.stages.sft import model_folder
+
+        if self.recipe.rejection is None:
+            raise StageError("rejection: the recipe has no `rejection` section")
+        data, before = self._done("build-data"), self._before("rejection")
+        inputs = {"build-data": data / RECORD_NAME, "model": before / RECORD_NAME}
+        stage = self._stage("samples", self._training_config(self.recipe.rejection.samples), inputs)
+        return stage.run(
+            lambda folder: make_samples(self.recipe, model_folder(before), data, folder), force=self._force
+        )
+
+    def _rejection_stage(self) -> Stage:
+        config = self.recipe.rejection
+        inputs = {
+            "model": self._before("rejection") / RECORD_NAME,
+            "sft.jsonl": self._done("samples") / "sft.jsonl",
+            **self._mixture(f.path for f in (config.mixture if config is not None else ())),
+        }
+        return self._stage("rejection", self._training_config(config), inputs)
+
+    def rejection(self) -> dict[str, float]:
+        """Supervised fine-tuning on the model's own best answers, which are sampled first."""
+        from metaalign_training.stages.sft import model_folder, train
+
+        if self.main:
+            self.samples()
+        stage, start = self._rejection_stage(), model_folder(self._before("rejection"))
+        rows = self.work / "samples" / "sft.jsonl"
+        return stage.run(
+            lambda folder: train(self.recipe, rows, folder, self.recipe.rejection, start), force=self._force
+        )
+
+    def pairs(self, turn: int = 1) -> dict[str, int]:
+        """Sample DPO's pairs of a round from the model before."""
         from metaalign_training.stages.pairs import make_pairs
         from metaalign_training.stages.sft import model_folder
 
         if self.recipe.dpo is None:
             raise StageError("dpo: the recipe has no `dpo` section; it is one-stage")
-        data, sft = self._done("build-data"), self._done("sft")
+        data, before = self._done("build-data"), self._before(_turned("dpo", turn))
         files = self._mixture(f.path for f in self.recipe.dpo.pairs.files)
-        inputs = {"build-data": data / RECORD_NAME, "sft": sft / RECORD_NAME, **files}
-        stage = self._stage("pairs", self._training_config(self.recipe.dpo.pairs), inputs)
+        inputs = {"build-data": data / RECORD_NAME, before.name: before / RECORD_NAME, **files}
+        config = self._training_config(self.recipe.dpo.pairs)
+        stage = self._stage(_turned("pairs", turn), config, inputs)
         return stage.run(
-            lambda folder: make_pairs(self.recipe, model_folder(sft), data, folder), force=self._force
+            lambda folder: make_pairs(self.recipe, model_folder(before), data, folder, turn),
+            force=self._force,
         )
 
-    def _dpo_stage(self) -> Stage:
+    def _dpo_stage(self, turn: int = 1) -> Stage:
+        before, config = self._before(_turned("dpo", turn)), self.recipe.dpo
         inputs = {
-            "sft": self._done("sft") / RECORD_NAME,
-            "pairs.jsonl": self._done("pairs") / "pairs.jsonl",
+            before.name: before / RECORD_NAME,
+            "pairs.jsonl": self._done(_turned("pairs", turn)) / "pairs.jsonl",
+            **self._mixture(f.path for f in (config.pairs.thumbs if config is not None else ())),
         }
-        return self._stage("dpo", self._training_config(self.recipe.dpo), inputs)
+        return self._stage(_turned("dpo", turn), self._training_config(config), inputs)
 
     def dpo(self) -> dict[str, float]:
-        """Direct preference optimisation, on pairs that are sampled first."""
+        """Preference optimisation, in each round on pairs that are sampled first; returns the last round's metrics."""
+        metrics: dict[str, float] = {}
+        for turn in range(1, (self.recipe.dpo.rounds if self.recipe.dpo is not None else 1) + 1):
+            metrics = self._dpo_round(turn)
+        return metrics
+
+    def _dpo_round(self, turn: int) -> dict[str, float]:
         from metaalign_training.rows import read_pairs
         from metaalign_training.stages.dpo import train
         from metaalign_training.stages.sft import model_folder
 
         if self.main:
-            self.pairs()
-        stage, sft, pairs = self._dpo_stage(), self.work / "sft", self.work / "pairs" / "pairs.jsonl"
+            self.pairs(turn)
+        stage, before = self._dpo_stage(turn), self._before(_turned("dpo", turn))
+        pairs = self.work / _turned("pairs", turn) / "pairs.jsonl"
+
+        def work(folder: Path) -> dict[str, float]:
+            rows = read_pairs(pairs) if pairs.stat().st_size else []
+            return train(self.recipe, model_folder(before), rows, folder)
+
+        return stage.run(work, force=self._force)
+
+    def _grpo_stage(self) -> Stage:
+        if self.recipe.grpo is None:
+            raise StageError("grpo: the recipe has no `grpo` section")
+        inputs = {
+            "build-data": self._done("build-data") / RECORD_NAME,
+            "model": self._before("grpo") / RECORD_NAME,
+        }
+        return self._stage("grpo", self._training_config(self.recipe.grpo), inputs)
+
+    def grpo(self) -> dict[str, float]:
+        """Learning from rewards online."""
+        from metaalign_training.stages.grpo import train
+        from metaalign_training.stages.sft import model_folder
+
+        stage, before = self._grpo_stage(), self._before("grpo")
+        models = None
+        if self.recipe.dpo is not None:
+            models = (model_folder(before), model_folder(self._before("dpo")))
+        data = self.work / "build-data"
         return stage.run(
-            lambda folder: train(self.recipe, model_folder(sft), read_pairs(pairs), folder), force=self._force
+            lambda folder: train(self.recipe, model_folder(before), data, folder, models), force=self._force
         )
 
     def evaluate(self, model: Path | None = None) -> Summary:
@@ -215,10 +334,14 @@ class Pipeline:
         inputs = {"trained": trained / RECORD_NAME}
         if evaluated is not None and evaluated["status"] == "done":
             inputs["evaluate"] = self.work / "evaluate" / RECORD_NAME
-        stages = ["sft", *(["dpo"] if self.recipe.dpo is not None else [])]
+        stages = self._training_stages()
         training = {n: _figures(read_record(self.work / n)) for n in stages}
-        rows = [self.work / "build-data" / "sft.jsonl", self.work / "pairs" / "pairs.jsonl"]
-        datasets = {p.name: sha256_of(p) for p in rows if p.is_file()}
+        rows = {
+            "sft.jsonl": self.work / "build-data" / "sft.jsonl",
+            "samples.jsonl": self.work / "samples" / "sft.jsonl",
+            "pairs.jsonl": self.work / "pairs" / "pairs.jsonl",
+        }
+        datasets = {name: sha256_of(path) for name, path in rows.items() if path.is_file()}
 
         def work(_: Path) -> ExportReport:
             return export(
@@ -245,8 +368,12 @@ class Pipeline:
             refuse_incomplete_adapter(self.recipe)
         self.build_data()
         self.sft()
+        if self.recipe.rejection is not None:
+            self.rejection()
         if self.recipe.dpo is not None:
             self.dpo()
+        if self.recipe.grpo is not None:
+            self.grpo()
         evaluation = self.evaluate()
         self.export(out)
         logger.info(

@@ -2,7 +2,8 @@
 
     name, seed, meta_prompt, model     what is trained, and which tiers it sees
     data                               build-data: the synthetic world, or a user's own instructions
-    sft, dpo                           the two training stages; without `dpo` the recipe is one-stage
+    sft                                the first training stage
+    rejection, dpo, grpo               further ones, in this order; each starts from the model of the one before
     evaluate, export                   how it is scored and what is written
 
 `extends: other.yaml` starts from another recipe and overrides its fields. Relative paths are relative to the recipe.
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -31,12 +32,15 @@ __all__ = [
     "ExportConfig",
     "FileShare",
     "FilterConfig",
+    "GrpoConfig",
     "InstructionConfig",
     "LoraConfig",
     "ModelConfig",
     "NewModelConfig",
     "PairConfig",
     "Recipe",
+    "RejectionConfig",
+    "SamplingConfig",
     "SftConfig",
     "SourceConfig",
     "SuiteConfig",
@@ -234,7 +238,7 @@ class FileShare(_Model):
 
 
 class TrainingConfig(_Model):
-    """What both training stages have in common: steps or epochs, and a learning rate with cosine decay to zero."""
+    """What the training stages have in common: steps or epochs, and a learning rate with cosine decay to zero."""
 
     steps: int | None = Field(None, ge=1)
     epochs: float | None = Field(None, gt=0)
@@ -269,31 +273,23 @@ class SftConfig(TrainingConfig):
     packing: Literal["none", "padding_free", "packed"] = "none"
 
 
-class PairConfig(_Model):
-    """Where DPO's pairs come from: samples of the SFT model, files, or both.
+class SamplingConfig(_Model):
+    """Answers of the model in training, and who says which are good.
 
     Attributes:
-        prompts: Number of questions from build-data's `prompts.jsonl` to sample answers for; 0 uses files only.
+        prompts: Number of questions from build-data's `prompts.jsonl`.
         candidates: Answers sampled for each question.
-        engine: `vllm` (offline), or `transformers`.
+        engine: `vllm` (offline), `transformers`, or `auto`: vLLM where it is installed.
         label: How the better answer is found: the world's `verifier`, or the `judge` endpoint.
-        reference: Where no sampled answer is good, use the known right one as `chosen`.
-        swap: Whether the same two answers also make a pair under the opposite preference.
-        files: Further JSONL files with `prompt`, `chosen` and `rejected`.
-        build_data: Whether build-data's own pairs are used too.
     """
 
     prompts: int = Field(0, ge=0)
     candidates: int = Field(4, ge=2, le=64)
     temperature: float = Field(1.0, gt=0, le=2)
     max_new_tokens: int = Field(160, ge=1)
-    engine: Literal["vllm", "transformers"] = "vllm"
+    engine: Literal["auto", "vllm", "transformers"] = "auto"
     label: Literal["verifier", "judge"] = "verifier"
     judge: EndpointConfig | None = None
-    reference: bool = False
-    swap: bool = True
-    files: tuple[FileShare, ...] = ()
-    build_data: bool = True
 
     @model_validator(mode="after")
     def _has_a_judge(self) -> Self:
@@ -302,11 +298,126 @@ class PairConfig(_Model):
         return self
 
 
-class DpoConfig(TrainingConfig):
-    """Direct preference optimisation (arXiv 2305.18290) of the SFT model, which is also the reference."""
+class PairConfig(SamplingConfig):
+    """Where DPO's pairs come from: samples of the model, files, or both. `prompts: 0` uses files only.
 
+    Attributes:
+        reference: Where no sampled answer is good, use the known right one as `chosen`.
+        swap: Whether the same two answers also make a pair under the opposite preference.
+        files: Further JSONL files with `prompt`, `chosen` and `rejected`.
+        thumbs: JSONL files with `prompt`, `completion` and `label` (true: thumbs up); only KTO can learn from them.
+        build_data: Whether build-data's own pairs are used too.
+    """
+
+    reference: bool = False
+    swap: bool = True
+    files: tuple[FileShare, ...] = ()
+    thumbs: tuple[FileShare, ...] = ()
+    build_data: bool = True
+
+
+class RejectionConfig(SftConfig):
+    """Rejection sampling: the model answers each question several times, and SFT goes on with the best good answers.
+
+    `mixture` adds files, for example build-data's `sft.jsonl`, so that nothing else is forgotten.
+    """
+
+    samples: SamplingConfig
+
+    @model_validator(mode="after")
+    def _has_questions(self) -> Self:
+        if not self.samples.prompts:
+            raise ValueError("`samples.prompts` must be above 0: there is nothing to sample answers for")
+        return self
+
+
+class DpoConfig(TrainingConfig):
+    """Preference optimisation of the model before, which is also the reference.
+
+    Attributes:
+        loss: `dpo` (arXiv 2305.18290); `ipo` (2310.12036); `hinge` (SLiC, 2305.10425); `robust`: DPO whose labels are
+            wrong with probability `label_smoothing` (2403.00409); `simpo` (2405.14734) and `orpo` (2403.07691), which
+            have no reference; `kto` (2402.01306), which takes each answer by itself, liked or disliked.
+        beta: Strength of the pull towards the reference; for `simpo` the scale of the reward, for `orpo` the weight
+            of the odds ratio.
+        label_smoothing: Probability that a label is wrong; `robust` and `simpo` use it.
+        margin: By how much SimPO wants the better answer's reward to be higher (its gamma).
+        rounds: Iterative DPO: each round samples pairs from the model of the round before, which is its reference.
+    """
+
+    loss: Literal["dpo", "ipo", "hinge", "robust", "simpo", "orpo", "kto"] = "dpo"
     beta: float = Field(0.1, gt=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    margin: float = Field(0.5, ge=0)
+    rounds: int = Field(1, ge=1, le=32)
     pairs: PairConfig = PairConfig()
+
+    @model_validator(mode="after")
+    def _fits_the_loss(self) -> Self:
+        if self.label_smoothing and self.loss not in ("robust", "simpo"):
+            raise ValueError(
+                f"`label_smoothing` has no effect with `loss: {self.loss}`; use `robust` or `simpo`"
+            )
+        if self.loss == "robust" and not self.label_smoothing:
+            raise ValueError("`loss: robust` needs `label_smoothing` above 0; without it, it is `dpo`")
+        if self.margin != 0.5 and self.loss != "simpo":
+            raise ValueError(f"`margin` has no effect with `loss: {self.loss}`; it is SimPO's")
+        if self.pairs.thumbs and self.loss != "kto":
+            raise ValueError(
+                f"`pairs.thumbs` cannot be used with `loss: {self.loss}`; only `kto` takes single answers"
+            )
+        if self.loss == "kto" and self.batch_size < 2:
+            raise ValueError(
+                "`loss: kto` needs `batch_size` of at least 2: it compares each answer with another's"
+            )
+        if self.rounds > 1 and not self.pairs.prompts:
+            raise ValueError(
+                "`rounds` above 1 needs `pairs.prompts`: later rounds learn from new samples only"
+            )
+        return self
+
+
+RewardKind: TypeAlias = Literal["verifier", "judge", "implicit"]
+
+
+class GrpoConfig(TrainingConfig):
+    """Group relative policy optimisation (arXiv 2402.03300): sample, reward, and update, in every step.
+
+    A step answers `batch_size` x `accumulate` / `candidates` questions, `candidates` times each.
+
+    Attributes:
+        rewards: Kind of reward -> its weight: `verifier`; `judge`; `implicit`, that of the recipe's DPO model against
+            the model that DPO started from, at DPO's `beta`.
+        prompts: Number of questions from build-data's `prompts.jsonl`.
+        beta: Weight of the divergence from the model before; 0 needs no reference model.
+        loss: How tokens are averaged: per answer (`grpo`), over the batch (`dapo`), or by the maximum length
+            (`dr_grpo`, arXiv 2503.20783).
+        scale_rewards: Whether advantages are divided by the group's standard deviation.
+    """
+
+    prompts: int = Field(ge=1)
+    candidates: int = Field(8, ge=2, le=256)
+    temperature: float = Field(1.0, gt=0, le=2)
+    max_new_tokens: int = Field(160, ge=1)
+    engine: Literal["auto", "vllm", "transformers"] = "auto"
+    rewards: dict[RewardKind, float] = Field({"verifier": 1.0}, min_length=1)
+    judge: EndpointConfig | None = None
+    beta: float = Field(0.0, ge=0)
+    loss: Literal["grpo", "dapo", "dr_grpo"] = "dapo"
+    scale_rewards: bool = True
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if "judge" in self.rewards and self.judge is None:
+            raise ValueError("`rewards: {judge: …}` needs `judge`, an endpoint")
+        if self.batch_size * self.accumulate % self.candidates:
+            raise ValueError(
+                f"`batch_size` x `accumulate` ({self.batch_size * self.accumulate}) must be a multiple of `candidates`"
+                f" ({self.candidates}): a step holds whole groups"
+            )
+        if self.mixture:
+            raise ValueError("`mixture` has no effect: GRPO learns from its own answers to `prompts`")
+        return self
 
 
 class SuiteConfig(_Model):
@@ -366,13 +477,15 @@ class Recipe(_Model):
     model: ModelConfig
     data: DataConfig
     sft: SftConfig
+    rejection: RejectionConfig | None = None
     dpo: DpoConfig | None = None
+    grpo: GrpoConfig | None = None
     evaluate: EvaluationConfig = EvaluationConfig()
     export: ExportConfig = ExportConfig()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        for stage in (self.sft, self.dpo):
+        for stage in (self.sft, self.rejection, self.dpo, self.grpo):
             if stage is not None and stage.lora is not None and self.model.base is None:
                 raise ValueError("lora needs a `model.base`: a new model has nothing to adapt")
         if self.sft.packing != "none" and self.model.attention != "flash_attention_2":
@@ -382,11 +495,16 @@ class Recipe(_Model):
             )
         if self.export.adapter_only and self.sft.lora is None:
             raise ValueError("export.adapter_only: needs `sft.lora`")
-        if self.export.adapter_only and self.dpo is not None and self.dpo.lora is None:
+        later = [name for name in ("rejection", "dpo", "grpo") if getattr(self, name) is not None]
+        whole = [name for name in later if getattr(self, name).lora is None]
+        if self.export.adapter_only and whole:
             raise ValueError(
-                "export.adapter_only: needs `dpo.lora`, or `dpo: null`; DPO of all weights leaves nothing that is"
-                " only an adapter"
+                f"export.adapter_only: needs `{whole[0]}.lora`, or `{whole[0]}: null`; training all weights leaves"
+                " nothing that is only an adapter"
             )
+        without_reference = self.dpo is None or self.dpo.loss in ("simpo", "orpo")
+        if self.grpo is not None and "implicit" in self.grpo.rewards and without_reference:
+            raise ValueError("grpo.rewards: `implicit` needs a `dpo` stage whose loss has a reference")
         return self
 
 

@@ -25,12 +25,11 @@ from typing import Literal, NotRequired, TypeAlias, TypedDict, TypeVar, cast
 from metaalign.prompt.manifest import sha256_of
 from metaalign_training.errors import StageError
 
-__all__ = ["RECORD_NAME", "Json", "Record", "Stage", "StageName", "read_record"]
+__all__ = ["RECORD_NAME", "Json", "Record", "Stage", "read_record"]
 
 logger = logging.getLogger(__name__)
 
 RECORD_NAME = "record.json"
-StageName = Literal["build-data", "sft", "pairs", "dpo", "evaluate", "export"]
 Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 _PACKAGES = ("metaalign", "torch", "transformers", "tokenizers", "trl", "peft", "accelerate", "datasets")
 
@@ -92,7 +91,7 @@ class Stage:
 
     def __init__(
         self,
-        name: StageName,
+        name: str,
         folder: Path,
         config: Mapping[str, Json],
         inputs: Mapping[str, Path],

@@ -29,12 +29,15 @@ __all__ = [
     "JsonObject",
     "Pair",
     "Question",
+    "Thumb",
     "check_pair",
+    "draw_questions",
     "mix",
     "read_conversations",
     "read_pairs",
     "read_questions",
     "read_rows",
+    "read_thumbs",
     "write_rows",
 ]
 
@@ -97,6 +100,14 @@ class Pair(TypedDict):
     prompt: list[Message]
     chosen: list[Message]
     rejected: list[Message]
+
+
+class Thumb(TypedDict):
+    """An answer that somebody liked (`label` true) or disliked; what KTO learns from."""
+
+    prompt: list[Message]
+    completion: list[Message]
+    label: bool
 
 
 _Row = TypeVar("_Row")
@@ -202,6 +213,15 @@ def check_pair(row: JsonObject) -> str | None:
     return None
 
 
+def _check_thumb(row: JsonObject) -> str | None:
+    """What is wrong with a thumb row, or None if nothing is."""
+    if problem := _refuse_template(row) or _check_messages(row.get("prompt"), "prompt", None):
+        return problem
+    if not isinstance(row.get("label"), bool):
+        return "`label` must be true (thumbs up) or false (thumbs down)"
+    return _check_messages(row.get("completion"), "completion", "assistant")
+
+
 def read_conversations(path: Path) -> list[Conversation]:
     """All conversation rows of a file.
 
@@ -219,6 +239,21 @@ def read_questions(path: Path) -> list[Question]:
 def read_pairs(path: Path) -> list[Pair]:
     """All pair rows of a file; raises as `read_conversations`."""
     return cast(list[Pair], _checked(path, check_pair, _empty("pair")))
+
+
+def read_thumbs(path: Path) -> list[Thumb]:
+    """All thumb rows of a file; raises as `read_conversations`."""
+    return cast(list[Thumb], _checked(path, _check_thumb, _empty("thumb")))
+
+
+def draw_questions(path: Path, count: int, seed: int | str, skip: int = 0) -> list[Question]:
+    """`count` questions of a file, shuffled by `seed`, after the first `skip`; all of them at most once.
+
+    Past the end it begins again, so a later round never has fewer questions. Raises as `read_conversations`.
+    """
+    rows = read_questions(path)
+    random.Random(f"questions {seed}").shuffle(rows)
+    return [rows[(skip + n) % len(rows)] for n in range(min(count, len(rows)))]
 
 
 def _empty(kind: str) -> str:

@@ -1,4 +1,4 @@
-"""What SFT and DPO share: trainer arguments from the recipe, progress, memory, and saving."""
+"""What the training stages share: trainer arguments from the recipe, progress, memory, and saving."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from metaalign_training.errors import StageError
 from metaalign_training.models import training_dtype
 from metaalign_training.recipe import Recipe, TrainingConfig
 
-__all__ = ["TrainingMeter", "peak_memory_mib", "save", "trainer_arguments"]
+__all__ = ["TrainingMeter", "peak_memory_mib", "save", "tokens_seen", "trainer_arguments"]
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +93,12 @@ def peak_memory_mib() -> float:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def tokens_seen(trainer: Any) -> dict[str, float]:
+    """`tokens`: how many the trainer has passed forward and backward, without padding, if TRL counted them."""
+    counts = [entry["num_tokens"] for entry in trainer.state.log_history if "num_tokens" in entry]
+    return {"tokens": counts[-1]} if counts else {}
 
 
 def save(trainer: Any, tokenizer: Any, folder: Path) -> None:

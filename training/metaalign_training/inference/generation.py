@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from metaalign_training.inference.chat import ChatRequest
 from metaalign_training.inference.endpoint import Endpoint
-from metaalign_training.inference.offline import VllmGenerator
+from metaalign_training.inference.offline import VllmGenerator, vllm_is_installed
 from metaalign_training.inference.prompts import Prompts
 from metaalign_training.messages import Message, MetaPromptView, folded, view
 
@@ -37,12 +37,19 @@ class Generator(Protocol):
 
 
 class TransformersGenerator:
-    """A checkpoint in transformers: answers in batches of similar length, and log-likelihoods."""
+    """A checkpoint in transformers: answers in batches of similar length, and log-likelihoods.
 
-    def __init__(self, folder: Path, meta_prompt: MetaPromptView = "full", batch_size: int = 32) -> None:
+    Attributes:
+        tokens: Tokens processed for answers so far: of each answer and of its prompt, without padding.
+    """
+
+    def __init__(
+        self, folder: Path, meta_prompt: MetaPromptView = "full", batch_size: int | None = None
+    ) -> None:
         self._prompts = Prompts(folder, meta_prompt)
-        self._batch_size = batch_size
+        self.tokens = 0
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._batch_size = batch_size or (256 if device == "cuda" else 32)
         # On a GPU in the precision of the weights, as the server does; CPUs are slow in 16 bits.
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype="auto" if device == "cuda" else torch.float32
@@ -85,6 +92,8 @@ class TransformersGenerator:
             )
             texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
             each = len(texts) // len(batch)
+            self.tokens += each * sum(len(prompts[i]) for i in batch)
+            self.tokens += int((out[:, width:] != tokenizer.pad_token_id).sum())
             for place, i in enumerate(batch):
                 answers[i] = texts[place * each : (place + 1) * each]
                 if not temperature:
@@ -157,10 +166,10 @@ class EndpointGenerator:
 
 @contextmanager
 def open_generator(
-    engine: str, folder: Path, meta_prompt: MetaPromptView = "full", batch_size: int = 32
+    engine: str, folder: Path, meta_prompt: MetaPromptView = "full", batch_size: int | None = None
 ) -> Iterator[TransformersGenerator | VllmGenerator]:
-    """The checkpoint in `folder` in `transformers` or `vllm`; a vLLM engine ends with the block."""
-    if engine == "vllm":
+    """The checkpoint in `folder` in `transformers` or `vllm` (`auto`: if installed); vLLM ends with the block."""
+    if engine == "vllm" or (engine == "auto" and vllm_is_installed()):
         with contextlib.closing(VllmGenerator(folder, meta_prompt)) as generator:
             yield generator
     else:

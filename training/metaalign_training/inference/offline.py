@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from metaalign_training.inference.prompts import Prompts
 from metaalign_training.messages import Message, MetaPromptView
 from metaalign_training.recipe import EndpointConfig
 
-__all__ = ["VllmBackend", "VllmGenerator"]
+__all__ = ["VllmBackend", "VllmGenerator", "vllm_is_installed"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +33,16 @@ _BATCH = 256
 """Questions that the engine gets at once; their answers are kept together."""
 
 
+def vllm_is_installed() -> bool:
+    """Whether an offline engine can be started here."""
+    return importlib.util.find_spec("vllm") is not None
+
+
 class VllmGenerator:
     """Answers of the checkpoint in `folder`; `close` ends the engine's process.
+
+    Attributes:
+        tokens: Tokens processed for answers so far: of each answer and of its prompt, as if nothing were cached.
 
     Raises:
         StageError: vLLM is not installed, or does not start.
@@ -47,6 +56,7 @@ class VllmGenerator:
         except ImportError as error:
             raise StageError("engine: vllm is not installed here; use `transformers`") from error
         self._prompts = Prompts(folder, meta_prompt)
+        self.tokens = 0
         options: dict[str, Any] = {"disable_log_stats": True}
         if not torch.cuda.is_available():
             options |= {"enforce_eager": True, "block_size": 32, "max_num_seqs": 64, "dtype": "float32"}
@@ -78,7 +88,31 @@ class VllmGenerator:
         )
         prompts = [TokensPrompt(prompt_token_ids=self._prompts.ids(messages)) for messages in conversations]
         outputs = self._engine.generate(prompts, parameters, use_tqdm=False)
+        for output in outputs:
+            self.tokens += sum(len(output.prompt_token_ids or ()) + len(o.token_ids) for o in output.outputs)
         return [[o.text for o in output.outputs] * (1 if temperature else samples) for output in outputs]
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, seed: int
+    ) -> list[list[int]]:
+        """The ids of one sampled answer to each prompt's ids, up to and with the token that ends it."""
+        from vllm import SamplingParams, TokensPrompt
+
+        parameters = [
+            SamplingParams(
+                temperature=temperature, max_tokens=max_new_tokens, seed=seed + n, detokenize=False
+            )
+            for n in range(len(prompts))
+        ]
+        outputs = self._engine.generate(
+            [TokensPrompt(prompt_token_ids=list(ids)) for ids in prompts], parameters, use_tqdm=False
+        )
+        return [list(output.outputs[0].token_ids) for output in outputs]
+
+    def reload(self) -> None:
+        """Read the weights in the engine's folder again; what the engine kept of the old ones is forgotten."""
+        self._engine.collective_rpc("reload_weights")
+        self._engine.reset_prefix_cache()
 
     def complete(self, requests: Sequence[ChatRequest], config: EndpointConfig) -> list[Answer]:
         """One answer to each question; `config` fills in what a question leaves open."""

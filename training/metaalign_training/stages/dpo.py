@@ -1,12 +1,14 @@
-"""`metaalign-train dpo RECIPE [--work DIR]`: direct preference optimisation through TRL, on the model's own answers.
+"""`metaalign-train dpo RECIPE [--work DIR]`: preference optimisation through TRL, on the model's own answers.
 
-Trains the SFT model on the pairs that the stage before sampled from it, with the SFT model as reference (arXiv
-2305.18290, eq. 7). A killed run resumes from its last checkpoint.
+Trains the model before on the pairs that the stage before sampled from it, by default with DPO (arXiv 2305.18290, eq.
+7) and that model as reference; `dpo.loss` names the other losses. A killed run resumes from its last checkpoint.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,17 @@ from transformers import PreTrainedTokenizerFast, set_seed
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import DPOConfig as TrlConfig
-from trl import DPOTrainer
+from trl import DPOTrainer, KTOConfig, KTOTrainer
 
 from metaalign.prompt import PromptAssembler
-from metaalign_training.encoding import encode_pairs, keep_short, length_of
+from metaalign_training.encoding import (
+    IGNORED,
+    EncodedRow,
+    encode_pairs,
+    encode_thumbs,
+    keep_short,
+    length_of,
+)
 from metaalign_training.errors import StageError
 from metaalign_training.models import (
     load_model,
@@ -29,12 +38,25 @@ from metaalign_training.models import (
     whole_on_every_rank,
 )
 from metaalign_training.recipe import DpoConfig, Recipe
-from metaalign_training.rows import Pair
-from metaalign_training.trainers import TrainingMeter, peak_memory_mib, save, trainer_arguments
+from metaalign_training.rows import Pair, Thumb, mix, read_thumbs
+from metaalign_training.trainers import (
+    TrainingMeter,
+    peak_memory_mib,
+    save,
+    tokens_seen,
+    trainer_arguments,
+)
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # SimPO and ORPO are there; the lock holds the version
+from trl.experimental.cpo import CPOConfig, CPOTrainer
+from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 __all__ = ["make_trainer", "train"]
 
 logger = logging.getLogger(__name__)
+
+_WITH_REFERENCE = {"dpo": "sigmoid", "ipo": "ipo", "hinge": "hinge", "robust": "robust"}
+"""Losses of TRL's DPO trainer, and their names there."""
 
 
 class _TokenisedDPOTrainer(DPOTrainer):
@@ -50,6 +72,27 @@ class _TokenisedDPOTrainer(DPOTrainer):
             columns.append("length")  # the sampler groups rows by length
 
 
+class _TokenisedKTOTrainer(KTOTrainer):
+    """As above. TRL's preparation also adds, to each row, the answer of the row before: see `_thumb_rows`."""
+
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        return dataset
+
+
+class _TokenisedCPOTrainer(CPOTrainer):
+    """As above, for SimPO."""
+
+    def tokenize_row(self, feature: Any, model: Any = None) -> Any:
+        return feature
+
+
+class _TokenisedORPOTrainer(ORPOTrainer):
+    """As above."""
+
+    def tokenize_row(self, feature: Any, model: Any = None) -> Any:
+        return feature
+
+
 def make_trainer(
     recipe: Recipe,
     config: DpoConfig,
@@ -57,44 +100,127 @@ def make_trainer(
     sft: Path,
     pairs: Sequence[Pair],
     folder: Path,
-) -> DPOTrainer:
-    """TRL's trainer on tokenised pairs, from the model in `sft`; checkpoints go into `folder`.
+    thumbs: Sequence[Thumb] = (),
+) -> Any:
+    """TRL's trainer for the loss, on tokenised rows, from the model in `sft`; checkpoints go into `folder`.
 
     Raises:
-        StageError: no pair is short enough.
+        StageError: no row is short enough.
     """
     assembler = PromptAssembler.from_tokenizer(tokenizer)
-    encoded, dropped = keep_short(encode_pairs(assembler, pairs, recipe.meta_prompt), config.max_length)
+    if config.loss == "kto":
+        rows = encode_thumbs(assembler, [*_as_thumbs(pairs), *thumbs], recipe.meta_prompt)
+    else:
+        rows = encode_pairs(assembler, pairs, recipe.meta_prompt)
+    encoded, dropped = keep_short(rows, config.max_length)
     if not encoded:
         raise StageError(f"dpo.max_length: {config.max_length} tokens is shorter than every pair; raise it")
     logger.info("dpo: %d pairs, %d too long", len(encoded), dropped)
     lora = config.lora
+    options: dict[str, Any] = {**trainer_arguments(config, recipe, folder), "beta": config.beta}
+    with_reference = config.loss in _WITH_REFERENCE or config.loss == "kto"
+    if with_reference:
+        options |= {
+            "max_length": None,
+            # The reference model does not change, so with more than one pass its log-probabilities are computed once.
+            "precompute_ref_log_probs": _passes(config, len(encoded)) > 1,
+            "precompute_ref_batch_size": config.batch_size,
+        }
+    else:
+        options |= {"max_length": max(length_of(row) for row in encoded), "remove_unused_columns": False}
     # The arguments come first: they start the processes' group and ZeRO-3, which decide how models are loaded.
-    arguments = TrlConfig(
-        **trainer_arguments(config, recipe, folder),
-        beta=config.beta,
-        max_length=None,
-        train_sampling_strategy="group_by_length",
-        # The reference model does not change, so with more than one pass its log-probabilities are computed once.
-        precompute_ref_log_probs=_passes(config, len(encoded)) > 1,
-        precompute_ref_batch_size=config.batch_size,
-    )
+    kind, arguments = _kind_of_trainer(config, options)
     model = load_model(recipe.model, tokenizer, sft, quantise=lora is not None and lora.quantise)
-    reference = None
-    if lora is None:
-        with whole_on_every_rank():
-            reference = load_model(recipe.model, tokenizer, sft)
-    trainer = _TokenisedDPOTrainer(
+    reference: dict[str, Any] = {}
+    if with_reference:
+        reference["ref_model"] = None
+        if lora is None:
+            with whole_on_every_rank():
+                reference["ref_model"] = load_model(recipe.model, tokenizer, sft)
+    trainer = kind(
         model=model,
-        ref_model=reference,
         args=arguments,
-        train_dataset=Dataset.from_list([{**row, "length": length_of(row)} for row in encoded]),
+        train_dataset=Dataset.from_list(_columns(encoded, config, recipe.seed)),
         processing_class=tokenizer,
         peft_config=lora_config(lora, model, []) if lora is not None else None,
         callbacks=[TrainingMeter("dpo")],
+        **reference,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _as_thumbs(pairs: Sequence[Pair]) -> list[Thumb]:
+    """Each pair as one answer that was liked, and one that was not."""
+    return [
+        {"prompt": pair["prompt"], "completion": answer, "label": label}
+        for pair in pairs
+        for answer, label in ((pair["chosen"], True), (pair["rejected"], False))
+    ]
+
+
+def _thumb_rows(encoded: Sequence[EncodedRow], batch_size: int, seed: int) -> list[dict[str, Any]]:
+    """Rows in random order, each with the answer of another row of its batch.
+
+    KTO estimates how far the model has moved from answers to other questions (arXiv 2402.01306, sec. 4.1): in each
+    batch, a row gets the answer of the row before, and the first that of the last. TRL then keeps the order.
+    """
+    rows = list(encoded)
+    random.Random(f"kto {seed}").shuffle(rows)
+    prepared: list[dict[str, Any]] = []
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
+        for before, row in zip([batch[-1], *batch[:-1]], batch, strict=True):
+            prepared.append(
+                {
+                    "prompt_ids": row["prompt_ids"],
+                    "completion_ids": row["completion_ids"],
+                    "KL_completion_ids": before["completion_ids"],
+                    "label": bool(row["label"][0]),
+                }
+            )
+    return prepared
+
+
+def _labelled(row: EncodedRow) -> dict[str, Any]:
+    """A pair as TRL's trainers without a reference read it: prompt and answer in one, labels for the answer only."""
+    prompt = row["prompt_ids"].tolist()
+    columns: dict[str, Any] = {"length": length_of(row)}
+    for name in ("chosen", "rejected"):
+        answer = row[f"{name}_ids"].tolist()
+        columns[f"{name}_input_ids"] = prompt + answer
+        columns[f"{name}_attention_mask"] = [1] * (len(prompt) + len(answer))
+        columns[f"{name}_labels"] = [IGNORED] * len(prompt) + answer
+    return columns
+
+
+def _kind_of_trainer(config: DpoConfig, options: dict[str, Any]) -> tuple[Any, Any]:
+    """TRL's trainer for a loss, and its arguments."""
+    by_length = options | {"train_sampling_strategy": "group_by_length"}
+    if config.loss == "kto":
+        return _TokenisedKTOTrainer, KTOConfig(**options, train_sampling_strategy="sequential")
+    if config.loss == "orpo":
+        return _TokenisedORPOTrainer, ORPOConfig(**by_length)
+    if config.loss == "simpo":
+        return _TokenisedCPOTrainer, CPOConfig(
+            **by_length,
+            loss_type="simpo",
+            cpo_alpha=0.0,
+            simpo_gamma=config.margin,
+            label_smoothing=config.label_smoothing,
+        )
+    return _TokenisedDPOTrainer, TrlConfig(
+        **by_length, loss_type=[_WITH_REFERENCE[config.loss]], label_smoothing=config.label_smoothing
+    )
+
+
+def _columns(encoded: Sequence[EncodedRow], config: DpoConfig, seed: int) -> list[dict[str, Any]]:
+    """The rows as the trainer of a loss reads them."""
+    if config.loss == "kto":
+        return _thumb_rows(encoded, config.batch_size, seed)
+    if config.loss in _WITH_REFERENCE:
+        return [{**row, "length": length_of(row)} for row in encoded]
+    return list(map(_labelled, encoded))
 
 
 def _passes(config: DpoConfig, rows: int) -> float:
@@ -111,16 +237,19 @@ def train(recipe: Recipe, sft: Path, pairs: Sequence[Pair], folder: Path) -> dic
         raise StageError("dpo: the recipe has no `dpo` section")
     set_seed(recipe.seed)
     tokenizer = load_tokenizer(recipe.model, sft)
-    trainer = make_trainer(recipe, config, tokenizer, sft, pairs, folder)
+    thumbs = mix([], config.pairs.thumbs, read_thumbs, recipe.seed)
+    trainer = make_trainer(recipe, config, tokenizer, sft, pairs, folder, thumbs)
     last = get_last_checkpoint(str(folder))
     if last is not None:
         logger.info("dpo: continues from %s", last)
     metrics: dict[str, float] = dict(trainer.train(resume_from_checkpoint=last).metrics)
-    rewards = [entry for entry in trainer.state.log_history if "rewards/accuracies" in entry]
+    rewards = [entry for entry in trainer.state.log_history if "rewards/margins" in entry]
     if rewards:
-        metrics["reward_accuracy"] = rewards[-1]["rewards/accuracies"]
         metrics["reward_margin"] = rewards[-1]["rewards/margins"]
+        if "rewards/accuracies" in rewards[-1]:
+            metrics["reward_accuracy"] = rewards[-1]["rewards/accuracies"]
     save(trainer, tokenizer, folder)
     if config.lora is not None and trainer.accelerator.is_main_process:
         save_merged(folder, load_model(recipe.model, tokenizer, sft), tokenizer)
-    return metrics | {"pairs": len(pairs), "peak_memory_mib": round(peak_memory_mib())}
+    counts = {"pairs": len(pairs)} | ({"thumbs": len(thumbs)} if thumbs else {})
+    return metrics | tokens_seen(trainer) | counts | {"peak_memory_mib": round(peak_memory_mib())}

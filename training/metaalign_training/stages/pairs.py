@@ -7,24 +7,21 @@ and chosen and rejected swap (arXiv 2410.14184, step 1B).
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from metaalign_training.errors import StageError
+from metaalign_training.grading import Grader, Ratings, Verifiers
 from metaalign_training.inference.endpoint import open_endpoint
 from metaalign_training.inference.generation import Generator, open_generator
-from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge
+from metaalign_training.inference.judge import Judge
 from metaalign_training.messages import Message
 from metaalign_training.recipe import PairConfig, Recipe
-from metaalign_training.rows import Asked, Pair, Question, mix, read_pairs, read_questions, write_rows
-from metaalign_training.world.samples import Check
-from metaalign_training.world.verifiers import failures
+from metaalign_training.rows import Asked, Pair, Question, draw_questions, mix, read_pairs, write_rows
 
 __all__ = ["make_pairs", "sample_pairs"]
 
@@ -33,8 +30,15 @@ logger = logging.getLogger(__name__)
 _CHUNK = 512
 
 
-def make_pairs(recipe: Recipe, sft: Path, data: Path, folder: Path) -> dict[str, int]:
+def make_pairs(recipe: Recipe, model: Path, data: Path, folder: Path, turn: int = 1) -> dict[str, int]:
     """Write DPO's pairs to `pairs.jsonl`, and return how many there are of each source.
+
+    Args:
+        recipe: Its `dpo.pairs` says where pairs come from.
+        model: The checkpoint that answers.
+        data: build-data's folder.
+        folder: Where the pairs go.
+        turn: Round of iterative DPO; each asks other questions, and only the first adds ready pairs.
 
     Raises:
         StageError: there are no pairs.
@@ -43,24 +47,30 @@ def make_pairs(recipe: Recipe, sft: Path, data: Path, folder: Path) -> dict[str,
         raise StageError("dpo: the recipe has no `dpo` section")
     config = recipe.dpo.pairs
     rows: list[Pair] = []
+    counts: Counter[str] = Counter()
     if config.prompts:
-        questions = read_questions(data / "prompts.jsonl")[: config.prompts]
+        seed = f"{recipe.seed} dpo"
+        questions = draw_questions(
+            data / "prompts.jsonl", config.prompts, seed, skip=(turn - 1) * config.prompts
+        )
         judge = (
             Judge(open_endpoint(config.judge, folder / "judge.jsonl")) if config.judge is not None else None
         )
-        with open_generator(config.engine, sft, recipe.meta_prompt) as generator:
-            rows = sample_pairs(generator, questions, config, recipe.seed, judge)
+        with open_generator(config.engine, model, recipe.meta_prompt) as generator:
+            rows = sample_pairs(generator, questions, config, recipe.seed + turn - 1, judge)
+            counts["sampled_tokens"] = generator.tokens
         logger.info("dpo: %d pairs from %d questions", len(rows), len(questions))
-    own = data / "pairs.jsonl"
-    if config.build_data and own.is_file():
-        rows.extend(read_pairs(own))
-    rows = mix(rows, config.files, read_pairs, recipe.seed)
-    if not rows:
+    if turn == 1:
+        own = data / "pairs.jsonl"
+        if config.build_data and own.is_file():
+            rows.extend(read_pairs(own))
+        rows = mix(rows, config.files, read_pairs, recipe.seed)
+    if not rows and not config.thumbs:
         raise StageError(
             "dpo: no pairs; set `dpo.pairs.prompts` (and `data.world.pair_prompts`), or name `dpo.pairs.files`"
         )
     write_rows(folder / "pairs.jsonl", rows)
-    return {"pairs": len(rows), **Counter(str(row.get("source", "file")) for row in rows)}
+    return {"pairs": len(rows), **Counter(str(row.get("source", "file")) for row in rows), **counts}
 
 
 def sample_pairs(
@@ -72,7 +82,7 @@ def sample_pairs(
 ) -> list[Pair]:
     """Sample answers and pair them; a question whose answers are all good, or all bad, gives no sampled pair."""
     rng = random.Random(f"pairs {seed}")
-    grader: _Grader = _Verifiers() if judge is None else _Ratings(judge)
+    grader: Grader = Verifiers() if judge is None else Ratings(judge)
     pairs: list[Pair] = []
     for start in range(0, len(questions), _CHUNK):
         chunk = questions[start : start + _CHUNK]
@@ -116,53 +126,6 @@ class _Sampled:
                 yield self.row["opposite"], answer
 
 
-class _Grader(Protocol):
-    """Grades answers."""
-
-    def prepare(self, cases: Iterable[tuple[Asked, str]]) -> None:
-        """Prepare for every (question, answer) that `grade` will be called with."""
-        ...
-
-    def grade(self, row: Asked, answer: str) -> float:
-        """Higher is better; zero and above is good."""
-        ...
-
-
-class _Verifiers:
-    """Grades by the world's verifiers: minus the number of failed checks."""
-
-    def prepare(self, cases: Iterable[tuple[Asked, str]]) -> None:
-        """Do nothing: verifiers need no preparation."""
-
-    def grade(self, row: Asked, answer: str) -> float:
-        """Higher is better; zero and above is good."""
-        if "check" not in row:
-            raise StageError("dpo.pairs.label: the questions have no `check`; use `label: judge`")
-        return -float(len(failures(answer, Check.from_json(row["check"]))))
-
-
-class _Ratings:
-    """Grades by a judge's ratings; 4 of 5 is good."""
-
-    def __init__(self, judge: Judge) -> None:
-        self._judge = judge
-        self._ratings: dict[tuple[str, str], int] = {}
-
-    @staticmethod
-    def _key(row: Asked, answer: str) -> tuple[str, str]:
-        return json.dumps(row["prompt"]), answer
-
-    def prepare(self, cases: Iterable[tuple[Asked, str]]) -> None:
-        """Ask the judge for all ratings at once."""
-        wanted = {self._key(row, answer): (row["prompt"], answer, DEFAULT_RUBRIC) for row, answer in cases}
-        ratings = self._judge.rate_all(list(wanted.values()), "judge: ratings of samples")
-        self._ratings = dict(zip(wanted, ratings, strict=True))
-
-    def grade(self, row: Asked, answer: str) -> float:
-        """Higher is better; zero and above is good."""
-        return self._ratings[self._key(row, answer)] - 4.0
-
-
 def _pair(row: Question, prompt: list[Message], chosen: str, rejected: str, source: str) -> Pair:
     return {
         "split": row.get("split", ""),
@@ -174,7 +137,7 @@ def _pair(row: Question, prompt: list[Message], chosen: str, rejected: str, sour
     }
 
 
-def _own_pairs(sampled: _Sampled, config: PairConfig, grader: _Grader, rng: random.Random) -> Iterator[Pair]:
+def _own_pairs(sampled: _Sampled, config: PairConfig, grader: Grader, rng: random.Random) -> Iterator[Pair]:
     """The best of the model's answers against a worse one."""
     row = sampled.row
     answers = {answer: grader.grade(row, answer) for answer in sampled.own if answer.strip()}
@@ -190,7 +153,7 @@ def _own_pairs(sampled: _Sampled, config: PairConfig, grader: _Grader, rng: rand
         yield _pair(row, row["prompt"], row["answer"], best, "reference")
 
 
-def _swap_pairs(sampled: _Sampled, grader: _Grader, rng: random.Random) -> Iterator[Pair]:
+def _swap_pairs(sampled: _Sampled, grader: Grader, rng: random.Random) -> Iterator[Pair]:
     """Two pairs of one answer that serves only this preference and one that serves only the opposite."""
     row, turned = sampled.row, sampled.row["opposite"]
 

@@ -1,7 +1,7 @@
 """`metaalign-train sft RECIPE [--work DIR]`: supervised fine-tuning through TRL, on rows that the assembler tokenised.
 
-Reads build-data's `sft.jsonl` and the recipe's `mixture`; only answers carry loss. A killed run resumes from its last
-checkpoint. With `lora` it writes the adapter, and the merged model to `merged`.
+Reads build-data's `sft.jsonl` and the recipe's `mixture`, or rejection sampling's rows; only answers carry loss. A
+killed run resumes from its last checkpoint. With `lora` it writes the adapter, and the merged model to `merged`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from metaalign_training.models import (
     refuse_incomplete_adapter,
     save_merged,
 )
-from metaalign_training.recipe import Recipe
+from metaalign_training.recipe import Recipe, SftConfig
 from metaalign_training.rows import Conversation, mix, read_conversations
-from metaalign_training.trainers import TrainingMeter, peak_memory_mib, save, trainer_arguments
+from metaalign_training.trainers import TrainingMeter, peak_memory_mib, save, tokens_seen, trainer_arguments
 
 __all__ = ["make_trainer", "model_folder", "train"]
 
@@ -47,48 +47,64 @@ def model_folder(stage: Path) -> Path:
 
 
 def make_trainer(
-    recipe: Recipe, tokenizer: PreTrainedTokenizerFast, rows: Sequence[Conversation], folder: Path
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: Sequence[Conversation],
+    folder: Path,
+    config: SftConfig | None = None,
+    start: Path | None = None,
 ) -> SFTTrainer:
     """TRL's trainer on tokenised rows; checkpoints go into `folder`.
+
+    Args:
+        recipe: The recipe, for its model, seed and tiers.
+        tokenizer: The model's tokenizer.
+        rows: What is learned.
+        folder: Where checkpoints go.
+        config: How to train; default: the recipe's `sft` section.
+        start: Folder of the model to go on from; default: the recipe's base or new model.
 
     Raises:
         DataError: the template refuses a row.
         StageError: no row is short enough.
     """
+    config = recipe.sft if config is None else config
+    stage = "sft" if config is recipe.sft else "rejection"
     assembler = PromptAssembler.from_tokenizer(tokenizer)
     started = time.perf_counter()
     encoded, dropped = keep_short(
-        encode_conversations(assembler, rows, recipe.meta_prompt), recipe.sft.max_length
+        encode_conversations(assembler, rows, recipe.meta_prompt), config.max_length
     )
     seconds = time.perf_counter() - started
     if not encoded:
         raise StageError(
-            f"sft.max_length: {recipe.sft.max_length} tokens is shorter than every row; raise it"
+            f"{stage}.max_length: {config.max_length} tokens is shorter than every row; raise it"
         )
     logger.info(
-        "sft: %d rows, %d too long, %.0f rows/s tokenised", len(encoded), dropped, len(rows) / seconds
+        "%s: %d rows, %d too long, %.0f rows/s tokenised", stage, len(encoded), dropped, len(rows) / seconds
     )
-    packing = recipe.sft.packing
-    config = TrlConfig(
-        **trainer_arguments(recipe.sft, recipe, folder),
+    packing = config.packing
+    arguments = TrlConfig(
+        **trainer_arguments(config, recipe, folder),
         train_sampling_strategy="group_by_length" if packing == "none" else "random",
         packing=packing == "packed",
         padding_free=packing == "padding_free",
-        max_length=recipe.sft.max_length if packing == "packed" else None,
+        max_length=config.max_length if packing == "packed" else None,
         # Rows carry their labels already; TRL's preparation is needed only for packing.
         dataset_kwargs={"skip_prepare_dataset": packing != "packed"},
     )
     # After the arguments, which start the processes' group and ZeRO-3, and so decide how models are loaded.
-    lora = recipe.sft.lora
-    model = load_model(recipe.model, tokenizer, quantise=lora is not None and lora.quantise)
-    peft = lora_config(lora, model, new_token_ids(recipe.model, tokenizer)) if lora is not None else None
+    lora = config.lora
+    model = load_model(recipe.model, tokenizer, start, quantise=lora is not None and lora.quantise)
+    new = new_token_ids(recipe.model, tokenizer) if start is None else []
+    peft = lora_config(lora, model, new) if lora is not None else None
     trainer = SFTTrainer(
         model=model,
-        args=config,
+        args=arguments,
         train_dataset=Dataset.from_list(encoded),
         processing_class=tokenizer,
         peft_config=peft,
-        callbacks=[TrainingMeter("sft")],
+        callbacks=[TrainingMeter(stage)],
     )
     trainer.remove_callback(PrinterCallback)
     if peft is not None:
@@ -96,22 +112,25 @@ def make_trainer(
     return trainer
 
 
-def train(recipe: Recipe, data: Path, folder: Path) -> dict[str, float]:
-    """Train on `data`, save model and tokenizer to `folder`, and return the trainer's metrics."""
+def train(
+    recipe: Recipe, data: Path, folder: Path, config: SftConfig | None = None, start: Path | None = None
+) -> dict[str, float]:
+    """Train on `data`, save model and tokenizer to `folder`, and return the trainer's metrics; see `make_trainer`."""
     refuse_incomplete_adapter(recipe)
+    config = recipe.sft if config is None else config
     set_seed(recipe.seed)
-    rows = mix(read_conversations(data), recipe.sft.mixture, read_conversations, recipe.seed)
-    if recipe.model.new is not None:
+    rows = mix(read_conversations(data), config.mixture, read_conversations, recipe.seed)
+    if start is None and recipe.model.new is not None:
         texts = (message["content"] for row in rows for message in row["messages"])
         tokenizer = new_tokenizer(recipe.model, texts)
     else:
-        tokenizer = load_tokenizer(recipe.model)
-    trainer = make_trainer(recipe, tokenizer, rows, folder)
+        tokenizer = load_tokenizer(recipe.model, start)
+    trainer = make_trainer(recipe, tokenizer, rows, folder, config, start)
     last = get_last_checkpoint(str(folder))
     if last is not None:
-        logger.info("sft: continues from %s", last)
+        logger.info("%s: continues from %s", folder.name, last)
     metrics: dict[str, float] = dict(trainer.train(resume_from_checkpoint=last).metrics)
     save(trainer, tokenizer, folder)
-    if recipe.sft.lora is not None and trainer.accelerator.is_main_process:
-        save_merged(folder, load_model(recipe.model, tokenizer), tokenizer)
-    return metrics | {"rows": len(rows), "peak_memory_mib": round(peak_memory_mib())}
+    if config.lora is not None and trainer.accelerator.is_main_process:
+        save_merged(folder, load_model(recipe.model, tokenizer, start), tokenizer)
+    return metrics | tokens_seen(trainer) | {"rows": len(rows), "peak_memory_mib": round(peak_memory_mib())}

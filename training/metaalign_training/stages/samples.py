@@ -1,0 +1,84 @@
+"""Rejection sampling's rows: the model answers each question several times, and the best good answer is kept.
+
+`metaalign-train rejection RECIPE` runs this before it trains. Samples are on disk when they have been made, so a killed
+run asks only for the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from metaalign_training.errors import StageError
+from metaalign_training.grading import Grader, open_grader
+from metaalign_training.inference.generation import open_generator
+from metaalign_training.inference.journal import Journal
+from metaalign_training.recipe import Recipe
+from metaalign_training.rows import Conversation, Question, draw_questions, write_rows
+
+__all__ = ["best_of", "make_samples"]
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 512
+
+
+def make_samples(recipe: Recipe, model: Path, data: Path, folder: Path) -> dict[str, float]:
+    """Write the best answers to `sft.jsonl`, and return how many questions have a good one.
+
+    Raises:
+        StageError: no answer is good.
+    """
+    if recipe.rejection is None:
+        raise StageError("rejection: the recipe has no `rejection` section")
+    config = recipe.rejection.samples
+    questions = draw_questions(data / "prompts.jsonl", config.prompts, f"{recipe.seed} rejection")
+    journal = Journal(folder / "answers.jsonl")
+    missing = [n for n in range(len(questions)) if str(n) not in journal.answers]
+    tokens = 0
+    if missing:
+        with open_generator(config.engine, model, recipe.meta_prompt) as generator, journal.writing():
+            for start in range(0, len(missing), _CHUNK):
+                chunk = missing[start : start + _CHUNK]
+                answers = generator.generate(
+                    [questions[n]["prompt"] for n in chunk],
+                    max_new_tokens=config.max_new_tokens,
+                    temperature=config.temperature,
+                    samples=config.candidates,
+                    seed=recipe.seed + chunk[0],
+                )
+                for n, own in zip(chunk, answers, strict=True):
+                    journal.add(str(n), json.dumps(own, ensure_ascii=False))
+                logger.info("rejection: %d of %d questions", chunk[-1] + 1, len(questions))
+            tokens = generator.tokens
+    sampled = [json.loads(journal.answers[str(n)]) for n in range(len(questions))]
+    grader = open_grader(config.judge if config.label == "judge" else None, folder / "judge.jsonl")
+    rows = best_of(questions, sampled, grader)
+    logger.info("rejection: %d of %d questions have a good answer", len(rows), len(questions))
+    if not rows:
+        raise StageError(
+            "rejection.samples: none of the answers is good; raise `candidates`, or train the model before further"
+        )
+    write_rows(folder / "sft.jsonl", rows)
+    return {
+        "questions": len(questions),
+        "rows": len(rows),
+        "kept_share": round(len(rows) / len(questions), 4),
+        "sampled_tokens": tokens,
+    }
+
+
+def best_of(questions: list[Question], answers: list[list[str]], grader: Grader) -> list[Conversation]:
+    """A conversation for each question that has a good answer, with the best; of equally good ones, the first."""
+    grader.prepare((row, a) for row, own in zip(questions, answers, strict=True) for a in own if a.strip())
+    rows: list[Conversation] = []
+    for row, own in zip(questions, answers, strict=True):
+        graded = [(grader.grade(row, answer), answer) for answer in dict.fromkeys(own) if answer.strip()]
+        value, best = max(graded, key=lambda pair: pair[0], default=(-1.0, ""))
+        if value >= 0:
+            messages = [*row["prompt"], {"role": "assistant", "content": best}]
+            rows.append(
+                {"split": row.get("split", ""), "part": row.get("part", ""), "messages": messages}  # type: ignore[typeddict-item]
+            )
+    return rows
