@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from metaalign_training.grading import Reward, graded, implicit, open_grader
 from metaalign_training.inference.generation import TransformersGenerator
 from metaalign_training.inference.offline import VllmGenerator, vllm_is_installed
 from metaalign_training.models import load_model, load_tokenizer, lora_config, save_merged
-from metaalign_training.recipe import GrpoConfig, Recipe
+from metaalign_training.recipe import GrpoConfig, Recipe, RewardKind
 from metaalign_training.rows import Question, draw_questions
 from metaalign_training.trainers import TrainingMeter, peak_memory_mib, save, trainer_arguments
 
@@ -92,7 +92,7 @@ def make_trainer(
     tokenizer: PreTrainedTokenizerFast,
     start: Path,
     questions: Sequence[Question],
-    rewards: dict[str, Reward],
+    rewards: Mapping[RewardKind, Reward],
     folder: Path,
 ) -> _TokenisedGRPOTrainer:
     """TRL's trainer on tokenised questions, from the model in `start`; checkpoints go into `folder`.
@@ -155,7 +155,7 @@ def _as_trl_calls_it(name: str, reward: Reward, questions: Sequence[Question]) -
     return call
 
 
-def open_rewards(recipe: Recipe, models: tuple[Path, Path] | None, folder: Path) -> dict[str, Reward]:
+def open_rewards(recipe: Recipe, models: tuple[Path, Path] | None, folder: Path) -> dict[RewardKind, Reward]:
     """The recipe's rewards by name.
 
     Args:
@@ -166,7 +166,7 @@ def open_rewards(recipe: Recipe, models: tuple[Path, Path] | None, folder: Path)
     config = recipe.grpo
     if config is None:
         raise StageError("grpo: the recipe has no `grpo` section")
-    rewards: dict[str, Reward] = {}
+    rewards: dict[RewardKind, Reward] = {}
     for name in config.rewards:
         if name == "implicit":
             if models is None or recipe.dpo is None:
