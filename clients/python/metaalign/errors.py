@@ -9,6 +9,7 @@
     ├── ConflictingProfiles     conflicting_profiles
     ├── InvalidTemplate         invalid_template
     ├── InvalidCheckpoint       invalid_checkpoint
+    ├── InvalidCheck            invalid_check                                            (metaalign.verifiers)
     ├── Refusal                 every other code that the server returns (metaalign_server.platform.refusal)
     ├── StoreUnavailable, StoreFull, ValueNotStorable, WrongSchema, ErasureIncomplete    (metaalign_server.store)
     └── TrainingError and its subclasses                                                 (metaalign_training.errors)
@@ -374,6 +375,13 @@ _TABLE = (
         "",
         "`keys create --output` cannot write its file.",
         "See the message for the cause.",
+    ),
+    ErrorKind(
+        "invalid_check",
+        None,
+        "the part of the check",
+        "A check has an unknown name or wrong arguments.",
+        "Correct the part that the message names; it also names the nearest.",
     ),
     ErrorKind("training_error", None, "", "`metaalign-train` cannot go on.", "See the message."),
     ErrorKind("recipe_error", None, "", "A recipe cannot be used.", "Correct the line that is named."),
