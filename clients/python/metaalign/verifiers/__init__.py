@@ -3,8 +3,9 @@
     verdict = check("length_constraints:number_words", {"relation": "at least", "num_words": 300}, answer)
     verdict.passed, verdict.why
 
-`CHECKS` lists every check with its arguments: the 25 instructions of IFEval (arXiv 2311.07911) under their published names
-and by their published definitions, quirks included, and the checks of a preference server, which judge as a reader would.
+`CHECKS` lists every check with its arguments: the 25 instructions of IFEval (arXiv 2311.07911) under their published
+names and by their published definitions, quirks included, and the checks of a preference server, which judge as a
+reader would.
 """
 
 from metaalign.verifiers.registry import (

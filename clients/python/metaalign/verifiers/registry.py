@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from metaalign.errors import MetaAlignError
 from metaalign.verifiers.published import PUBLISHED
 from metaalign.verifiers.verdict import Arguments, Outcome, Verdict
+from metaalign.verifiers.wishes import WISHES, checkable
 
 __all__ = [
     "CHECKS",
@@ -33,7 +34,7 @@ class InvalidCheck(MetaAlignError):
     code = "invalid_check"
 
 
-CHECKS: Mapping[str, tuple[type[Arguments], Callable[[str, Any], Outcome]]] = {**PUBLISHED}
+CHECKS: Mapping[str, tuple[type[Arguments], Callable[[str, Any], Outcome]]] = {**PUBLISHED, **WISHES}
 """Name -> the model of its arguments and the function that decides."""
 
 
@@ -75,11 +76,15 @@ def parse_check(
     try:
         return Check(name, model.model_validate(given))
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        errors = error.errors(include_input=False, include_url=False, include_context=False)
+        first = next(
+            (e for e in errors if e["type"] == "extra_forbidden"), errors[0]
+        )  # it explains what is missing
         key = str(first["loc"][0]) if first["loc"] else ""
         reason = str(first["msg"]).removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            reason = _nearest("argument", key, model.model_fields)
+            names = [field.alias or name for name, field in model.model_fields.items()]
+            reason = _nearest("argument", key, names)
         path = f"{at}arguments.{key}" if key.isidentifier() else f"{at}arguments"
         raise InvalidCheck(f"{path}: {reason}", param=path) from None
 
@@ -127,7 +132,11 @@ def published_checks(
 
 def checks_for(attributes: Mapping[str, str]) -> tuple[Check, ...]:
     """Return the checks that the dimensions of applied preferences imply; none for what no program can decide."""
-    return ()
+    return tuple(
+        parse_check(dimension, {"value": value})
+        for dimension, value in attributes.items()
+        if checkable(dimension, value)
+    )
 
 
 def check(
@@ -145,7 +154,7 @@ def check(
         arguments: Its arguments; null ones count as not given.
         text: The answer. A blank one passes no check.
         prompt: What was asked; `combination:repeat_prompt` takes it where no argument says what to repeat.
-        loose: IFEval's loose scoring: it suffices that the text passes without its asterisks, or its first or last line.
+        loose: IFEval's loose scoring: the text may pass without its asterisks, or its first or last line.
 
     Raises:
         InvalidCheck: the name or the arguments are wrong.
@@ -176,7 +185,7 @@ def reward(
 
 @lru_cache(maxsize=8)
 def _variants(text: str) -> tuple[str, ...]:
-    """The eight readings of IFEval's loose scoring: without the first line, the last, both; each also without asterisks."""
+    """IFEval's eight readings: all, without the first line, the last, both; each with its asterisks and without."""
     lines = text.split("\n")
     cut = ("\n".join(lines[1:]).strip(), "\n".join(lines[:-1]).strip(), "\n".join(lines[1:-1]).strip())
     return tuple(dict.fromkeys((text, text.replace("*", ""), *cut, *(part.replace("*", "") for part in cut))))
