@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from functools import lru_cache
@@ -11,7 +12,7 @@ from pydantic import AfterValidator
 
 from metaalign.verifiers.reading import without_fences
 
-__all__ = ["CODES", "GREETINGS", "CodeOrName", "code_of", "language_of"]
+__all__ = ["CODES", "GREETINGS", "CodeOrName", "code_of", "is_in"]
 
 _NAMES = {
     "af": "afrikaans", "am": "amharic", "ar": "arabic العربية", "az": "azerbaijani", "be": "belarusian",
@@ -39,13 +40,19 @@ GREETINGS: dict[str, tuple[str, ...]] = {
     "ar": ("مرحبا", "أهلا", "السلام عليكم"),
     "cs": ("ahoj", "dobrý den"),
     "da": ("hej", "goddag", "god morgen"),
-    "de": ("hallo", "guten tag", "guten morgen", "guten abend", "grüß gott", "moin", "servus", "grüezi"),
+    "de": (
+        "hallo", "guten tag", "guten morgen", "guten abend", "grüß gott", "moin", "servus", "grüezi", "sehr geehrte",
+        "sehr geehrter",
+    ),
     "el": ("γεια", "γειά", "καλημέρα", "καλησπέρα"),
     "en": (
         "hello", "hi", "hey", "greetings", "good morning", "good afternoon", "good evening", "good day", "dear",
         "welcome", "howdy", "ahoy", "g'day",
     ),
-    "es": ("hola", "buenos días", "buenas tardes", "buenas noches", "buen día", "buenas", "saludos"),
+    "es": (
+        "hola", "buenos días", "buenas tardes", "buenas noches", "buen día", "buenas", "saludos", "estimado",
+        "estimada",
+    ),
     "fi": ("hei", "moi", "terve", "hyvää päivää", "hyvää huomenta"),
     "fr": ("bonjour", "bonsoir", "salut", "coucou", "bienvenue"),
     "he": ("שלום", "היי", "בוקר טוב"),
@@ -56,10 +63,10 @@ GREETINGS: dict[str, tuple[str, ...]] = {
     "ja": ("こんにちは", "こんばんは", "おはよう", "やあ", "はじめまして"),
     "ko": ("안녕하세요", "안녕"),
     "la": ("salve", "salvete", "ave"),
-    "nl": ("hallo", "hoi", "goedendag", "goedemorgen", "goedemiddag", "goedenavond", "dag"),
+    "nl": ("hallo", "hoi", "goedendag", "goedemorgen", "goedemiddag", "goedenavond", "dag", "geachte"),
     "no": ("hei", "god dag", "god morgen", "hallo"),
     "pl": ("cześć", "dzień dobry", "witaj", "witam", "dobry wieczór", "hej"),
-    "pt": ("olá", "oi", "bom dia", "boa tarde", "boa noite"),
+    "pt": ("olá", "oi", "bom dia", "boa tarde", "boa noite", "prezado", "prezada"),
     "ro": ("bună", "salut", "bună ziua"),
     "ru": ("привет", "здравствуйте", "здравствуй", "добрый день", "доброе утро", "добрый вечер"),
     "sv": ("hej", "hallå", "god dag", "god morgon", "tjena"),
@@ -74,9 +81,14 @@ GREETINGS: dict[str, tuple[str, ...]] = {
 
 
 def code_of(language: str) -> str | None:
-    """Return the ISO 639-1 code of a language given by code, English name or own name; None if we do not know it."""
+    """Return the ISO 639-1 code of a language by code, English name or own name; None if we do not know it.
+
+    A country may follow (`pt-BR`, `English (UK)`) or an adjective may stand before (`Brazilian Portuguese`).
+    """
     key = language.strip().casefold()
-    return CODES.get(key) or CODES.get(re.split(r"[-_ (]", key, maxsplit=1)[0])
+    whole = re.split(r"[-_(]", key, maxsplit=1)[0].strip()
+    last = whole.split()[-1] if whole else ""
+    return CODES.get(key) or CODES.get(whole) or (CODES.get(last) if len(last) > 3 else None)
 
 
 def _known(language: str) -> str:
@@ -93,19 +105,32 @@ CodeOrName = Annotated[str, AfterValidator(_known)]
 
 _SAMPLE = 20_000
 """Characters that are looked at: more would tell nothing new."""
-_NOISE = re.compile(r"`[^`\n]*`|https?://\S+|\S+@\S+")
+_SHORT, _MARGIN_SHORT, _MARGIN = 24, 2.0, 0.5
+"""How far behind the likeliest language one may be, in log-likelihood over the root of the bytes, and still be it.
+
+On sentences of ten words the right language is first, or 0.2 behind a sister (Portuguese and Galician), and a wrong
+one more than 0.8 behind. "Sí." and "Hi!" leave 1.5.
+"""
+_NOISE = re.compile(r"`[^`\n]*`|https?://[!-~]+|[\w.+-]{1,64}@[\w.-]{1,255}")
 
 
-def language_of(text: str) -> str | None:
-    """Return the ISO 639-1 code of the language that most of a text is in; None if it holds no letters.
+def is_in(text: str, code: str) -> tuple[bool, str]:
+    """Return whether most of a text is in a language, and what was found.
 
-    Code, addresses and case do not count.
+    Code, addresses and case do not count. A text without letters is in every language; one of a word or two is in each
+    that it may well be in.
     """
-    prose = "\n".join(without_fences(text[:_SAMPLE])) or text[:_SAMPLE]
-    for sample in (_NOISE.sub(" ", prose), text[:_SAMPLE]):
-        if any(c.isalpha() for c in sample):
-            return str(_identifier().classify(sample.lower())[0])
-    return None
+    start = text[:_SAMPLE]
+    prose = _NOISE.sub(" ", "\n".join(without_fences(start)))
+    sample = next((part for part in (prose, start) if any(c.isalpha() for c in part)), None)
+    if sample is None:
+        return True, "no letters"
+    lowered = sample.lower()
+    scores = dict(_identifier().rank(lowered))
+    best = max(scores, key=scores.__getitem__)
+    distance = (scores[best] - scores[code]) / math.sqrt(len(lowered.encode()))
+    short = sum(c.isalpha() for c in lowered) < _SHORT
+    return distance <= (_MARGIN_SHORT if short else _MARGIN), f"{best} detected"
 
 
 _LOADING = threading.Lock()

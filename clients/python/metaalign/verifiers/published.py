@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, model_validator
 
-from metaalign.verifiers.languages import CodeOrName, language_of
+from metaalign.verifiers.languages import CodeOrName, is_in
 from metaalign.verifiers.reading import NOT_JSON, read_json, sentences
 from metaalign.verifiers.verdict import Arguments, Count, Outcome, Phrase, Relation, Words, compare
 
@@ -94,8 +94,7 @@ class _Language(Arguments):
 
 
 def _response_language(text: str, a: _Language) -> Outcome:
-    found = language_of(text)
-    return found in (None, a.language), f"{found or 'no language'} detected"
+    return is_in(text, a.language)
 
 
 # --- lengths -------------------------------------------------------------------------------------------------
@@ -243,7 +242,7 @@ def _multiple_sections(text: str, a: _Sections) -> Outcome:
 
 
 def _json_format(text: str, _: _Nothing) -> Outcome:
-    found = read_json(text) is not NOT_JSON
+    found = read_json(text, nan=True) is not NOT_JSON
     return found, "JSON" if found else "no JSON"
 
 
@@ -296,10 +295,8 @@ def _quotation(text: str, _: _Nothing) -> Outcome:
 
 
 def _in_case(text: str, right: bool) -> Outcome:
-    found = language_of(text)
-    if found is None:
-        return True, "no language detected"
-    return right and found == "en", f"{found} detected, " + ("as asked for" if right else "in the wrong case")
+    english, found = is_in(text, "en")
+    return english and right, f"{found}, " + ("in the right case" if right else "in the wrong case")
 
 
 def _english_capital(text: str, _: _Nothing) -> Outcome:

@@ -123,7 +123,7 @@ def _opens_line(text: str, at: int) -> bool:
 # --- Markdown ------------------------------------------------------------------------------------------------
 
 _BULLET = re.compile(r"\s*[-*+•‣◦▪–]\s+(?=\S)")
-_NUMBERED = re.compile(r"\s*(\d{1,3})[.)]\s+(?=\S)")
+_NUMBERED = re.compile(r"\s*(?:\*\*|__)?(\d{1,3})[.)]\s+(?=\S)")
 _HEADING = re.compile(r" {0,3}#{1,6}\s+\S")
 _UNDERLINE = re.compile(r" {0,3}(={2,}|-{2,})\s*")
 _RULE = re.compile(r"\s*([-*_])(\s*\1){2,}\s*")
@@ -137,8 +137,7 @@ class Outline:
 
     Attributes:
         lines: How many lines are not blank.
-        bullets: How many items have a bullet.
-        numbers: The numbers of numbered items, in order.
+        items: The indentation of each item of a list and its number, 0 for a bullet, in order.
         listed: How many lines belong to an item: its own, and indented ones below it.
         headings: How many headings there are.
         rows: How many rows a table has below its heading.
@@ -146,12 +145,23 @@ class Outline:
     """
 
     lines: int = 0
-    bullets: int = 0
-    numbers: list[int] = field(default_factory=list)
+    items: list[tuple[int, int]] = field(default_factory=list)
     listed: int = 0
     headings: int = 0
     rows: int = 0
     blocks: list[str] = field(default_factory=list)
+
+    @property
+    def bullets(self) -> int:
+        """How many items have a bullet."""
+        return sum(not number for _, number in self.items)
+
+    @property
+    def top(self) -> tuple[int, list[int]]:
+        """How many bullets the outermost lists have, and their numbers in order."""
+        margin = min((indent for indent, _ in self.items), default=0) + 1
+        outer = [number for indent, number in self.items if indent <= margin]
+        return outer.count(0), [number for number in outer if number]
 
 
 def without_fences(text: str) -> list[str]:
@@ -197,10 +207,8 @@ def outline(text: str) -> Outline:
         mark = _BULLET.match(line) or _NUMBERED.match(line)
         if mark:
             in_item = True
-            if mark.re is _BULLET:
-                seen.bullets += 1
-            else:
-                seen.numbers.append(int(mark[1]))
+            number = int(mark[1]) if mark.re is _NUMBERED else 0
+            seen.items.append((len(line) - len(line.lstrip()), number))
         elif not line[0].isspace():
             in_item = False
         seen.listed += in_item
@@ -225,17 +233,24 @@ NOT_JSON = object()
 """What `read_json` returns for a text that is no JSON; null is JSON."""
 
 
-def read_json(text: str) -> Any:
-    """Return the value of a text that is JSON as a whole, with or without a code fence around it; else `NOT_JSON`."""
+def read_json(text: str, *, nan: bool = False) -> Any:
+    """Return the value of a text that is JSON as a whole, with or without a code fence around it; else `NOT_JSON`.
+
+    `nan` takes NaN and Infinity, as Python's parser does and JSON does not.
+    """
     body = text.strip()
     for fence in ("```json", "```Json", "```JSON", "```"):
         if body.startswith(fence):
             body = body.removeprefix(fence)
             break
     try:
-        return json.loads(body.removesuffix("```").strip())
+        return json.loads(body.removesuffix("```").strip(), parse_constant=float if nan else _no_constant)
     except (ValueError, RecursionError):
         return NOT_JSON
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def syllables(word: str) -> int:

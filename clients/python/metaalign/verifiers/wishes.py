@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from metaalign.verifiers.languages import GREETINGS, CodeOrName, code_of, language_of
+from metaalign.verifiers.languages import GREETINGS, CodeOrName, code_of, is_in
 from metaalign.verifiers.reading import (
     NOT_JSON,
     outline,
@@ -48,21 +48,18 @@ def _format(text: str, a: _Format) -> Outcome:
         found = isinstance(read_json(text), dict)
         return found, "one JSON object" if found else "not one JSON object"
     seen = outline(text)
-    numbered = len(seen.numbers)
-    what = (
-        f"{seen.bullets} bullets, {numbered} numbers, {seen.rows} rows of a table, {seen.headings} headings"
-    )
+    bullets, numbers = seen.top
+    numbered = len(numbers)
+    what = f"{bullets} bullets, {numbered} numbers, {seen.rows} rows of a table, {seen.headings} headings"
     mostly_list = seen.listed * 2 >= seen.lines
     if a.value == "bullets":
-        return seen.bullets > 0 and not numbered and not seen.rows and mostly_list, what
+        return bullets > 0 and not numbered and not seen.rows and mostly_list, what
     if a.value == "numbered":
-        return _counts_up(
-            seen.numbers
-        ) and not seen.bullets > numbered and not seen.rows and mostly_list, what
+        return _counts_up(numbers) and not bullets and not seen.rows and mostly_list, what
     if a.value == "table":
         return seen.rows > 0, what
     structured = isinstance(read_json(text), dict | list)
-    return not (structured or seen.bullets or numbered or seen.rows or seen.headings), what
+    return not (structured or bullets or numbered or seen.rows or seen.headings), what
 
 
 def _counts_up(numbers: list[int]) -> bool:
@@ -137,8 +134,7 @@ class _Language(Arguments):
 
 
 def _language(text: str, a: _Language) -> Outcome:
-    found = language_of(text)
-    return found in (None, a.value), f"{found or 'no language'} detected"
+    return is_in(text, a.value)
 
 
 class _Greeting(Arguments):
@@ -167,10 +163,14 @@ def _greeting(text: str, a: _Greeting) -> Outcome:
 
 _ADDRESSING = frozenset(
     "hi hello hey dear thanks you welcome sorry ok okay yes no well so sure right day morning evening afternoon night"
-    " congratulations congrats greetings howdy ahoy please bye goodbye regards course absolutely indeed".split()
+    " there congratulations congrats greetings howdy ahoy please bye goodbye course absolutely indeed".split()
     + [greeting.split()[-1] for several in GREETINGS.values() for greeting in several]
 )
 """Words after which a name is spoken to, not spoken of."""
+
+
+_SIGNING = re.compile(r"\b(?:wishes|regards|sincerely|faithfully|truly|yours|love|cheers),$")
+"""What stands before the name of the writer."""
 
 
 def _plain(text: str) -> str:
@@ -192,6 +192,8 @@ def _spoken_to(text: str, start: int, end: int) -> bool:
     if after[:1].isalnum() or (after[:1] == "'" and after[1:2].isalpha()) or after.lstrip(" ")[:1].isalnum():
         return False
     before = text[max(0, start - 40) : start].rstrip("*_").rstrip(" ")
+    if _SIGNING.search(before):
+        return False
     if not before or before[-1] in '\n,.!?:;—–-(¡¿"“>#。、！？，':
         return True
     word = re.search(r"\w+$", before)
@@ -211,7 +213,7 @@ class _ReadingLevel(Arguments):
 
 
 def _reading_level(text: str, a: _ReadingLevel) -> Outcome:
-    if language_of(text) not in (None, "en"):
+    if not is_in(text, "en")[0]:
         return False, "the reading level is known for English only"
     said = [word for line in without_fences(text) for word in words(line)]
     if not said:
@@ -237,17 +239,21 @@ def _units(text: str, a: _Units) -> Outcome:
     )
 
 
+def _one_line(text: str) -> str:
+    return " ".join(_plain(text).split())
+
+
 _TRAILING = " \t\r\n*_\"'”’»)."
 
 
 def _closing(text: str, a: _Text) -> Outcome:
-    wanted = _plain(a.value).strip(_TRAILING)
-    ended = _plain(text[-len(a.value) - 100 :]).rstrip(_TRAILING).endswith(wanted)
+    wanted = _one_line(a.value).strip(_TRAILING)
+    ended = _one_line(text[-2 * len(a.value) - 200 :]).rstrip(_TRAILING).endswith(wanted)
     return ended, "ends with the words" if ended else "ends with something else"
 
 
 def _source(text: str, a: _Text) -> Outcome:
-    whole, source = _plain(text), _plain(a.value.strip())
+    whole, source = _one_line(text), _one_line(a.value)
     at = whole.find(source) if source else -1
     while at >= 0:
         end = at + len(source)
