@@ -27,6 +27,8 @@ GOOD: list[Any] = [
     {"user": {"attributes": {"tone": "any text at all", "made_up": "value"}}},
     {"user": {"examples": [{"query": "q", "preferred": "p"}, {"query": "q", "rejected": "r"}]}},
     {"user": {"info": "x" * LIMITS["info"]}},
+    {"verify": True},
+    {"verify": [{"name": "punctuation:no_comma"}, {"name": "format", "arguments": {"value": "json"}}]},
     {"user": {"attributes": {f"d{i}": "v" for i in range(LIMITS["attributes"])}}},
 ]
 
@@ -39,6 +41,10 @@ BAD: list[tuple[Any, str, bool]] = [  # value, param, whether JSON Schema can ex
     ({"user": {"priorities": ["a"]}}, "preferences.user.priorities", True),
     ({"system": {"examples": []}}, "preferences.system.examples", True),
     ({"version": "2"}, "preferences.version", True),
+    ({"verify": []}, "preferences.verify", True),
+    ({"verify": 1}, "preferences.verify", True),
+    ({"verify": [{"name": "format", "args": {}}]}, "preferences.verify[0].args", True),
+    ({"enforce": True}, "preferences.enforce", True),
     ({"version": 1}, "preferences.version", True),
     ({"user": 5}, "preferences.user", True),
     ({"user": {"info": 5}}, "preferences.user.info", True),

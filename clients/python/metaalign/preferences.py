@@ -6,13 +6,14 @@ Unknown keys are errors at every level. Lengths are counted in Unicode code poin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    Strict,
     StringConstraints,
     ValidationError,
     WithJsonSchema,
@@ -26,6 +27,7 @@ from metaalign.errors import InvalidPreferences
 __all__ = [
     "LIMITS",
     "Example",
+    "NamedCheck",
     "Preferences",
     "SystemPreferences",
     "UserPreferences",
@@ -42,6 +44,7 @@ LIMITS = {
     "examples": 8,
     "example_text": 2_000,
     "profiles": 8,
+    "verify": 16,
     "total": 32_000,
 }
 
@@ -126,6 +129,13 @@ class UserPreferences(_TierPreferences):
     examples: Annotated[tuple[Example, ...], Field(max_length=LIMITS["examples"])] = ()
 
 
+class NamedCheck(_Model):
+    """A check of the answer, by its name and arguments in `metaalign.verifiers`."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    arguments: Annotated[Mapping[str, Any], Field(default_factory=dict, max_length=16)]
+
+
 def _text_is_info(value: object) -> object:
     return {"info": value} if isinstance(value, str) else value
 
@@ -167,6 +177,15 @@ class Preferences(_Model):
         ]
         | None
     ) = None
+
+    verify: Annotated[
+        Annotated[tuple[NamedCheck, ...], Field(min_length=1, max_length=LIMITS["verify"])]
+        | Annotated[bool, Strict()]
+        | None,
+        Field(
+            description="checks of the answer, reported in the receipt; true: those that its dimensions imply"
+        ),
+    ] = None
 
     @model_validator(mode="before")
     @classmethod

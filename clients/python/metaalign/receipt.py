@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["OverriddenEntry", "Receipt", "TemplateReference", "TierTokens"]
+__all__ = [
+    "OverriddenEntry",
+    "Receipt",
+    "TemplateReference",
+    "TierTokens",
+    "VerifiedAnswer",
+    "VerifiedCheck",
+]
 
 
 class _Model(BaseModel):
@@ -37,10 +44,27 @@ class TierTokens(_Model):
     user_info: int
 
 
+class VerifiedCheck(_Model):
+    """What one check says of an answer, and why."""
+
+    name: str
+    passed: bool
+    why: str
+
+
+class VerifiedAnswer(_Model):
+    """What `preferences.verify` found in one choice of an answer; `passed` is whether every check passed."""
+
+    index: int
+    passed: bool
+    checks: tuple[VerifiedCheck, ...]
+
+
 class Receipt(_Model):
     """What the server applied. `applied` is true if at least one tier is not empty.
 
-    `learned_examples` counts liked exchanges that feedback on a profile added to the User tier.
+    `learned_examples` counts liked exchanges that feedback on a profile added to the User tier. `verified` is there if
+    `preferences.verify` asks for it, once the answer is complete: in a stream on one of the last events.
     """
 
     applied: bool
@@ -50,6 +74,7 @@ class Receipt(_Model):
     learned_examples: int = 0
     overridden: tuple[OverriddenEntry, ...] = ()
     tokens: TierTokens
+    verified: tuple[VerifiedAnswer, ...] | None = Field(default=None, exclude_if=lambda value: value is None)
 
     def headers(self) -> dict[str, str]:
         """Return the `x-metaalign-*` response headers; all values are ASCII that we generate."""

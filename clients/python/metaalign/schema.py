@@ -7,14 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from metaalign.dimensions import DIMENSIONS
 from metaalign.preferences import LIMITS, Preferences
+from metaalign.verifiers import CHECKS
 
 __all__ = ["preferences_schema", "schema_text"]
 
 
 def preferences_schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of `preferences`, with every bound and every documented dimension."""
+    """Return the JSON Schema (draft 2020-12) of `preferences`, with every bound, documented dimension and check."""
     schema = Preferences.model_json_schema()
     dimensions = {
         d.name: {"description": d.summary, "values": d.values, "other_values": d.pattern is not None}
@@ -28,7 +31,14 @@ def preferences_schema() -> dict[str, Any]:
         "anyOf": [{"type": "string", "maxLength": LIMITS["info"]}, {"$ref": "#/$defs/Preferences"}],
         "$defs": {**schema.pop("$defs"), "Preferences": {**schema, "description": total}},
         "x-dimensions": dimensions,
+        "x-checks": {name: _arguments(model) for name, (model, _) in sorted(CHECKS.items())},
     }
+
+
+def _arguments(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON Schema of a check's arguments without the names that pydantic gives to classes."""
+    schema = model.model_json_schema()
+    return {key: schema[key] for key in ("properties", "required", "additionalProperties") if key in schema}
 
 
 def schema_text() -> str:

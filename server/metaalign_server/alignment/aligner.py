@@ -40,6 +40,7 @@ class AppliedSpec:
 
     Attributes:
         meta_prompt: The two tier texts and their hash.
+        attributes: Each dimension with the value that won.
         messages: The tiers as leading messages of the checkpoint's template.
         prefix_text: The tiers as rendered text, if the template can be cut after them, else "".
         prefix_ids: The token ids of that text.
@@ -48,6 +49,7 @@ class AppliedSpec:
     """
 
     meta_prompt: MetaPrompt
+    attributes: tuple[tuple[str, str], ...]
     messages: tuple[dict[str, str], ...]
     prefix_text: str
     prefix_ids: tuple[int, ...]
@@ -146,6 +148,7 @@ class Aligner:
             _RENDER.observe(time.perf_counter() - resolved)
         return AppliedSpec(
             meta_prompt=meta_prompt,
+            attributes=(*resolution.system.attributes, *resolution.user.attributes),
             messages=messages,
             prefix_text=prefix.text if prefix else "",
             prefix_ids=prefix.token_ids if prefix else (),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Literal
 
 from metaalign import Preferences
+from metaalign.verifiers import Check
 from metaalign_server.alignment.aligner import AppliedSpec
 from metaalign_server.alignment.layers import NOTHING_STORED, StoredLayers
 from metaalign_server.callers import OPEN_CALLER, Caller
@@ -55,6 +57,7 @@ class RequestContext:
         length_given: Whether the client said how long an answer may be.
         logprobs_asked: Whether the client asks for log probabilities.
         logprobs: How many log probabilities the request may produce.
+        verify: Checks of the answer; True for those that the applied dimensions imply.
         broke_off: Whether the answer is a stream that failed after its status was sent.
         finish_reasons: Why each sequence ended, in the engine's words, by the engine's request and the choice in it.
     """
@@ -72,6 +75,7 @@ class RequestContext:
     logprobs_asked: bool = False
     logprobs: int = 0
     broke_off: bool = False
+    verify: tuple[Check, ...] | Literal[True] | None = None
     finish_reasons: dict[tuple[str, int], str] = field(default_factory=dict)
     applied: AppliedSpec | None = None
 

@@ -11,6 +11,7 @@ from metaalign import Preferences, ProfileNotFound, SystemTierForbidden, parse_p
 from metaalign_server.alignment.aligner import Aligner
 from metaalign_server.alignment.context import Recording, RequestContext
 from metaalign_server.alignment.layers import choose_profiles, stored_layers
+from metaalign_server.alignment.verification import parse_verify
 from metaalign_server.callers import Caller
 from metaalign_server.platform.exchanges import Exchange
 from metaalign_server.platform.fair_queue import FairQueue
@@ -103,6 +104,11 @@ class Service:
         preferences = _parse(field, caller)
         choice = choose_profiles(preferences, header, suffix)
         context = RequestContext(preferences=preferences, caller=caller)
+        if preferences is not None and preferences.verify:
+            named = preferences.verify
+            context.verify = True if isinstance(named, bool) else await parse_verify(named)
+            # It says nothing to the model, so that the prompt is the cached one.
+            context.preferences = preferences.model_copy(update={"verify": None})
         if self.platform is None:
             if choice.references:
                 raise ProfileNotFound(

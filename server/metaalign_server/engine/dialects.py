@@ -113,6 +113,7 @@ class Dialect:
         error_event: Builds the error event of a stream that breaks off, given the event before it.
         anchor: JSON text in an event after which the receipt is inserted.
         every: Whether every event with the anchor carries the receipt, or only the first one.
+        end: How the last event of a complete answer starts; verdicts on the answer go there, or before `[DONE]`.
         fingerprinted: Whether whole answers and first events have a `system_fingerprint`.
         drops_nulls: Whether answers omit null fields.
         raw_errors: Whether the engine's own error event may be forwarded in the middle of a stream.
@@ -123,6 +124,7 @@ class Dialect:
     errors: ErrorShape
     error_event: Callable[[str], str]
     anchor: str
+    end: tuple[str, ...]
     every: bool = False
     fingerprinted: bool = False
     drops_nulls: bool = False
@@ -135,6 +137,7 @@ OPENAI_CHAT = Dialect(
     _OPENAI_ERRORS,
     _openai_event,
     anchor="data: {",
+    end=("data: [DONE]",),
     fingerprinted=True,
 )
 OPENAI_COMPLETIONS = Dialect(
@@ -142,6 +145,7 @@ OPENAI_COMPLETIONS = Dialect(
     _OPENAI_ERRORS,
     _openai_event,
     anchor="data: {",
+    end=("data: [DONE]",),
     fingerprinted=True,
 )
 OPENAI_RESPONSES = Dialect(
@@ -149,6 +153,7 @@ OPENAI_RESPONSES = Dialect(
     _OPENAI_ERRORS,
     _responses_event,
     anchor='"response":{',
+    end=("event: response.completed", "event: response.incomplete"),
     every=True,
 )
 ANTHROPIC = Dialect(
@@ -156,6 +161,7 @@ ANTHROPIC = Dialect(
     _ANTHROPIC_ERRORS,
     _anthropic_event,
     anchor='"message":{',
+    end=("event: message_stop",),
     drops_nulls=True,
     raw_errors=False,  # vLLM's text there describes its own failure to parse the engine's error
     formatted=True,

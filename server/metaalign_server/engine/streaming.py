@@ -12,8 +12,10 @@ from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
 from metaalign_server.alignment.aligner import AppliedSpec
 from metaalign_server.alignment.context import RequestContext
+from metaalign_server.alignment.verification import verified_receipt_json
 from metaalign_server.engine.dialects import Dialect
 from metaalign_server.engine.handlers import HANDLER_ERRORS, EngineRefusal
+from metaalign_server.engine.texts import StreamedTexts
 
 __all__ = ["as_server_sent_events", "open_stream"]
 
@@ -104,8 +106,19 @@ async def _stream(
         mark += f'"metaalign":{applied.receipt_json.decode()},'
     unmarked = applied is not None
     failed = False
+    answer = StreamedTexts() if context.verify is not None and applied is not None else None
     event: str | None = first
     while event is not None:
+        if answer is not None and not failed:
+            answer.read(event)
+            if event.startswith(dialect.end):
+                receipt = (await verified_receipt_json(context, answer.texts)).decode()
+                if dialect.every:
+                    mark = f'{dialect.anchor}"metaalign":{receipt},'
+                elif event.startswith("data: [DONE]"):
+                    yield f'data: {json.dumps(answer.head | {"choices": []})[:-1]},"metaalign":{receipt}}}\n\n'.encode()
+                else:
+                    event = event.replace("data: {", f'data: {{"metaalign":{receipt},', 1)
         # Not always the first event, which may be a keep-alive comment.
         if unmarked and dialect.anchor in event:
             event = event.replace(dialect.anchor, mark, 1)

@@ -136,6 +136,10 @@ def validate(value: Any, caller: Caller, param: str = "preferences") -> Preferen
             f"{param}.profile: a profile cannot name others; name several in the request",
             param=f"{param}.profile",
         )
+    if preferences.verify is not None:
+        raise InvalidPreferences(
+            f"{param}.verify: a profile checks no answers; ask for it in the request", param=f"{param}.verify"
+        )
     if preferences.system is not None and not caller.may_write_system:
         raise SystemTierForbidden(
             f"{param}.system: this key lacks the scope `system`", param=f"{param}.system"

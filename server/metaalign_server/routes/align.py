@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from metaalign import InvalidPrompt, Preferences
+from metaalign_server.alignment.verification import verified_receipt
 from metaalign_server.engine.cancellation import with_cancellation
 from metaalign_server.engine.rendering import render_responsively
 from metaalign_server.engine.requests import ChatRequest
@@ -29,14 +30,16 @@ async def align(request: AlignRequest, raw_request: Request) -> Response:
         **sampling,
     )
     result = await engine_of(raw_request).chat(chat, raw_request)
-    applied = context.reported
+    receipt = context.reported.receipt if context.reported is not None else None
     choice = result.choices[0]
+    if context.verify is not None:
+        receipt = await verified_receipt(context, [choice.message.content or ""])
     body = {
         "id": result.id,
         "model": result.model,
         "text": choice.message.content or "",
         "finish_reason": choice.finish_reason,
-        "metaalign": applied.receipt.model_dump() if applied is not None else None,
+        "metaalign": receipt.model_dump() if receipt is not None else None,
         "usage": result.usage.model_dump(exclude_none=True),
     }
     return JSONResponse(body, headers=receipt_headers(context))

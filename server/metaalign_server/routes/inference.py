@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
 
 from metaalign_server.alignment.context import RequestContext, current_request
+from metaalign_server.alignment.verification import verified_receipt_json
 from metaalign_server.engine.cancellation import with_cancellation
 from metaalign_server.engine.constraints import constraint_of, refuse_heavy_constraints, refuse_huge_numbers
 from metaalign_server.engine.dialects import (
@@ -45,7 +47,9 @@ from metaalign_server.engine.requests import (
     user_of,
 )
 from metaalign_server.engine.streaming import as_server_sent_events, open_stream
+from metaalign_server.engine.texts import texts_of
 from metaalign_server.platform.fair_queue import Places
+from metaalign_server.platform.refusal import Refusal
 from metaalign_server.routes.common import JSON_BODY, caller_of, service_of
 from metaalign_server.routes.short_models import ShortRequest
 
@@ -129,7 +133,10 @@ async def _infer(
             result.system_fingerprint = fingerprint[1]  # type: ignore[attr-defined]
         body = result.model_dump_json(exclude_none=dialect.drops_nulls, by_alias=True).encode()
         if applied is not None:
-            body = body[:-1] + b',"metaalign":' + applied.receipt_json + b"}"
+            receipt = applied.receipt_json
+            if context.verify is not None and generates:
+                receipt = await verified_receipt_json(context, texts_of(json.loads(body)))
+            body = body[:-1] + b',"metaalign":' + receipt + b"}"
         return Response(body, media_type="application/json", headers=receipt_headers(context))
     events = as_server_sent_events(result, dialect, engine.keep_alive_seconds)
     stream = await open_stream(_within(context, events), applied, dialect, fingerprint, context)
@@ -186,6 +193,13 @@ async def open_request(
     context.length_given = length_given(request)
     if context.stored.confidential and not context.caller.may_read_profiles:
         refuse_prompt_disclosure(request)
+        if context.verify is True:
+            raise Refusal(
+                "missing_scope",
+                "preferences.verify: true would show what the provider's stored preferences ask for; name checks, or"
+                " use a key with the scope `profiles:read`",
+                param="preferences.verify",
+            )
     if may_be_kept(request):
         service.record(context, user)
     if context.aligned:

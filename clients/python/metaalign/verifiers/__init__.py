@@ -16,6 +16,7 @@ from metaalign.verifiers.registry import (
     check_all,
     checks_for,
     parse_checks,
+    prepare,
     published_checks,
     reward,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "check_all",
     "checks_for",
     "parse_checks",
+    "prepare",
     "published_checks",
     "reward",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from metaalign.errors import MetaAlignError
+from metaalign.verifiers.languages import is_in
 from metaalign.verifiers.published import PUBLISHED
 from metaalign.verifiers.verdict import Arguments, Outcome, Verdict
 from metaalign.verifiers.wishes import WISHES, checkable
@@ -23,6 +26,7 @@ __all__ = [
     "check_all",
     "checks_for",
     "parse_checks",
+    "prepare",
     "published_checks",
     "reward",
 ]
@@ -163,10 +167,43 @@ def check(
 
 
 def check_all(
-    checks: Iterable[Check | Mapping[str, Any]], text: str, prompt: str | None = None, *, loose: bool = False
+    checks: Iterable[Check | Mapping[str, Any]],
+    text: str,
+    prompt: str | None = None,
+    *,
+    loose: bool = False,
+    seconds: float | None = None,
 ) -> tuple[Verdict, ...]:
-    """Decide about every check, in order; see `check`."""
-    return tuple(parsed(text, loose=loose) for parsed in parse_checks(checks, prompt=prompt))
+    """Decide about every check, in order; see `check`.
+
+    After `seconds` no further check is begun: the rest does not pass and says so. A single one takes half a second at
+    most, whatever the text.
+    """
+    deadline = time.monotonic() + seconds if seconds is not None else math.inf
+    return tuple(
+        parsed(text, loose=loose)
+        if time.monotonic() < deadline
+        else Verdict(parsed.name, passed=False, why="not decided: no time was left")
+        for parsed in parse_checks(checks, prompt=prompt)
+    )
+
+
+_NEED_LANGUAGES = frozenset(
+    {
+        "audience",
+        "change_case:english_capital",
+        "change_case:english_lowercase",
+        "language",
+        "language:response_language",
+        "reading_level",
+    }
+)
+
+
+def prepare(checks: Iterable[Check]) -> None:
+    """Load what the checks need, which takes two seconds the first time that one of them asks for a language."""
+    if any(check.name in _NEED_LANGUAGES for check in checks):
+        is_in("a", "en")
 
 
 def reward(

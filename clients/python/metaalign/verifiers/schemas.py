@@ -15,7 +15,7 @@ from typing import Any
 
 __all__ = ["SECONDS", "OutOfTime", "first_error", "problem_of"]
 
-SECONDS = 2.0
+SECONDS = 0.5
 """A document that takes longer is not decided."""
 _BYTES, _DEPTH, _PATTERN = 65_536, 48, 512
 _DEADLINE: ContextVar[float] = ContextVar("deadline")

@@ -1,0 +1,87 @@
+"""Checks answers as a request's `verify` asks: in threads of its own and within a time, never on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from metaalign import InvalidPreferences, Receipt
+from metaalign.preferences import NamedCheck
+from metaalign.receipt import VerifiedAnswer, VerifiedCheck
+from metaalign.verifiers import Check, InvalidCheck, check_all, checks_for, parse_checks, prepare
+from metaalign_server.alignment.context import RequestContext
+
+__all__ = ["parse_verify", "verified_receipt", "verified_receipt_json"]
+
+T = TypeVar("T")
+
+_BYTES = 32_768
+_SECONDS = 1.0
+"""For all answers of one request; what is not decided by then is reported so."""
+_THREADS = ThreadPoolExecutor(2, thread_name_prefix="verify")
+
+
+async def _beside(work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
+
+
+async def parse_verify(named: Sequence[NamedCheck]) -> tuple[Check, ...]:
+    """Return the checks that a request names.
+
+    Raises:
+        InvalidPreferences: one has an unknown name or wrong arguments, or they are too large together.
+    """
+    return await _beside(lambda: _parse(named))
+
+
+def _parse(named: Sequence[NamedCheck]) -> tuple[Check, ...]:
+    items = [{"name": item.name, "arguments": item.arguments} for item in named]
+    try:
+        size = len(json.dumps(items))
+    except RecursionError:
+        size = _BYTES + 1
+    if size > _BYTES:
+        raise InvalidPreferences(
+            f"preferences.verify: at most {_BYTES} bytes of JSON", param="preferences.verify"
+        )
+    try:
+        return parse_checks(items)
+    except InvalidCheck as error:
+        raise InvalidPreferences(
+            f"preferences.verify{error.message}", param=f"preferences.verify{error.param}"
+        ) from None
+
+
+async def verified_receipt(context: RequestContext, texts: Sequence[str]) -> Receipt:
+    """Return the receipt of a request that has one, with verdicts on the texts of the answer's choices."""
+    applied = context.reported
+    if applied is None or context.verify is None:
+        raise AssertionError("asked for by `preferences.verify`, so there are preferences")
+    checks = checks_for(dict(applied.attributes)) if context.verify is True else context.verify
+    verified = await _beside(lambda: _verify(checks, texts))
+    return applied.receipt.model_copy(update={"verified": verified})
+
+
+async def verified_receipt_json(context: RequestContext, texts: Sequence[str]) -> bytes:
+    """Return `verified_receipt` as compact JSON."""
+    return (await verified_receipt(context, texts)).model_dump_json().encode()
+
+
+def _verify(checks: Sequence[Check], texts: Sequence[str]) -> tuple[VerifiedAnswer, ...]:
+    prepare(checks)  # loading a model is no check's fault
+    deadline = time.monotonic() + _SECONDS
+    answers = []
+    for index, text in enumerate(texts):
+        verdicts = check_all(checks, text, seconds=deadline - time.monotonic())
+        answers.append(
+            VerifiedAnswer(
+                index=index,
+                passed=all(verdict.passed for verdict in verdicts),
+                checks=tuple(VerifiedCheck(name=v.name, passed=v.passed, why=v.why) for v in verdicts),
+            )
+        )
+    return tuple(answers)
