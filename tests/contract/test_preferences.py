@@ -43,6 +43,7 @@ BAD: list[tuple[Any, str, bool]] = [  # value, param, whether JSON Schema can ex
     ({"version": "2"}, "preferences.version", True),
     ({"verify": []}, "preferences.verify", True),
     ({"verify": 1}, "preferences.verify", True),
+    ({"verify": False}, "preferences.verify", True),
     ({"verify": [{"name": "format", "args": {}}]}, "preferences.verify[0].args", True),
     ({"enforce": True}, "preferences.enforce", True),
     ({"version": 1}, "preferences.version", True),

@@ -13,7 +13,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    Strict,
     StringConstraints,
     ValidationError,
     WithJsonSchema,
@@ -136,6 +135,12 @@ class NamedCheck(_Model):
     arguments: Annotated[Mapping[str, Any], Field(default_factory=dict, max_length=16)]
 
 
+def _true(value: object) -> object:
+    if value is not True:  # 1 and 1.0 are equal to it
+        raise ValueError("true, or a list of checks")
+    return value
+
+
 def _text_is_info(value: object) -> object:
     return {"info": value} if isinstance(value, str) else value
 
@@ -180,7 +185,7 @@ class Preferences(_Model):
 
     verify: Annotated[
         Annotated[tuple[NamedCheck, ...], Field(min_length=1, max_length=LIMITS["verify"])]
-        | Annotated[bool, Strict()]
+        | Annotated[Literal[True], BeforeValidator(_true), WithJsonSchema({"const": True})]
         | None,
         Field(
             description="checks of the answer, reported in the receipt; true: those that its dimensions imply"
