@@ -297,6 +297,14 @@ def _nested(levels: int) -> dict[str, Any]:
         ({"enum": ["x" * 70_000]}, "at most 65536 bytes"),
         ({"pattern": "("}, "regular expressions that compile"),
         ({"pattern": "a" * 600}, "at most 512 characters"),
+        ({"pattern": "x{999999999}"}, "at most 20000 steps"),
+        ({"pattern": "(?:(?:x{65}){65}){65}"}, "at most 20000 steps"),
+        ({"pattern": "(?:a?b?){9999}"}, "at most 20000 steps"),
+        ({"patternProperties": {"x{999999999}": {}}}, "at most 20000 steps"),
+        ({"pattern": "(a)\\1"}, "as in JavaScript"),
+        ({"pattern": "a(?R)?b"}, "as in JavaScript"),
+        ({"pattern": "(?i)a"}, "as in JavaScript"),
+        ({"pattern": "(?:abc){e<=3}"}, "as in JavaScript"),
         ({"patternProperties": {"(": {}}}, "regular expressions that compile"),
         ({"type": "strnig"}, "a valid JSON Schema"),
         ({"patternProperties": {"a": {}}, "unevaluatedProperties": False}, "without `unevaluatedProperties`"),
@@ -306,6 +314,25 @@ def test_a_schema_that_cannot_be_kept_in_bounds_is_refused(schema: dict[str, Any
     with pytest.raises(InvalidCheck, match="must be") as caught:
         check("json_schema", {"schema": schema}, "{}")
     assert reason in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("pattern", "right", "wrong"),
+    [
+        (r"^\d{4}-\d{2}-\d{2}$", "2026-11-26", "26-11-2026"),
+        (r"^[^@\s]{1,64}@[\w.-]{1,255}$", "a@b.de", "a b@c"),
+        (r"^(?:[0-9a-f]{8}-[0-9a-f]{4})$", "0123abcd-00ff", "0123abcd"),
+        (r"^(?=.*\d)(?<year>\w+)$", "a1", "ab"),
+        (r"^\p{Lu}[\]{}]+$", "Ä]{}", "ä]"),
+        ("colou?r", "colour", "colon"),
+    ],
+)
+def test_ordinary_patterns_are_taken(pattern: str, right: str, wrong: str) -> None:
+    verdicts = [
+        check("json_schema", {"schema": {"pattern": pattern}}, json.dumps(text)).passed
+        for text in (right, wrong)
+    ]
+    assert verdicts == [True, False]
 
 
 def _exponential(levels: int) -> dict[str, Any]:

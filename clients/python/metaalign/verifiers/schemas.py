@@ -7,6 +7,7 @@ gives up in time, and every keyword looks at the clock.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -17,7 +18,7 @@ __all__ = ["SECONDS", "OutOfTime", "first_error", "problem_of"]
 
 SECONDS = 0.5
 """A document that takes longer is not decided."""
-_BYTES, _DEPTH, _PATTERN = 65_536, 48, 512
+_BYTES, _DEPTH, _PATTERN, _STATES = 65_536, 48, 512, 20_000
 _DEADLINE: ContextVar[float] = ContextVar("deadline")
 
 
@@ -27,9 +28,13 @@ class OutOfTime(Exception):
 
 def problem_of(schema: Mapping[str, Any]) -> str | None:
     """Return why a schema cannot be checked against, or None; the sentence quotes nothing of it."""
-    import jsonschema
-    import regex
-
+    try:
+        import jsonschema
+        import regex
+    except ImportError as error:
+        raise ImportError(
+            "checks against a JSON Schema need jsonschema and regex: pip install 'metaalign[verifiers]'"
+        ) from error
     try:
         if len(json.dumps(schema)) > _BYTES:
             return f"a schema of at most {_BYTES} bytes"
@@ -51,21 +56,58 @@ def problem_of(schema: Mapping[str, Any]) -> str | None:
         elif key in ("$ref", "$dynamicRef") and not str(value).startswith("#"):
             return "a schema without references to other documents"
         elif key == "pattern" and isinstance(value, str):
+            if len(value) > _PATTERN:
+                return f"regular expressions of at most {_PATTERN} characters"
+            if (size := _size(value)) is None:
+                return "regular expressions as in JavaScript, without references to groups"
+            if size > _STATES:
+                return f"regular expressions of at most {_STATES} steps, repetitions multiplied"
             try:
-                if len(value) > _PATTERN:
-                    return f"regular expressions of at most {_PATTERN} characters"
                 regex.compile(value)
             except (regex.error, RecursionError):
                 return "regular expressions that compile"
     if {"patternProperties", "unevaluatedProperties"} <= keys:
         return "a schema without `unevaluatedProperties` beside `patternProperties`"
     try:
-        jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator).check_schema(
-            schema
-        )
+        draft = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+        # Without formats, because Python's `re` would look at the patterns.
+        draft.check_schema(schema, format_checker=jsonschema.FormatChecker(formats=()))
     except (jsonschema.SchemaError, RecursionError):
         return "a valid JSON Schema"
     return None
+
+
+_REFERENCE = r"\\[1-9kgRLX]"
+_TOKEN = re.compile(
+    rf"\\[pP]\{{[^}}]*\}}|{_REFERENCE}|\\.|\[(?:\\.|[^\]\\])*\]"
+    r"|\((?:\?(?:[:=!]|<[=!]|<\w+>))?|\)|\{\d+(?:,\d*)?\}|.",
+    re.DOTALL,
+)
+
+
+def _size(pattern: str) -> int | None:
+    """Estimate the steps of a regular expression, in proportion to which the engine takes memory: `x{1000}` is 1000.
+
+    None for references, recursion, flags and fuzzy matching, whose cost cannot be told.
+    """
+    groups, last, before = [0], 0, ""
+    for token in _TOKEN.findall(pattern):
+        if re.fullmatch(_REFERENCE, token) or token == "{" or (token == "?" and before == "("):
+            return None
+        if token[0] == "(":
+            groups.append(0)
+        elif token == ")" and len(groups) > 1:
+            last = groups.pop() + 1
+            groups[-1] += last
+        elif token[0] == "{":
+            times = max(1, *map(int, re.findall(r"\d+", token)))
+            groups[-1] += last * (times - 1)
+            last *= times
+        else:
+            last = 1
+            groups[-1] += 1
+        before = token
+    return sum(groups)
 
 
 def first_error(schema: Mapping[str, Any], document: Any) -> str | None:
@@ -81,7 +123,9 @@ def first_error(schema: Mapping[str, Any], document: Any) -> str | None:
     token = _DEADLINE.set(time.monotonic() + SECONDS)
     try:
         error = next(validator(schema, registry=REGISTRY).iter_errors(document), None)
-    except (RecursionError, TimeoutError) as failure:
+    except TimeoutError as failure:
+        raise OutOfTime("it takes too long") from failure
+    except RecursionError as failure:
         raise OutOfTime("the schema goes round in circles or too deep") from failure
     except jsonschema.exceptions._WrappedReferencingError as failure:
         raise OutOfTime("a reference of the schema leads nowhere") from failure
