@@ -231,6 +231,16 @@ def test_dimensions_imply_checks_where_a_program_can_decide() -> None:
     )
 
 
+def test_a_short_text_is_in_no_language_of_another_script() -> None:
+    for text in ("OK.", "Hi!", "P.S.", "code"):
+        assert check("language", {"value": "English"}, text).passed
+        assert not any(
+            check("language", {"value": code}, text).passed for code in ("hi", "fa", "ko", "ru", "zh", "el")
+        )
+    assert check("language", {"value": "Russian"}, "Да.").passed
+    assert not check("language", {"value": "English"}, "Да.").passed
+
+
 def test_a_language_goes_by_code_name_and_variety() -> None:
     for name in ("pt", "PT-br", "Portuguese", "português", "Brazilian Portuguese", "Portuguese (Brazil)"):
         assert checks_for({"language": name})[0].arguments.model_dump() == {"value": "pt"}

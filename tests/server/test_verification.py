@@ -188,6 +188,7 @@ def test_stored_preferences_are_not_told_by_their_checks(http: httpx.Client, use
     assert user_http.post("/v1/align", json=body).status_code == 200
 
 
+@pytest.mark.timed
 def test_slow_checks_hold_nobody_up(http: httpx.Client) -> None:
     """Checks that go on until they are stopped, on every choice, while others ask whether the server lives."""
     definitions: dict[str, Any] = {"0": {"type": "string"}}
@@ -211,4 +212,4 @@ def test_slow_checks_hold_nobody_up(http: httpx.Client) -> None:
     checks = [c for one in slow.result().json()["metaalign"]["verified"] for c in one["checks"]]
     assert len(checks) == 64
     assert {c["why"] for c in checks} >= {"not decided: no time was left"}
-    assert max(waits) < 0.25
+    assert max(waits) < 0.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import threading
+import unicodedata
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -35,6 +36,34 @@ _NAMES = {
 }  # fmt: skip
 CODES = {name: code for code, names in _NAMES.items() for name in (code, *names.split())}
 """Lower-case name, own name or ISO 639-1 code -> code."""
+
+_SCRIPTS = {
+    **dict.fromkeys(("ar", "fa", "ur"), ("ARABIC",)),
+    **dict.fromkeys(("be", "bg", "kk", "mk", "mn", "ru", "uk"), ("CYRILLIC",)),
+    **dict.fromkeys(("hi", "mr", "ne"), ("DEVANAGARI",)),
+    "am": ("ETHIOPIC",),
+    "bn": ("BENGALI",),
+    "el": ("GREEK",),
+    "gu": ("GUJARATI",),
+    "he": ("HEBREW",),
+    "hy": ("ARMENIAN",),
+    "ja": ("HIRAGANA", "KATAKANA", "CJK"),
+    "ka": ("GEORGIAN",),
+    "km": ("KHMER",),
+    "kn": ("KANNADA",),
+    "ko": ("HANGUL", "CJK"),
+    "lo": ("LAO",),
+    "ml": ("MALAYALAM",),
+    "my": ("MYANMAR",),
+    "pa": ("GURMUKHI",),
+    "si": ("SINHALA",),
+    "sr": ("CYRILLIC", "LATIN"),
+    "ta": ("TAMIL",),
+    "te": ("TELUGU",),
+    "th": ("THAI",),
+    "zh": ("CJK",),
+}
+"""Code -> how Unicode's names of its letters begin; any other language is written in Latin letters."""
 
 GREETINGS: dict[str, tuple[str, ...]] = {
     "ar": ("مرحبا", "أهلا", "السلام عليكم"),
@@ -118,7 +147,7 @@ def is_in(text: str, code: str) -> tuple[bool, str]:
     """Return whether most of a text is in a language, and what was found.
 
     Code, addresses and case do not count. A text without letters is in every language; one of a word or two is in each
-    that it may well be in.
+    of its script that it may well be in.
     """
     start = text[:_SAMPLE]
     prose = _NOISE.sub(" ", "\n".join(without_fences(start)))
@@ -126,11 +155,15 @@ def is_in(text: str, code: str) -> tuple[bool, str]:
     if sample is None:
         return True, "no letters"
     lowered = sample.lower()
+    letters = [c for c in lowered if c.isalpha()]
+    own = sum(unicodedata.name(c, "").startswith(_SCRIPTS.get(code, ("LATIN",))) for c in letters)
+    if own * 2 < len(letters):
+        return False, "another script"
     scores = dict(_identifier().rank(lowered))
     best = max(scores, key=scores.__getitem__)
     distance = (scores[best] - scores[code]) / math.sqrt(len(lowered.encode()))
-    short = sum(c.isalpha() for c in lowered) < _SHORT
-    return distance <= (_MARGIN_SHORT if short else _MARGIN), f"{best} detected"
+    margin = _MARGIN_SHORT if len(letters) < _SHORT else _MARGIN
+    return distance <= margin, f"{best} detected"
 
 
 _LOADING = threading.Lock()
