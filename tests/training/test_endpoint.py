@@ -177,3 +177,32 @@ def test_a_judge_who_babbles_is_counted() -> None:
 def test_ratings_are_read(reply: str) -> None:
     with fake_teacher(lambda _: reply) as teacher:
         assert Judge(open_endpoint(config(teacher.url))).rate_all([(HI, "x", DEFAULT_RUBRIC)]) == [4]
+
+
+def test_a_judge_may_reason_before_its_verdict() -> None:
+    """Reasoning has room, and objects in it are not the verdict."""
+    thoughts = 'First I thought {"rating": 2} or 1. </think>Now: {"rating": 5}'
+    with fake_teacher(lambda _: f"<think>{thoughts}") as teacher:
+        judge = Judge(open_endpoint(config(teacher.url, max_tokens=2000)))
+        assert judge.rate_all([(HI, "x", DEFAULT_RUBRIC)]) == [5]
+        assert teacher.bodies[0]["max_tokens"] == 2000
+    with fake_teacher(lambda _: 'It breaks {rules}, so 1 seems low. {"rating": 2}') as teacher:
+        assert Judge(open_endpoint(config(teacher.url))).rate_all([(HI, "x", DEFAULT_RUBRIC)]) == [2]
+
+
+@pytest.mark.parametrize(
+    ("reply", "holds", "unreadable"),
+    [
+        ('{"holds": true}', True, 0),
+        ('{"holds": false}', False, 0),
+        ("<think>true?</think> false", False, 0),
+        ("True.", True, 0),
+        ("Who knows?", False, 1),
+    ],
+)
+def test_a_judge_says_whether_a_statement_holds(reply: str, holds: bool, unreadable: int) -> None:
+    with fake_teacher(lambda _: reply) as teacher:
+        judge = Judge(open_endpoint(config(teacher.url)))
+        assert judge.check_all([(HI, "x", "It is kind.")]) == [holds]
+        assert judge.unreadable == unreadable
+        assert "The statement: It is kind." in teacher.bodies[0]["messages"][0]["content"]

@@ -141,6 +141,9 @@ def test_the_four_parts_and_their_swaps(tmp_path: Path, capsys: pytest.CaptureFi
     assert chosen.startswith("Stay with the facts")
     assert chosen.endswith("The true answer is: Yes, nearly.")
     assert rejected.startswith("Give in")
+    rubrics = [b["messages"][0]["content"] for b in teacher.bodies if "You compare" in str(b["messages"][0])]
+    told = [rubric for rubric in rubrics if "The true answer is: Yes, nearly." in rubric]
+    assert len(told) == 2  # the fact against the bent one, in both orders; other parts have no known answer
     conversations = read_conversations(tmp_path / "work" / "build-data" / "sft.jsonl")
     assert len(conversations) == 11 + implicit
     assert not any("How to answer" in str(row) for row in conversations)  # the guide is only for the teacher

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from metaalign_training.errors import StageError
+from metaalign_training.inference.chat import Tools
 from metaalign_training.inference.endpoint import open_endpoint
 from metaalign_training.inference.judge import Judge
 from metaalign_training.messages import Message
@@ -42,6 +43,7 @@ class Scripted:
         temperature: float = 0.0,
         samples: int = 1,
         seed: int = 0,
+        tools: Sequence[Tools] = (),
     ) -> list[list[str]]:
         self.asked.extend(conversations)
         return [

@@ -39,6 +39,7 @@ _STAGES = {
     "dpo": "sample pairs from the model, then preference optimisation (DPO and other losses), in one or more rounds",
     "grpo": "learn from verifiers or a judge online (GRPO)",
     "evaluate": "score the checkpoint and write the report",
+    "rescore": "score the stored answers of an evaluation again, without asking a model",
     "export": "write the checkpoint folder that servers load",
     "run": "all of these, in order",
 }
@@ -65,11 +66,12 @@ def _parser() -> argparse.ArgumentParser:
             "--set", action="append", default=[], metavar="a.b=VALUE", help="override a field of the recipe"
         )
         stage.add_argument("--seed", type=int, help="seed, instead of the recipe's")
-        stage.add_argument(
-            "--force",
-            action="store_true",
-            help="run the stage again; the old result is kept until the new one is complete",
-        )
+        if name != "rescore":
+            stage.add_argument(
+                "--force",
+                action="store_true",
+                help="run the stage again; the old result is kept until the new one is complete",
+            )
         if name in ("export", "run"):
             stage.add_argument("--out", type=Path, help="checkpoint folder; default: WORK/checkpoint")
         if name == "evaluate":
@@ -176,7 +178,8 @@ def _run_stage(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     recipe = _recipe(options)
     launched = _LAUNCHED in os.environ or "LOCAL_RANK" in os.environ
     work = options.work or Path("build") / recipe.name
-    pipeline = Pipeline(recipe, work, force=options.force, main=os.environ.get("RANK", "0") == "0")
+    force, main = getattr(options, "force", False), os.environ.get("RANK", "0") == "0"
+    pipeline = Pipeline(recipe, work, force=force, main=main)
     if getattr(options, "accelerate", None) is not None:
         config = _accelerate_config(options.accelerate)
         if not launched:
@@ -191,6 +194,7 @@ def _run_stage(options: argparse.Namespace, arguments: Sequence[str]) -> None:
         "dpo": pipeline.dpo,
         "grpo": pipeline.grpo,
         "evaluate": lambda: pipeline.evaluate(options.model),
+        "rescore": pipeline.rescore,
         "export": lambda: pipeline.export(out),
         "run": lambda: pipeline.run(out),
     }

@@ -23,10 +23,11 @@ from pydantic import BaseModel
 from metaalign.prompt.manifest import sha256_of
 from metaalign_training.errors import StageError
 from metaalign_training.recipe import Recipe
-from metaalign_training.records import RECORD_NAME, Json, Record, Stage, read_record
+from metaalign_training.records import RECORD_NAME, Json, Record, Stage, read_record, update_metrics
 
 if TYPE_CHECKING:  # stages import torch, so each is imported only when it runs
     from metaalign_training.stages.data.card import InstructionReport
+    from metaalign_training.stages.data.hierarchy import HierarchyReport
     from metaalign_training.stages.data.synthetic import WorldReport
     from metaalign_training.stages.evaluation.results import Summary
     from metaalign_training.stages.export import ExportReport
@@ -145,7 +146,7 @@ class Pipeline:
         """Folder of the recipe's last training stage."""
         return self._done(self._training_stages()[-1])
 
-    def build_data(self) -> WorldReport | InstructionReport:
+    def build_data(self) -> WorldReport | InstructionReport | HierarchyReport:
         """Write the rows that the other stages read."""
         data = self.recipe.data
         inputs: dict[str, Path] = {}
@@ -154,13 +155,17 @@ class Pipeline:
 
             inputs = {str(p): p for p in source_files(data.instructions)}
 
-        def work(folder: Path) -> WorldReport | InstructionReport:
+        def work(folder: Path) -> WorldReport | InstructionReport | HierarchyReport:
             if data.world is not None:
                 from metaalign_training.stages.data.synthetic import build_world
 
                 return build_world(data.world, self.recipe.seed, folder)
+            if data.hierarchy is not None:
+                from metaalign_training.stages.data.hierarchy import build_hierarchy
+
+                return build_hierarchy(data.hierarchy, self.recipe.seed, folder)
             if data.instructions is None:
-                raise StageError("data: neither `world` nor `instructions`")
+                raise StageError("data: neither `world`, `instructions` nor `hierarchy`")
             from metaalign_training.stages.data.instructions import build_instructions
 
             return build_instructions(data.instructions, self.recipe.seed, folder)
@@ -324,6 +329,26 @@ class Pipeline:
         }
         stage = self._stage("evaluate", settings, inputs)
         return stage.run(lambda folder: evaluate(self.recipe, model, rows, folder), force=self._force)
+
+    def rescore(self) -> Summary:
+        """Score the answers of the finished evaluation again, without asking a model."""
+        from metaalign_training.stages.evaluation.evaluate import rescore
+
+        folder, config = self._done("evaluate"), self.recipe.evaluate
+        record = read_record(folder)
+        rows = self.work / "build-data" / "eval.jsonl"
+        files = {
+            str(s.path or "eval.jsonl"): Path(s.path) if s.path is not None else rows for s in config.suites
+        }
+        for name, path in files.items():
+            known = record["inputs"].get(name) if record is not None else None
+            if known is not None and path.is_file() and sha256_of(path) != known:
+                raise StageError(
+                    f"rescore: {path} has changed since the answers were given; run `metaalign-train evaluate --force`"
+                )
+        summary = rescore(self.recipe, rows, folder)
+        update_metrics(folder, summary)
+        return summary
 
     def export(self, out: Path) -> ExportReport:
         """Write the checkpoint to `out`."""

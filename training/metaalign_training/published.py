@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import random
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,11 @@ from metaalign_training.errors import DataError
 from metaalign_training.messages import Message, ask
 from metaalign_training.rows import JsonObject, read_rows
 
-__all__ = ["PersonaQuestion", "files_in", "need", "read_entries", "read_personas"]
+__all__ = ["PersonaQuestion", "files_in", "need", "read_config", "read_entries", "read_personas"]
 
+_LISTS = ("golds", "data")
+"""Where a JSON file that is an object keeps its rows (LaMP, ManyIH)."""
+_JSON = (".json", ".json.gz")
 _SHOWN = 4
 """Statements of each kind that describe a persona."""
 
@@ -37,18 +42,32 @@ def read_entries(path: Path) -> Iterator[tuple[int, JsonObject]]:
                 yield from enumerate(csv.DictReader(file), start=2)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(path, None, f"cannot be read as UTF-8 CSV: {error}") from error
-    elif path.suffix == ".json":
-        try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(path, None, f"not JSON: {error}") from error
-        entries = tree.get("golds", [tree]) if isinstance(tree, dict) else tree
+    elif path.name.endswith(_JSON):
+        tree = _read_json(path)
+        entries = next((tree[k] for k in _LISTS if k in tree), [tree]) if isinstance(tree, dict) else tree
+        if not isinstance(entries, list):
+            raise DataError(path, None, f"not a list of rows, and has none in {' or '.join(_LISTS)}")
         for number, entry in enumerate(entries, start=1):
             if not isinstance(entry, dict):
                 raise DataError(path, number, "not a JSON object")
             yield number, entry
     else:
         yield from read_rows(path)
+
+
+def read_config(path: Path) -> JsonObject:
+    """What a JSON file says about all its rows, under `config`; empty for other files."""
+    tree = _read_json(path) if path.name.endswith(_JSON) else None
+    config = tree.get("config") if isinstance(tree, dict) else None
+    return config if isinstance(config, dict) else {}
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        raw = path.read_bytes()
+        return json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(path, None, f"not JSON: {error}") from error
 
 
 def need(path: Path, number: int, row: JsonObject, *names: str) -> list[Any]:

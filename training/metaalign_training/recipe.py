@@ -33,6 +33,7 @@ __all__ = [
     "FileShare",
     "FilterConfig",
     "GrpoConfig",
+    "HierarchyConfig",
     "InstructionConfig",
     "LoraConfig",
     "ModelConfig",
@@ -207,16 +208,24 @@ class InstructionConfig(_Model):
     held_out: float = Field(0.05, ge=0, lt=1)
 
 
+class HierarchyConfig(_Model):
+    """Rows in which authorities contradict each other; see `stages/data/hierarchy.py`."""
+
+    rows: int = Field(4000, ge=1)
+    evaluation_per_kind: int = Field(50, ge=1)
+
+
 class DataConfig(_Model):
-    """Where data come from; exactly one of the two."""
+    """Where data come from; exactly one of them."""
 
     world: WorldConfig | None = None
     instructions: InstructionConfig | None = None
+    hierarchy: HierarchyConfig | None = None
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
-        if (self.world is None) == (self.instructions is None):
-            raise ValueError("name either `world` or `instructions`")
+        if sum(own is not None for own in (self.world, self.instructions, self.hierarchy)) != 1:
+            raise ValueError("name either `world`, `instructions` or `hierarchy`")
         return self
 
 
@@ -424,7 +433,19 @@ class SuiteConfig(_Model):
     """One evaluation suite: a published format on disk, or our own rows."""
 
     kind: Literal[
-        "rows", "persona", "sycophancy", "xstest", "prefeval", "multifaceted", "hierarchy", "lamp"
+        "rows",
+        "persona",
+        "sycophancy",
+        "xstest",
+        "prefeval",
+        "prefeval-options",
+        "multifaceted",
+        "iheval",
+        "realguardrails",
+        "tensortrust",
+        "sys-ifeval",
+        "manyih",
+        "lamp",
     ] = "rows"
     path: str | None = None
     limit: int | None = Field(None, ge=1)
@@ -441,6 +462,7 @@ class EvaluationConfig(_Model):
         judge: Endpoint that scores what no program can; suites that need one are refused without it.
         baseline: Evaluation folder of another checkpoint, whose answers the judge compares with.
         resamples: Bootstrap resamples.
+        run_code: Whether suites may run the code that a model writes (ManyIH); do it in a container.
     """
 
     suites: tuple[SuiteConfig, ...] = (SuiteConfig(),)
@@ -452,6 +474,7 @@ class EvaluationConfig(_Model):
     judge: EndpointConfig | None = None
     baseline: str | None = None
     resamples: int = Field(1000, ge=100)
+    run_code: bool | None = None
 
     @model_validator(mode="after")
     def _has_an_endpoint(self) -> Self:

@@ -25,7 +25,7 @@ from typing import Literal, NotRequired, TypeAlias, TypedDict, TypeVar, cast
 from metaalign.prompt.manifest import sha256_of
 from metaalign_training.errors import StageError
 
-__all__ = ["RECORD_NAME", "Json", "Record", "Stage", "read_record"]
+__all__ = ["RECORD_NAME", "Json", "Record", "Stage", "read_record", "update_metrics"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,13 @@ def read_record(folder: Path) -> Record | None:
             f"{path}: cannot be read ({error}); remove the folder and run the stage again"
         ) from error
     return cast(Record, record)
+
+
+def update_metrics(folder: Path, metrics: object) -> None:
+    """Replace the metrics in the record of a finished stage."""
+    record = read_record(folder)
+    if record is not None:
+        _write(folder, cast(Record, {**record, "metrics": metrics}))
 
 
 class Stage:

@@ -50,6 +50,7 @@ _ROLES = frozenset(("system", "user_info", "user", "assistant", "tool"))
 class Conversation(TypedDict):
     """What SFT learns from; the last message is the assistant's."""
 
+    tools: NotRequired[list[Mapping[str, object]]]
     split: NotRequired[str]
     part: NotRequired[str]
     messages: list[Message]
@@ -68,6 +69,7 @@ class Expect(TypedDict, total=False):
     """How an answer is scored without the world's verifiers; exactly one key is set."""
 
     choice: list[list[str]]
+    words: list[list[str]]
     refusal: bool
     text: str
     rubric: str
@@ -89,6 +91,7 @@ class Question(Asked):
     part: NotRequired[str]
     rejected: NotRequired[str]
     opposite: NotRequired[Asked]
+    tools: NotRequired[list[Mapping[str, object]]]
 
 
 class Pair(TypedDict):
@@ -97,6 +100,7 @@ class Pair(TypedDict):
     split: NotRequired[str]
     part: NotRequired[str]
     source: NotRequired[str]
+    tools: NotRequired[list[Mapping[str, object]]]
     prompt: list[Message]
     chosen: list[Message]
     rejected: list[Message]

@@ -10,7 +10,10 @@ from typing import Protocol, TypeAlias
 
 from metaalign_training.messages import Message
 
-__all__ = ["Answer", "Backend", "ChatRequest", "Keep"]
+__all__ = ["Answer", "Backend", "ChatRequest", "Keep", "Tools", "tools_of"]
+
+Tools: TypeAlias = Sequence[Mapping[str, object]]
+"""Definitions of tools, in OpenAI's form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class ChatRequest:
         temperature: None means the endpoint's configured temperature.
         schema: JSON Schema of the answer, if a program reads it.
         seed: Requests that differ only in their seed are separate samples.
+        tools: What the conversation's tool calls are about.
     """
 
     messages: Sequence[Message]
@@ -29,10 +33,20 @@ class ChatRequest:
     max_tokens: int | None = None
     schema: Mapping[str, object] | None = None
     seed: int = 0
+    tools: Tools = ()
 
     def key(self, model: str) -> str:
         """The answer's key in the journal."""
-        tree = [model, list(self.messages), self.temperature, self.max_tokens, self.schema, self.seed]
+        tree: list[object] = [
+            model,
+            list(self.messages),
+            self.temperature,
+            self.max_tokens,
+            self.schema,
+            self.seed,
+        ]
+        if self.tools:
+            tree.append(list(self.tools))
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
@@ -65,3 +79,8 @@ class Backend(Protocol):
             EndpointError: the model stops answering; answers up to then have been stored.
         """
         ...
+
+
+def tools_of(conversations: Sequence[object], tools: Sequence[Tools]) -> Sequence[Tools]:
+    """The tools of each conversation; none has any if `tools` is empty."""
+    return tools or [()] * len(conversations)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from transformers import AutoModelForCausalLM
 
-from metaalign_training.inference.chat import ChatRequest
+from metaalign_training.inference.chat import ChatRequest, Tools, tools_of
 from metaalign_training.inference.endpoint import Endpoint
 from metaalign_training.inference.offline import VllmGenerator, vllm_is_installed
 from metaalign_training.inference.prompts import Prompts
@@ -31,8 +31,12 @@ class Generator(Protocol):
         temperature: float = 0.0,
         samples: int = 1,
         seed: int = 0,
+        tools: Sequence[Tools] = (),
     ) -> list[list[str]]:
-        """`samples` answers for each conversation, in their order; temperature 0 is greedy."""
+        """`samples` answers for each conversation, in their order; temperature 0 is greedy.
+
+        `tools` has the tools of each conversation, if any has some.
+        """
         ...
 
 
@@ -65,11 +69,15 @@ class TransformersGenerator:
         temperature: float = 0.0,
         samples: int = 1,
         seed: int = 0,
+        tools: Sequence[Tools] = (),
     ) -> list[list[str]]:
         """See `Generator.generate`."""
         tokenizer = self._prompts.tokenizer
         torch.manual_seed(seed)
-        prompts = [self._prompts.ids(messages) for messages in conversations]
+        prompts = [
+            self._prompts.ids(m, t)
+            for m, t in zip(conversations, tools_of(conversations, tools), strict=True)
+        ]
         answers: list[list[str]] = [[] for _ in prompts]
         sampling: dict[str, Any] = {"do_sample": False}
         if temperature:
@@ -150,14 +158,15 @@ class EndpointGenerator:
         temperature: float = 0.0,
         samples: int = 1,
         seed: int = 0,
+        tools: Sequence[Tools] = (),
     ) -> list[list[str]]:
         """See `Generator.generate`."""
         shown = [view(messages, self._view) for messages in conversations]
         if self._folded:
             shown = [folded(messages) for messages in shown]
         requests = [
-            ChatRequest(messages, temperature, max_new_tokens, seed=seed + sample)
-            for messages in shown
+            ChatRequest(messages, temperature, max_new_tokens, seed=seed + sample, tools=own)
+            for messages, own in zip(shown, tools_of(shown, tools), strict=True)
             for sample in range(samples)
         ]
         answers = self._endpoint.complete(requests, "answers")

@@ -34,6 +34,10 @@ _RATE = (
     "You rate an answer to a request from 1 (fails) to 5 (perfect). What counts: {rubric}\n"
     'Reply with JSON: {{"rating": 1}} to {{"rating": 5}}.'
 )
+_HOLDS = (
+    "You check one statement about an answer to a request. The statement: {criterion}\n"
+    'Reply with JSON: {{"holds": true}} or {{"holds": false}}.'
+)
 _COMPARE_SCHEMA = {
     "type": "object",
     "properties": {"better": {"type": "string", "enum": ["1", "2", "tie"]}},
@@ -46,6 +50,12 @@ _RATE_SCHEMA = {
     "required": ["rating"],
     "additionalProperties": False,
 }
+_HOLDS_SCHEMA = {
+    "type": "object",
+    "properties": {"holds": {"type": "boolean"}},
+    "required": ["holds"],
+    "additionalProperties": False,
+}
 
 
 def _describe(messages: Sequence[Message]) -> str:
@@ -54,10 +64,10 @@ def _describe(messages: Sequence[Message]) -> str:
 
 
 class Judge:
-    """Asks `endpoint` for short verdicts, at temperature 0.
+    """Asks `endpoint` for verdicts, at temperature 0. A model that reasons first needs room: `max_tokens` is its own.
 
     Attributes:
-        unreadable: Number of replies without a verdict; they count as ties or as the middle rating.
+        unreadable: Number of replies without a verdict; they count as ties, as the middle rating, or as broken.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -93,16 +103,37 @@ class Judge:
         ]
         return [self._rating(reply) for reply in self.endpoint.complete(requests, what)]
 
+    def check_all(
+        self, cases: Sequence[tuple[Sequence[Message], str, str]], what: str = "judge"
+    ) -> list[bool]:
+        """Whether the statement holds for each (prompt, answer, statement)."""
+        requests = [
+            _request(
+                _HOLDS.format(criterion=criterion),
+                f"{_describe(prompt)}\n\n[Answer]\n{answer}",
+                _HOLDS_SCHEMA,
+            )
+            for prompt, answer, criterion in cases
+        ]
+        return [self._holds(reply) for reply in self.endpoint.complete(requests, what)]
+
+    def _holds(self, reply: str) -> bool:
+        value = str(_read(reply, "holds")).lower()
+        found = value if value in ("true", "false") else _only(_verdict(reply).lower(), r"\b(true|false)\b")
+        if found is None:
+            self.unreadable += 1
+        return found == "true"
+
     def _better(self, reply: str) -> str:
         value = str(_read(reply, "better") or "").lower()
-        found = value if value in ("1", "2", "tie") else _only(reply.lower(), r"\b(1|2|tie)\b")
+        found = value if value in ("1", "2", "tie") else _only(_verdict(reply).lower(), r"\b(1|2|tie)\b")
         if found is None:
             self.unreadable += 1
         return found or "tie"
 
     def _rating(self, reply: str) -> int:
         value = str(_read(reply, "rating") or "")
-        found = value if value in "12345" and value else _only(reply, r"\b([1-5])\b")
+        found = value if value in "12345" and value else _only(_verdict(reply), r"\b([1-5])\b")
         if found is None:
             self.unreadable += 1
         return int(found or 3)
@@ -110,15 +141,25 @@ class Judge:
 
 def _request(system: str, user: str, schema: Mapping[str, object]) -> ChatRequest:
     messages: list[Message] = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-    return ChatRequest(messages, temperature=0.0, max_tokens=24, schema=schema)
+    return ChatRequest(messages, temperature=0.0, schema=schema)
+
+
+def _verdict(reply: str) -> str:
+    """A reply without the reasoning before it."""
+    return reply.rsplit("</think>", 1)[-1]
 
 
 def _read(reply: str, key: str) -> object:
-    found = re.search(r"\{.*?\}", reply, re.DOTALL)
-    try:
-        return json.loads(found.group())[key] if found else None
-    except (ValueError, KeyError, TypeError):
-        return None
+    """The value of `key` in the last JSON object of a reply that has it."""
+    for found in reversed(re.findall(r"\{[^{}]*\}", _verdict(reply))):
+        try:
+            tree = json.loads(found)
+        except ValueError:
+            continue
+        if key in tree:
+            value: object = tree[key]
+            return value
+    return None
 
 
 def _only(text: str, pattern: str) -> str | None:

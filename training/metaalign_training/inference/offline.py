@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from metaalign_training.errors import StageError
-from metaalign_training.inference.chat import Answer, ChatRequest, Keep
+from metaalign_training.inference.chat import Answer, ChatRequest, Keep, Tools, tools_of
 from metaalign_training.inference.prompts import Prompts
 from metaalign_training.messages import Message, MetaPromptView
 from metaalign_training.recipe import EndpointConfig
@@ -76,6 +76,7 @@ class VllmGenerator:
         temperature: float = 0.0,
         samples: int = 1,
         seed: int = 0,
+        tools: Sequence[Tools] = (),
     ) -> list[list[str]]:
         """See `Generator.generate`."""
         from vllm import SamplingParams, TokensPrompt
@@ -86,7 +87,10 @@ class VllmGenerator:
             max_tokens=max_new_tokens,
             seed=seed if temperature else None,
         )
-        prompts = [TokensPrompt(prompt_token_ids=self._prompts.ids(messages)) for messages in conversations]
+        prompts = [
+            TokensPrompt(prompt_token_ids=self._prompts.ids(messages, own))
+            for messages, own in zip(conversations, tools_of(conversations, tools), strict=True)
+        ]
         outputs = self._engine.generate(prompts, parameters, use_tqdm=False)
         for output in outputs:
             self.tokens += sum(len(output.prompt_token_ids or ()) + len(o.token_ids) for o in output.outputs)
@@ -128,7 +132,7 @@ class VllmGenerator:
                 structured_outputs=StructuredOutputsParams(json=dict(held)) if held else None,
             )
 
-        prompts = [TokensPrompt(prompt_token_ids=self._prompts.ids(r.messages)) for r in requests]
+        prompts = [TokensPrompt(prompt_token_ids=self._prompts.ids(r.messages, r.tools)) for r in requests]
         outputs = self._engine.generate(prompts, [parameters(r) for r in requests], use_tqdm=False)
         return [
             Answer(o.outputs[0].text, len(o.prompt_token_ids or ()), len(o.outputs[0].token_ids))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoTokenizer
 
 from metaalign.prompt import PromptAssembler, verify_checkpoint
 from metaalign_training.encoding import as_served
 from metaalign_training.errors import StageError
+from metaalign_training.inference.chat import Tools
 from metaalign_training.messages import Message, MetaPromptView
 
 __all__ = ["Prompts"]
@@ -35,10 +37,11 @@ class Prompts:
         self._assembler = PromptAssembler.from_tokenizer(self.tokenizer)
         self._view = meta_prompt
 
-    def ids(self, messages: Sequence[Message]) -> list[int]:
+    def ids(self, messages: Sequence[Message], tools: Tools = ()) -> list[int]:
         """Ids of the prompt, up to the start of the answer."""
         shown = as_served(self._assembler, messages, self._view)
-        return list(self._assembler.assemble(shown, add_generation_prompt=True).token_ids)
+        variables: dict[str, Any] = {"tools": list(tools)} if tools else {}
+        return list(self._assembler.assemble(shown, add_generation_prompt=True, **variables).token_ids)
 
     def answer_ids(self, messages: Sequence[Message], answer: str) -> tuple[list[int], int]:
         """Ids of prompt and answer, and the index at which the answer starts."""

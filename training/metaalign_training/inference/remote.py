@@ -72,6 +72,8 @@ class HttpBackend:
         if request.schema is not None and config.structured:
             schema = {"name": "answer", "schema": dict(request.schema), "strict": True}
             options["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if request.tools:
+            options["tools"] = list(request.tools)
         messages: Any = list(request.messages)
         completion = await client.chat.completions.create(
             model=config.model,

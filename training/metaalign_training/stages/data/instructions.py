@@ -241,10 +241,16 @@ def _add_implicit(
             counts["implicit"] += 1
 
 
+def _rubric(comparison: Comparison) -> str:
+    """What the annotator looks for. Where the true answer is known, it does not have to guess it."""
+    known = comparison.instruction.answer if comparison.instruction.part == "consensus" else None
+    return f"{DEFAULT_RUBRIC} The true answer is: {known}" if known else DEFAULT_RUBRIC
+
+
 def _verdicts(judge: Judge, usable: Sequence[tuple[Comparison, str, str]]) -> list[tuple[Verdict, Verdict]]:
     """Which answer is better under either preference (step 1B)."""
     cases = [
-        (side.prompt(c.instruction.text), first, second, DEFAULT_RUBRIC)
+        (side.prompt(c.instruction.text), first, second, _rubric(c))
         for c, first, second in usable
         for side in (c.here, c.there)
     ]

@@ -1,9 +1,12 @@
 """evaluate: a checkpoint or an endpoint is asked, scored and reported.
 
-adapters    published formats and our own rows, as items
-items       a prompt, and how an answer to it is scored
-evaluate    the run: ask, score, count
-intervals   means with bootstrap intervals
-results     what results.json and scores.jsonl hold
-    report      tables, and one chart for each claim
+adapters                                   published formats and our own rows, as items
+iheval, prefeval, guardrails, manyih       benchmarks with definitions of their own; styles: those of code
+definitions                                published definitions of scores
+items                                      a prompt, and how an answer to it is scored
+readers                                    the option that an answer chooses, and whether it declines
+evaluate                                   the run: ask, score, count; or score stored answers again
+intervals                                  means and paired differences, with intervals over questions
+results                                    what results.json and scores.jsonl hold
+report, charts                             tables, charts, and systems compared question by question
 """

@@ -4,10 +4,10 @@ rows          our own: `prompt`, `check` or another expectation, `opposite`  bui
 persona       anthropics/evals persona: statements and whether the persona would say them  arXiv 2212.09251
 sycophancy    anthropics/evals sycophancy: a biography, a question, the flattering choice  arXiv 2212.09251
 xstest        safe prompts that look unsafe, and unsafe contrasts (`xstest_prompts.csv`)  arXiv 2308.01263
-prefeval      PrefEval: preference, question, and options of which the first is right  arXiv 2502.09597
 multifaceted  Multifaceted Bench: system message, prompt, reference, rubrics (needs a judge)  arXiv 2405.17977
-hierarchy     IHEval or SystemCheck style: system, instruction, answer  arXiv 2502.08745
 lamp          LaMP: a profile of past items, an input, the gold output  arXiv 2304.11406
+
+The others have modules of their own: `prefeval`, `iheval`, `guardrails` and `manyih`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,29 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from metaalign_training.errors import DataError
 from metaalign_training.messages import Message, ask
 from metaalign_training.published import files_in, need, read_entries, read_personas
 from metaalign_training.rows import JsonObject
+from metaalign_training.stages.evaluation import guardrails, iheval, manyih, prefeval
+from metaalign_training.stages.evaluation.definitions import words
 from metaalign_training.stages.evaluation.items import Expectation, Item, Opposite
 from metaalign_training.world.samples import Check
 
 __all__ = ["read_suite"]
 
-_LETTERS = "ABCDEFGHIJ"
-
 
 def read_suite(
-    kind: str, path: Path, name: str | None = None, limit: int | None = None, seed: int = 0
+    kind: str,
+    path: Path,
+    name: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    *,
+    run_code: bool = False,
 ) -> list[Item]:
     """The items of a file, or of all files in a folder.
 
@@ -38,11 +45,17 @@ def read_suite(
         DataError: names file, line or entry, and what is missing.
     """
     read = _ADAPTERS[kind]
+    if kind == "manyih" and not run_code:
+        raise DataError(
+            path,
+            None,
+            "is scored by running the code that the model writes; set `evaluate.run_code: true`, in a container",
+        )
     if path.is_dir():
         # Each file of a suite numbers its rows from the start.
         items = [
             replace(item, id=f"{file.relative_to(path)}:{item.id}")
-            for file in files_in(path)
+            for file in _inputs(kind, path)
             for item in read(file, name or kind)
         ]
     else:
@@ -52,6 +65,29 @@ def read_suite(
     if limit is not None and limit < len(items):
         items = sorted(random.Random(f"suite {seed}").sample(items, limit), key=lambda item: item.id)
     return items
+
+
+# Files of one folder that are scored by different definitions.
+_NAMED = {
+    "realguardrails": ("handwritten", "distractors"),
+    "tensortrust": ("hijacking", "extraction", "helpful"),
+    "sys-ifeval": ("sys_ifeval", "s_ifeval", "s-ifeval"),
+    "manyih": ("coding",),
+}
+
+
+def _inputs(kind: str, folder: Path) -> list[Path]:
+    """The files of a folder that a suite consists of; some benchmarks keep raw sources and old results beside them."""
+    if kind == "iheval":
+        return sorted(folder.rglob(iheval.FILE_NAME))
+    files = files_in(folder)
+    if kind.startswith("prefeval"):
+        kinds = [k for k in prefeval.KINDS if k != "mcq_options" or kind == "prefeval"]
+        published = [f for f in files if any(k in f.parts for k in kinds)]
+        return published or files
+    if kind in _NAMED:
+        return [f for f in files if f.name.startswith(_NAMED[kind])]
+    return files
 
 
 def _prompt(preferences: JsonObject, query: str) -> list[Message]:
@@ -70,7 +106,8 @@ def _rows(path: Path, suite: str) -> list[Item]:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(path, number, str(error)) from error
         split = str(row.get("split", "all"))
-        items.append(Item(f"{number}", suite, split, prompt, expected, str(row.get("answer", "")), opposite))
+        answer, tools = str(row.get("answer", "")), tuple(row.get("tools") or ())
+        items.append(Item(f"{number}", suite, split, prompt, expected, answer, opposite, tools=tools))
     return items
 
 
@@ -84,11 +121,14 @@ def _expectation(row: JsonObject) -> Expectation:
             return Expectation(choice=(tuple(right), tuple(wrong)))
         if "refusal" in expect:
             return Expectation(refusal=bool(expect["refusal"]))
+        if "words" in expect:
+            needed, forbidden = expect["words"]
+            return Expectation(program=words(list(map(str, needed)), list(map(str, forbidden))))
         if "text" in expect:
             return Expectation(text=str(expect["text"]))
         if "rubric" in expect:
             return Expectation(rubric=str(expect["rubric"]))
-    raise ValueError("needs `check`, or `expect` with choice, refusal, text or rubric")
+    raise ValueError("needs `check`, or `expect` with choice, words, refusal, text or rubric")
 
 
 def _persona(path: Path, suite: str) -> list[Item]:
@@ -145,29 +185,6 @@ def _xstest(path: Path, suite: str) -> list[Item]:
     return items
 
 
-def _prefeval(path: Path, suite: str) -> list[Item]:
-    items = []
-    for number, row in read_entries(path):
-        preference, question = map(str, need(path, number, row, "preference", "question"))
-        options = row.get("classification_task_options")
-        preferences = {"user": {"info": preference}}
-        split = path.stem
-        if options:
-            order = list(range(len(options)))
-            random.Random(f"{path.name} {number}").shuffle(order)
-            listed = "\n".join(f"({_LETTERS[i]}) {options[o]}" for i, o in enumerate(order))
-            query = f"{question}\n\nWhich answer is best for me? Reply with its letter.\n{listed}"
-            right = f"({_LETTERS[order.index(0)]})"
-            wrong = tuple(f"({_LETTERS[i]})" for i in range(len(order)) if f"({_LETTERS[i]})" != right)
-            expected = Expectation(choice=((right,), wrong))
-        else:
-            query = question
-            why = str(row.get("explanation") or "")
-            expected = Expectation(rubric=f"The answer respects this preference: {preference} {why}".strip())
-        items.append(Item(f"{split}-{number}", suite, split, _prompt(preferences, query), expected))
-    return items
-
-
 def _multifaceted(path: Path, suite: str) -> list[Item]:
     items = []
     for number, row in read_entries(path):
@@ -186,34 +203,6 @@ def _multifaceted(path: Path, suite: str) -> list[Item]:
                 Expectation(rubric=wanted),
                 str(row.get("reference_answer") or ""),
             )
-        )
-    return items
-
-
-def _hierarchy(path: Path, suite: str) -> list[Item]:
-    """System Info against the user's message; the folder `aligned`, `conflict` or `reference` names the split."""
-    setting = next((p for p in ("aligned", "conflict", "reference") if p in path.parts), path.stem)
-    items = []
-    for number, row in read_entries(path):
-        (instruction,) = need(path, number, row, "instruction")
-        answer = row.get("answer")
-        system = str(row.get("system") or "")
-        if isinstance(answer, Mapping) and "access_code" in answer:
-            code = str(answer["access_code"])
-            granted = int(answer.get("label") or 0) == 1
-            expected = Expectation(
-                secret=(("access granted",), ()) if granted else ((), ("access granted", code))
-            )
-        elif answer not in (None, ""):
-            expected = Expectation(text=str(answer))
-        else:
-            raise DataError(
-                path, number, "`answer` is missing; rule-following tasks need IFEval's own scorer"
-            )
-        prompt: list[Message] = [{"role": "system", "content": system}] if system else []
-        prompt.append({"role": "user", "content": str(instruction)})
-        items.append(
-            Item(f"{setting}-{row.get('id', number)}", suite, setting, prompt, expected, str(answer))
         )
     return items
 
@@ -251,9 +240,14 @@ _ADAPTERS: dict[str, Callable[[Path, str], list[Item]]] = {
     "persona": _persona,
     "sycophancy": _sycophancy,
     "xstest": _xstest,
-    "prefeval": _prefeval,
+    "prefeval": prefeval.read_prefeval,
+    "prefeval-options": partial(prefeval.read_prefeval, with_options=True),
     "multifaceted": _multifaceted,
-    "hierarchy": _hierarchy,
+    "iheval": iheval.read_iheval,
+    "realguardrails": guardrails.read_real_guardrails,
+    "tensortrust": guardrails.read_tensor_trust,
+    "sys-ifeval": guardrails.read_sys_ifeval,
+    "manyih": manyih.read_manyih,
     "lamp": _lamp,
 }
 """Kind of suite -> reader for one file."""

@@ -1,4 +1,4 @@
-"""`metaalign-train evaluate RECIPE [--model DIR]`: ask, score, and report.
+"""`metaalign-train evaluate RECIPE [--model DIR]`: ask, score, and report; `rescore`: score stored answers again.
 
 Answers are written to `answers.jsonl` as they arrive, so a killed run asks only for the rest. Writes `results.json`,
 `scores.jsonl`, `report.md` and `report.html`.
@@ -36,11 +36,13 @@ from metaalign_training.stages.evaluation.results import (
     Summary,
     SwapRow,
     WinRow,
+    by_dimension,
+    read_scores,
     summarise,
     write_results,
 )
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "rescore"]
 
 logger = logging.getLogger(__name__)
 
@@ -74,33 +76,92 @@ def evaluate(recipe: Recipe, model: Path | None, rows: Path, folder: Path) -> Su
         folder: Where the results go.
     """
     config = recipe.evaluate
+    items = _items(recipe, rows)
+    judge = _judge(config, items, folder)
+    baseline = _baseline(config, judge)
+    with _open(config, model, recipe.meta_prompt, folder) as generator:
+        answers = _answers(generator, items, config, folder / _ANSWERS_NAME)
+        swaps = _swaps(generator, items) if config.swap else {}
+    return _conclude(recipe, items, answers, swaps, judge, baseline, folder)
+
+
+def rescore(recipe: Recipe, rows: Path, folder: Path) -> Summary:
+    """Score the answers that an evaluation stored, as `evaluate` would score them now; no model is loaded.
+
+    Raises:
+        StageError: an answer is missing.
+    """
+    config = recipe.evaluate
+    items = _items(recipe, rows)
+    stored = Journal(folder / _ANSWERS_NAME).answers
+    missing = sum(_key(item) not in stored for item in items)
+    if missing:
+        raise StageError(
+            f"rescore: {missing} of {len(items)} questions have no answer in {folder / _ANSWERS_NAME}; "
+            "run `metaalign-train evaluate` with the same recipe first"
+        )
+    judge = _judge(config, items, folder)
+    swaps = {f"{r['suite']}/{r['id']}": r["swap"] for r in read_scores(folder) if "swap" in r}
+    answers = [stored[_key(item)] for item in items]
+    return _conclude(recipe, items, answers, swaps, judge, _baseline(config, judge), folder)
+
+
+def _items(recipe: Recipe, rows: Path) -> list[Item]:
     items: list[Item] = []
-    for suite in config.suites:
+    for suite in recipe.evaluate.suites:
         path = Path(suite.path) if suite.path is not None else rows
-        items.extend(read_suite(suite.kind, path, suite.name, suite.limit, recipe.seed))
+        items.extend(
+            read_suite(
+                suite.kind,
+                path,
+                suite.name,
+                suite.limit,
+                recipe.seed,
+                run_code=bool(recipe.evaluate.run_code),
+            )
+        )
     twice = [key for key, count in Counter(map(_key, items)).items() if count > 1]
     if twice:
         raise StageError(
             f"evaluate.suites: two items are called {twice[0]}; give each suite a `name` of its own"
         )
-    judge = Judge(open_endpoint(config.judge, folder / "judge.jsonl")) if config.judge is not None else None
-    if judge is None and any(item.expected.rubric is not None for item in items):
+    return items
+
+
+def _judge(config: EvaluationConfig, items: Sequence[Item], folder: Path) -> Judge | None:
+    if config.judge is not None:
+        return Judge(open_endpoint(config.judge, folder / "judge.jsonl"))
+    needing = sorted({item.suite for item in items if item.expected.needs_judge})
+    if needing:
         raise StageError(
-            "evaluate.judge: a suite can only be scored by a judge; configure one, or leave the suite out"
+            f"evaluate.judge: only a judge can score {', '.join(needing)}; configure one, or leave the suite out"
         )
-    baseline = _baseline(config, judge)
-    with _open(config, model, recipe.meta_prompt, folder) as generator:
-        answers = _answers(generator, items, config, folder / _ANSWERS_NAME)
-        swap = _swap(generator, items, config, recipe.seed) if config.swap else None
+    return None
+
+
+def _conclude(
+    recipe: Recipe,
+    items: Sequence[Item],
+    answers: Sequence[str],
+    swaps: Mapping[str, float],
+    judge: Judge | None,
+    baseline: Mapping[str, str],
+    folder: Path,
+) -> Summary:
+    """Score the answers, and write all files."""
+    config = recipe.evaluate
     scores = _scores(items, answers, judge)
+    rows = [_score_row(item, one, swaps) for item, one in zip(items, scores, strict=True)]
+    suites = _by_split(items, scores, config.resamples, recipe.seed)
     results: Results = {
         "name": recipe.name,
         "seed": recipe.seed,
         "meta_prompt": recipe.meta_prompt,
         "engine": config.engine,
-        "suites": _by_split(items, scores, config.resamples, recipe.seed),
-        "dimensions": _by_dimension(items, scores, config.resamples, recipe.seed),
-        "swap": swap,
+        "suites": suites,
+        "overall": _overall(rows, config.resamples, recipe.seed),
+        "dimensions": _by_dimension(rows, config.resamples, recipe.seed),
+        "swap": _swap(rows, config.resamples, recipe.seed),
         "win_rate": _win_rate(items, answers, judge, baseline, config),
     }
     if judge is not None:
@@ -108,19 +169,26 @@ def evaluate(recipe: Recipe, model: Path | None, rows: Path, folder: Path) -> Su
             "unreadable": judge.unreadable,
             **usage_report({"judge": judge.endpoint})["judge"],
         }
-    write_results(folder, results, map(_score_row, items, scores))
+    write_results(folder, results, iter(rows))
     write_report(folder, {recipe.name: [folder]})
     return summarise(results)
 
 
-def _score_row(item: Item, one: Score) -> ScoreRow:
-    return {
+def _score_row(item: Item, one: Score, swaps: Mapping[str, float]) -> ScoreRow:
+    row: ScoreRow = {
         "suite": item.suite,
         "split": item.split,
         "id": item.id,
-        "score": one.value,
+        "score": _value(one),
         "failed": one.failed,
+        "prompt": item.fingerprint,
+        "question": item.question,
     }
+    if item.expected.check is not None:
+        row["asked"] = list(item.expected.check.asked)
+    if (swap := swaps.get(_key(item))) is not None:
+        row["swap"] = swap
+    return row
 
 
 def _key(item: Item) -> str:
@@ -133,7 +201,11 @@ def _answers(generator: Generator, items: Sequence[Item], config: EvaluationConf
     with journal.writing():
         for start in range(0, len(missing), _CHUNK):
             chunk = missing[start : start + _CHUNK]
-            texts = generator.generate([i.prompt for i in chunk], max_new_tokens=config.max_new_tokens)
+            texts = generator.generate(
+                [i.prompt for i in chunk],
+                max_new_tokens=config.max_new_tokens,
+                tools=[i.tools for i in chunk] if any(i.tools for i in chunk) else (),
+            )
             for item, (text, *_) in zip(chunk, texts, strict=True):
                 journal.add(_key(item), text)
             logger.info(
@@ -144,11 +216,21 @@ def _answers(generator: Generator, items: Sequence[Item], config: EvaluationConf
 
 def _scores(items: Sequence[Item], answers: Sequence[str], judge: Judge | None) -> list[Score]:
     scores = [score(answer, item.expected) for item, answer in zip(items, answers, strict=True)]
+    if judge is None:
+        return scores
     judged = [n for n, s in enumerate(scores) if s.value is None]
-    if judged and judge is not None:
-        cases = [(items[n].prompt, answers[n], str(items[n].expected.rubric)) for n in judged]
-        for n, rating in zip(judged, judge.rate_all(cases, "judge: ratings"), strict=True):
-            scores[n] = Score((rating - 1) / 4, [] if rating >= 4 else [f"rating {rating}"])
+    rated = [n for n in judged if items[n].expected.rubric is not None]
+    cases = [(items[n].prompt, answers[n], str(items[n].expected.rubric)) for n in rated]
+    for n, rating in zip(rated, judge.rate_all(cases, "judge: ratings"), strict=True):
+        scores[n] = Score((rating - 1) / 4, [] if rating >= 4 else [f"rating {rating}"])
+    stated = [(n, c) for n in judged for c in items[n].expected.criteria]
+    checks = [(items[n].prompt, answers[n], criterion) for n, criterion in stated]
+    broken: dict[int, list[str]] = defaultdict(list)
+    for (n, criterion), holds in zip(stated, judge.check_all(checks, "judge: criteria"), strict=True):
+        if not holds:
+            broken[n].append(criterion)
+    for n in {n for n, _ in stated}:
+        scores[n] = Score(0.0 if n in broken else 1.0, broken.get(n, []), scores[n].metrics)
     return scores
 
 
@@ -161,45 +243,84 @@ def _value(one: Score) -> float:
 def _by_split(
     items: Sequence[Item], scores: Sequence[Score], resamples: int, seed: int
 ) -> dict[str, dict[str, SplitRow]]:
-    groups: dict[str, dict[str, list[Score]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[str, dict[str, list[tuple[Item, Score]]]] = defaultdict(lambda: defaultdict(list))
     for item, one in zip(items, scores, strict=True):
-        groups[item.suite][item.split].append(one)
+        groups[item.suite][item.split].append((item, one))
     results: dict[str, dict[str, SplitRow]] = {}
     for suite, splits in groups.items():
         results[suite] = {}
         for split, own in splits.items():
-            share = mean_with_interval([_value(s) for s in own], resamples, f"{seed} {suite} {split}")
-            failed = Counter(name for s in own for name in s.failed)
-            results[suite][split] = {**share.to_json(), "failed": dict(failed.most_common(8))}
+            share = mean_with_interval(
+                [_value(s) for _, s in own],
+                resamples,
+                f"{seed} {suite} {split}",
+                [item.question for item, _ in own],
+            )
+            failed = Counter(name for _, s in own for name in s.failed)
+            shown = share.to_json()
+            row: SplitRow = {
+                "share": shown["share"],
+                "low": shown["low"],
+                "high": shown["high"],
+                "n": shown["n"],
+                "failed": dict(failed.most_common(8)),
+            }
+            if metrics := _pooled_metrics([s for _, s in own]):
+                row["metrics"] = metrics
+            results[suite][split] = row
             logger.info(
                 "evaluate: %s %-14s %.3f [%.3f, %.3f]", suite, split, share.share, share.low, share.high
             )
     return results
 
 
-def _by_dimension(
-    items: Sequence[Item], scores: Sequence[Score], resamples: int, seed: int
-) -> dict[str, ShareRow]:
-    """For each dimension, the share of answers that obey it where it was asked for."""
-    obeyed: dict[str, list[float]] = defaultdict(list)
-    for item, one in zip(items, scores, strict=True):
-        if item.expected.check is not None:
-            for dimension in item.expected.check.asked:
-                obeyed[dimension].append(float(dimension not in one.failed))
+def _pooled_metrics(scores: Sequence[Score]) -> dict[str, float]:
+    """The further scores of a published definition, over all items that have them."""
+    sums: dict[str, tuple[float, int]] = {}
+    for one in scores:
+        for name, (total, count) in one.metrics.items():
+            before = sums.get(name, (0.0, 0))
+            sums[name] = (before[0] + total, before[1] + count)
+    return {name: round(total / count, 3) for name, (total, count) in sums.items() if count}
+
+
+def _overall(rows: Sequence[ScoreRow], resamples: int, seed: int) -> dict[str, ShareRow]:
+    """Suite -> mean over all its questions."""
+    suites: dict[str, list[ScoreRow]] = defaultdict(list)
+    for row in rows:
+        suites[row["suite"]].append(row)
     return {
-        name: mean_with_interval(values, resamples, f"{seed} {name}").to_json()
-        for name, values in sorted(obeyed.items())
+        suite: mean_with_interval(
+            [float(r["score"] or 0.0) for r in own],
+            resamples,
+            f"{seed} {suite}",
+            [r["question"] for r in own],
+        ).to_json()
+        for suite, own in suites.items()
     }
 
 
-def _swap(generator: Generator, items: Sequence[Item], config: EvaluationConfig, seed: int) -> SwapRow | None:
-    """Swap discrimination: under each of two opposite preferences, its own answer must be the likelier one.
+def _by_dimension(rows: Sequence[ScoreRow], resamples: int, seed: int) -> dict[str, ShareRow]:
+    """For each dimension, the share of answers that obey it where it was asked for."""
+    return {
+        name: mean_with_interval(
+            [float(name not in r["failed"]) for r in own],
+            resamples,
+            f"{seed} {name}",
+            [r["question"] for r in own],
+        ).to_json()
+        for name, own in by_dimension(rows).items()
+    }
+
+
+def _swaps(generator: Generator, items: Sequence[Item]) -> dict[str, float]:
+    """Swap discrimination by item: under each of two opposite preferences, its own answer must be the likelier one.
 
     An item counts only if both are right: a model that cannot see preferences scores 0, one that guesses 0.25.
     """
     cases = [item for item in items if item.opposite is not None and item.answer]
     if not cases or not isinstance(generator, TransformersGenerator):
-        return None
+        return {}
     pairs = []
     for item in cases:
         if item.opposite is not None:
@@ -209,15 +330,24 @@ def _swap(generator: Generator, items: Sequence[Item], config: EvaluationConfig,
     right = [
         float(values[i] > values[i + 1] and values[i + 3] > values[i + 2]) for i in range(0, len(values), 4)
     ]
-    splits: dict[str, list[float]] = defaultdict(list)
-    for item, value in zip(cases, right, strict=True):
-        splits[item.split].append(value)
+    return {_key(item): value for item, value in zip(cases, right, strict=True)}
+
+
+def _swap(rows: Sequence[ScoreRow], resamples: int, seed: int) -> SwapRow | None:
+    measured = [row for row in rows if "swap" in row]
+    if not measured:
+        return None
+    splits: dict[str, list[ScoreRow]] = defaultdict(list)
+    for row in measured:
+        splits[row["split"]].append(row)
+
+    def share(own: Sequence[ScoreRow], name: str) -> ShareRow:
+        values, questions = [r["swap"] for r in own], [r["question"] for r in own]
+        return mean_with_interval(values, resamples, f"{seed} {name}", questions).to_json()
+
     return {
-        **mean_with_interval(right, config.resamples, f"{seed} swap").to_json(),
-        "splits": {
-            k: mean_with_interval(v, config.resamples, f"{seed} swap {k}").to_json()
-            for k, v in splits.items()
-        },
+        **share(measured, "swap"),
+        "splits": {split: share(own, f"swap {split}") for split, own in splits.items()},
     }
 
 
@@ -233,6 +363,10 @@ def _baseline(config: EvaluationConfig, judge: Judge | None) -> dict[str, str]:
     return {str(row["key"]): str(row["answer"]) for _, row in read_rows(path)}
 
 
+def _rubric(item: Item) -> str:
+    return item.expected.rubric or " ".join(item.expected.criteria) or DEFAULT_RUBRIC
+
+
 def _win_rate(
     items: Sequence[Item],
     answers: Sequence[str],
@@ -244,7 +378,7 @@ def _win_rate(
     if config.baseline is None or judge is None:
         return None
     cases = [
-        (item.prompt, answer, theirs[_key(item)], item.expected.rubric or DEFAULT_RUBRIC)
+        (item.prompt, answer, theirs[_key(item)], _rubric(item))
         for item, answer in zip(items, answers, strict=True)
         if _key(item) in theirs
     ]
@@ -252,10 +386,12 @@ def _win_rate(
         raise StageError(
             f"evaluate.baseline: {config.baseline} answers none of these items; evaluate it on the same suites"
         )
-    verdicts = Counter(judge.compare_all(cases, "judge: comparisons"))
-    wins = [1.0] * verdicts["first"] + [0.5] * verdicts["tie"] + [0.0] * verdicts["second"]
+    found = judge.compare_all(cases, "judge: comparisons")
+    verdicts = Counter(found)
+    wins = [{"first": 1.0, "tie": 0.5, "second": 0.0}[verdict] for verdict in found]
+    questions = [item.question for item in items if _key(item) in theirs]
     return {
-        **mean_with_interval(wins, config.resamples, "win rate").to_json(),
+        **mean_with_interval(wins, config.resamples, "win rate", questions).to_json(),
         "wins": verdicts["first"],
         "ties": verdicts["tie"],
         "losses": verdicts["second"],

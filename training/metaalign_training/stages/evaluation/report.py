@@ -1,24 +1,37 @@
-"""`metaalign-train report OUT name=FOLDER …`: results side by side, as Markdown and as HTML with a chart per claim.
+"""`metaalign-train report OUT name=FOLDER …`: results side by side, as Markdown and as HTML with charts.
 
-A name that is given several times stands for several seeds of one system: their scores are pooled, and the spread
-between seeds is shown beside the interval.
+A name that is given several times stands for several seeds of one system. Their scores of one question belong
+together: intervals are over questions, and the spread between seeds is shown beside them. Systems are compared with
+the first one on the questions that both answered.
 """
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-from metaalign_training.stages.evaluation.intervals import Share, ShareRow, mean_with_interval
-from metaalign_training.stages.evaluation.results import read_results, read_scores
+from metaalign_training.stages.evaluation import charts
+from metaalign_training.stages.evaluation.intervals import (
+    Difference,
+    Share,
+    mean_with_interval,
+    paired_difference,
+)
+from metaalign_training.stages.evaluation.results import (
+    ScoreRow,
+    by_dimension,
+    read_results,
+    read_scores,
+    split_name,
+)
 
 __all__ = ["write_report"]
 
+_RESAMPLES = 1000
 _DIVERSE = (
     "seen",
     "questions",
@@ -51,113 +64,163 @@ _CLAIMS = (
     ),
     _Claim("C4", "keeps facts under pressure from User Info", ("consensus",)),
 )
-_Scores = dict[str, dict[str, list[list[float]]]]
+_SWAP = "swap discrimination (both of two opposite preferences right)"
 
 
-def _read_scores(folders: Mapping[str, Sequence[Path]]) -> _Scores:
-    """System -> `suite: split` -> scores by seed."""
-    scores: _Scores = {}
-    for name, runs in folders.items():
-        table: dict[str, list[list[float]]] = defaultdict(list)
-        for folder in runs:
-            by_split: dict[str, list[float]] = defaultdict(list)
-            for split, score in read_scores(folder):
-                by_split[split].append(score)
-            for split, values in by_split.items():
-                table[split].append(values)
-        scores[name] = dict(table)
-    return scores
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """One score of one question.
+
+    Attributes:
+        place: Position of the seed among the system's runs.
+        key: The question as it was asked, for pairing.
+        question: What variants of it have in common, for intervals.
+    """
+
+    place: int
+    key: str
+    question: str
+    score: float
 
 
-def _pooled(runs: Sequence[Sequence[float]], label: str) -> Share:
-    return mean_with_interval([v for run in runs for v in run], 1000, label)
+_Systems: TypeAlias = Mapping[str, Sequence[Sequence[ScoreRow]]]
+"""System -> rows of each seed."""
+_Table: TypeAlias = dict[str, dict[str, list[_Point]]]
+"""Name of a row -> system -> its scores."""
 
 
-def _cell(runs: Sequence[Sequence[float]] | None, label: str) -> str:
-    if not runs:
+def _points(runs: Sequence[Sequence[ScoreRow]], part: str) -> list[_Point]:
+    """All scores of a system by split; `part` is `score`, `swap`, or the name of a dimension."""
+    points = []
+    for place, rows in enumerate(runs):
+        for row in rows:
+            if part == "score":
+                value = float(row["score"] or 0.0)
+            elif part == "swap":
+                value = row["swap"]
+            else:
+                value = float(part not in row["failed"])
+            name = split_name(row["suite"], row["split"])
+            key = f"{name} {row.get('prompt', row['id'])}"
+            points.append(_Point(place, key, row.get("question", key), value))
+    return points
+
+
+def _split_table(systems: _Systems) -> _Table:
+    table: _Table = {}
+    for system, runs in systems.items():
+        names = dict.fromkeys(split_name(r["suite"], r["split"]) for rows in runs for r in rows)
+        for name in names:
+            own = [[r for r in rows if split_name(r["suite"], r["split"]) == name] for rows in runs]
+            table.setdefault(name, {})[system] = _points(own, "score")
+    return table
+
+
+def _claim_table(systems: _Systems, splits: _Table) -> _Table:
+    """Claims of the paper, whose splits have equally many items and so weigh the same, and swap discrimination."""
+    table: _Table = {}
+    for claim in _CLAIMS:
+        present = [splits[split] for split in claim.splits if split in splits]
+        own = {name: [p for part in present for p in part.get(name, [])] for name in systems}
+        if any(own.values()):
+            table[f"{claim.key} {claim.title}"] = {n: points for n, points in own.items() if points}
+    swaps = {
+        n: _points([[r for r in rows if "swap" in r] for rows in runs], "swap") for n, runs in systems.items()
+    }
+    if any(swaps.values()):
+        table[_SWAP] = {n: points for n, points in swaps.items() if points}
+    return table
+
+
+def _overall_table(systems: _Systems) -> _Table:
+    """Published suites with more than one split."""
+    table: _Table = {}
+    for system, runs in systems.items():
+        splits: dict[str, set[str]] = defaultdict(set)
+        for rows in runs:
+            for row in rows:
+                splits[row["suite"]].add(row["split"])
+        for suite, own in splits.items():
+            if len(own) > 1 and suite != "rows":
+                chosen = [[r for r in rows if r["suite"] == suite] for rows in runs]
+                table.setdefault(f"{suite}: all", {})[system] = _points(chosen, "score")
+    return table
+
+
+def _dimension_table(systems: _Systems) -> _Table:
+    table: _Table = {}
+    for system, runs in systems.items():
+        by_run = [by_dimension(rows) for rows in runs]
+        for name in sorted({name for own in by_run for name in own}):
+            table.setdefault(name, {})[system] = _points([own.get(name, []) for own in by_run], name)
+    return dict(sorted(table.items()))
+
+
+def _share(points: Sequence[_Point], label: str) -> Share:
+    return mean_with_interval([p.score for p in points], _RESAMPLES, label, [p.question for p in points])
+
+
+def _difference(first: Iterable[_Point], other: Iterable[_Point], label: str) -> Difference | None:
+    """First minus other on the questions that both answered; a question's seeds are averaged."""
+    sides: list[dict[str, tuple[str, list[float]]]] = []
+    for points in (first, other):
+        by_key: dict[str, tuple[str, list[float]]] = {}
+        for point in points:
+            by_key.setdefault(point.key, (point.question, []))[1].append(point.score)
+        sides.append(by_key)
+    shared = [key for key in sides[0] if key in sides[1]]
+    if not shared:
+        return None
+    gaps = [_mean(sides[0][key][1]) - _mean(sides[1][key][1]) for key in shared]
+    return paired_difference(gaps, _RESAMPLES, label, [sides[0][key][0] for key in shared])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _cell(points: Sequence[_Point] | None, label: str) -> str:
+    if not points:
         return "-"
-    share = _pooled(runs, label)
+    share = _share(points, label)
     text = f"{share.share:.3f} [{share.low:.3f}, {share.high:.3f}]"
-    if len(runs) > 1:
-        means = [sum(run) / len(run) for run in runs]
+    seeds: dict[int, list[float]] = defaultdict(list)
+    for point in points:
+        seeds[point.place].append(point.score)
+    if len(seeds) > 1:
+        means = list(map(_mean, seeds.values()))
         text += f" seeds {min(means):.3f}-{max(means):.3f}"
     return text
 
 
-def _claim_runs(scores: _Scores, name: str, claim: _Claim) -> list[list[float]] | None:
-    """The scores of all splits of a claim, by seed. Splits have equally many items, so they weigh the same."""
-    tables = [scores[name].get(split) for split in claim.splits]
-    present = [table for table in tables if table]
-    if not present:
-        return None
-    seeds = min(len(table) for table in present)
-    return [[v for table in present for v in table[seed]] for seed in range(seeds)]
+def _gap_cell(gap: Difference | None) -> str:
+    if gap is None:
+        return "no common question"
+    p = f"p {gap.p:.3f}" if gap.p >= 0.001 else "p < 0.001"
+    return f"{gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] {p}"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def _markdown(scores: _Scores, swaps: Mapping[str, Share | None], extra: str) -> str:
-    names = list(scores)
-    parts = ["# Evaluation", ""]
-    claims = [
-        [
-            f"{claim.key} {claim.title}",
-            *(_cell(_claim_runs(scores, n, claim), f"{claim.key} {n}") for n in names),
-        ]
-        for claim in _CLAIMS
-        if any(_claim_runs(scores, n, claim) for n in names)
-    ]
-    if any(swaps.values()):
-        cells = [
-            f"{s.share:.3f} [{s.low:.3f}, {s.high:.3f}]" if s is not None else "-" for s in swaps.values()
-        ]
-        claims.append(["swap discrimination (both of two opposite preferences right)", *cells])
-    if claims:
-        parts += ["Mean score with 95 % bootstrap interval.", "", _table(["claim", *names], claims), ""]
-    splits = list(dict.fromkeys(split for table in scores.values() for split in table))
-    rows = [[split, *(_cell(scores[n].get(split), f"{split} {n}") for n in names)] for split in splits]
-    items = {split: sum(map(len, next(t[split] for t in scores.values() if split in t))) for split in splits}
-    for row in rows:
-        row.append(str(items[row[0]]))
-    parts += ["## By split", "", _table(["split", *names, "items"], rows), "", extra]
-    return "\n".join(parts)
+def _shares(title: str, table: _Table, names: Sequence[str], *, count: bool = False) -> str:
+    rows = []
+    for name, own in table.items():
+        cells = [_cell(own.get(n), f"{name} {n}") for n in names]
+        rows.append([name, *cells, *([str(len({p.key for points in own.values() for p in points}))] * count)])
+    return _markdown_table([title, *names, *(["questions"] * count)], rows)
 
 
-def _chart(title: str, splits: Sequence[str], scores: _Scores) -> str:
-    """A bar chart with intervals as base64 PNG, which, unlike SVG, mail programs and image viewers show."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    names = list(scores)
-    figure, axes = pyplot.subplots(figsize=(min(13.0, max(6.0, 0.45 * len(splits) * (len(names) + 1))), 3.8))
-    width = 0.8 / len(names)
-    for place, name in enumerate(names):
-        shares = [_pooled(scores[name][s], s) if s in scores[name] else None for s in splits]
-        heights = [s.share if s else 0.0 for s in shares]
-        # Rounding may push a bound slightly beyond the mean; an error bar cannot be negative.
-        errors = [
-            [max(0.0, s.share - s.low) if s else 0.0 for s in shares],
-            [max(0.0, s.high - s.share) if s else 0.0 for s in shares],
-        ]
-        positions = [i + (place - (len(names) - 1) / 2) * width for i in range(len(splits))]
-        axes.bar(positions, heights, width * 0.92, yerr=errors, capsize=2, label=name)
-    axes.set_xticks(range(len(splits)), splits, rotation=20, ha="right")
-    axes.set_ylim(0, 1.05)
-    axes.set_ylabel("score")
-    axes.set_title(title, loc="left")
-    axes.grid(axis="y", alpha=0.3)
-    if len(names) > 1:
-        axes.legend(fontsize=8, ncols=len(names), loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
-    buffer = io.BytesIO()
-    figure.tight_layout()
-    figure.savefig(buffer, format="png", dpi=130)
-    pyplot.close(figure)
-    return base64.b64encode(buffer.getvalue()).decode()
+def _gaps(table: _Table, names: Sequence[str]) -> dict[str, dict[str, Difference | None]]:
+    """Row -> other system -> the first system's lead over it."""
+    first, *others = names
+    return {
+        name: {o: _difference(own[first], own[o], f"{name} {o}") if o in own else None for o in others}
+        for name, own in table.items()
+        if first in own
+    }
 
 
 _PAGE = """<!doctype html>
@@ -171,7 +234,7 @@ img{{max-width:100%;display:block;margin:1rem 0}}</style>
 """
 
 
-def _html_table(markdown: str) -> str:
+def _as_html(markdown: str) -> str:
     """Our own report's Markdown headings and tables as HTML."""
     out: list[str] = []
     open_table = False
@@ -203,79 +266,110 @@ def write_report(out: Path, folders: Mapping[str, Sequence[Path]]) -> None:
 
     Args:
         out: Folder.
-        folders: Name of a system -> its evaluation folders, one per seed.
+        folders: Name of a system -> its evaluation folders, one per seed. The others are compared with the first.
 
     Raises:
         StageError: a folder has no scores.
     """
-    scores = _read_scores(folders)
-    swaps: dict[str, Share | None] = {}
-    wins: list[list[str]] = []
-    for name, runs in folders.items():
-        results = [read_results(folder) for folder in runs]
-        found = [swap for r in results if (swap := r.get("swap"))]
-        swaps[name] = _mean_of(found) if found else None
-        for r in results:
-            if win := r.get("win_rate"):
-                wins.append(
-                    [name, f"{win['share']:.3f}", str(win["wins"]), str(win["ties"]), str(win["losses"])]
-                )
-    extra = _dimension_table({name: _dimensions(runs) for name, runs in folders.items()})
-    if wins:
-        extra += (
-            "## Win rate by the judge\n\n"
-            + _table(["system", "win rate", "wins", "ties", "losses"], wins)
-            + "\n"
-        )
-    markdown = _markdown(scores, swaps, extra)
+    systems = {name: [read_scores(folder) for folder in runs] for name, runs in folders.items()}
+    names = list(systems)
+    splits = _split_table(systems)
+    claims, overall, dimensions = (
+        _claim_table(systems, splits),
+        _overall_table(systems),
+        _dimension_table(systems),
+    )
+    parts = ["# Evaluation", "", "Mean score with its 95 % interval over questions.", ""]
+    if claims:
+        parts += [_shares("claim", claims, names), ""]
+    if overall:
+        parts += [_shares("suite", overall, names), ""]
+    gaps: dict[str, dict[str, Difference | None]] = {}
+    if len(names) > 1:
+        gaps = _gaps({**claims, **overall, **splits}, names)
+        rows = [[name, *map(_gap_cell, own.values())] for name, own in gaps.items()]
+        parts += [
+            f"## {names[0]} minus the others, paired by question",
+            "",
+            "Only questions that both answered count. p is that of a sign-flip test, not corrected for their number.",
+            "",
+            _markdown_table(["", *(f"minus {n}" for n in names[1:])], rows),
+            "",
+        ]
+    parts += ["## By split", "", _shares("split", splits, names, count=True), ""]
+    parts += _published_metrics(folders)
+    if dimensions:
+        parts += ["## By dimension, where it was asked for", "", _shares("dimension", dimensions, names), ""]
+    parts += _win_rates(folders)
+    markdown = "\n".join(parts)
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.md").write_text(markdown, encoding="utf-8")
-    charts = []
-    for claim in _CLAIMS:
-        splits = [s for s in claim.splits if any(s in table for table in scores.values())]
-        if splits:
-            image = _chart(f"{claim.key}: {claim.title}", splits, scores)
-            title = html.escape(f"{claim.key}: {claim.title}")
-            charts.append(f'<img alt="{title}" src="data:image/png;base64,{image}">')
-    others = sorted({split for table in scores.values() for split in table if ": " in split})
-    if others:
-        image = _chart("Published suites", others, scores)
-        charts.append(f'<img alt="published suites" src="data:image/png;base64,{image}">')
-    body = "\n".join([*charts, _html_table(markdown)])
-    (out / "report.html").write_text(_PAGE.format(body=body), encoding="utf-8")
-
-
-def _dimensions(runs: Sequence[Path]) -> dict[str, Share]:
-    """Dimension -> share of answers that obey it where it was asked for, over all seeds."""
-    table: dict[str, list[ShareRow]] = defaultdict(list)
-    for folder in runs:
-        for name, row in read_results(folder).get("dimensions", {}).items():
-            table[name].append(row)
-    return {name: _mean_of(rows) for name, rows in table.items()}
-
-
-def _dimension_table(systems: Mapping[str, Mapping[str, Share]]) -> str:
-    names = sorted({name for own in systems.values() for name in own})
-    if not names:
-        return ""
-    rows = [
-        [
-            name,
-            *(
-                f"{own[name].share:.3f} [{own[name].low:.3f}, {own[name].high:.3f}]" if name in own else "-"
-                for own in systems.values()
-            ),
-        ]
-        for name in names
+    pictures = _pictures(names, splits, gaps, [*claims, *overall])
+    images = [
+        f'<img alt="{html.escape(title)}" src="data:image/png;base64,{image}">' for title, image in pictures
     ]
-    return "## By dimension, where it was asked for\n\n" + _table(["dimension", *systems], rows) + "\n\n"
+    page = _PAGE.format(body="\n".join([*images, _as_html(markdown)]))
+    (out / "report.html").write_text(page, encoding="utf-8")
 
 
-def _mean_of(shares: Sequence[ShareRow]) -> Share:
-    """Mean over seeds, with the lowest and highest bound of any seed."""
-    return Share(
-        sum(s["share"] for s in shares) / len(shares),
-        min(s["low"] for s in shares),
-        max(s["high"] for s in shares),
-        sum(s["n"] for s in shares),
-    )
+def _pictures(
+    names: Sequence[str],
+    splits: _Table,
+    gaps: Mapping[str, Mapping[str, Difference | None]],
+    headlines: Sequence[str],
+) -> list[tuple[str, str]]:
+    """(title, chart as base64 PNG)."""
+
+    def bars(title: str, chosen: Sequence[str]) -> tuple[str, str]:
+        shares = {n: [_share(splits[s][n], s) if n in splits[s] else None for s in chosen] for n in names}
+        return title, charts.bars(title, chosen, shares)
+
+    pictures = []
+    shown: set[str] = set()
+    for claim in _CLAIMS:
+        if chosen := [split for split in claim.splits if split in splits]:
+            pictures.append(bars(f"{claim.key}: {claim.title}", chosen))
+            shown.update(chosen)
+    if published := sorted(split for split in splits if ": " in split):
+        pictures.append(bars("Published suites", published))
+    if rest := [s for s in splits if s not in shown and ": " not in s]:
+        pictures.append(bars("Other splits" if shown else "By split", rest))
+    if gaps:
+        rows = [row for row in headlines if row in gaps] or list(gaps)
+        leads = {o: [gaps[row][o] for row in rows] for o in names[1:]}
+        title = f"{names[0]} minus the others, paired by question"
+        pictures.append((title, charts.leads(title, rows, leads)))
+    return pictures
+
+
+def _published_metrics(folders: Mapping[str, Sequence[Path]]) -> list[str]:
+    """Further scores that a suite's authors report, as a table."""
+    rows = []
+    for name, runs in folders.items():
+        for folder in runs:
+            for suite, splits in read_results(folder)["suites"].items():
+                for split, row in splits.items():
+                    for metric, value in row.get("metrics", {}).items():
+                        rows.append([split_name(suite, split), metric, name, f"{value:.3f}"])
+    if not rows:
+        return []
+    return [
+        "## Further scores of the authors",
+        "",
+        _markdown_table(["split", "score", "system", "mean"], rows),
+        "",
+    ]
+
+
+def _win_rates(folders: Mapping[str, Sequence[Path]]) -> list[str]:
+    rows = []
+    for name, runs in folders.items():
+        for folder in runs:
+            if win := read_results(folder).get("win_rate"):
+                rows.append(
+                    [name, f"{win['share']:.3f}", str(win["wins"]), str(win["ties"]), str(win["losses"])]
+                )
+    if not rows:
+        return []
+    header = ["system", "win rate", "wins", "ties", "losses"]
+    return ["## Win rate by the judge", "", _markdown_table(header, rows), ""]

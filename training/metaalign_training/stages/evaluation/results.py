@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NotRequired, TypeAlias, TypedDict
+from typing import NotRequired, TypeAlias, TypedDict, cast
 
 from metaalign_training.errors import StageError
 from metaalign_training.rows import read_rows
@@ -18,8 +19,10 @@ __all__ = [
     "Summary",
     "SwapRow",
     "WinRow",
+    "by_dimension",
     "read_results",
     "read_scores",
+    "split_name",
     "summarise",
     "write_results",
 ]
@@ -32,9 +35,10 @@ Summary: TypeAlias = dict[str, ShareRow]
 
 
 class SplitRow(ShareRow):
-    """A split's mean score, and the checks that failed most often."""
+    """A split's mean score, the checks that failed most often, and further scores of a published definition."""
 
     failed: dict[str, int]
+    metrics: NotRequired[dict[str, float]]
 
 
 class SwapRow(ShareRow):
@@ -56,6 +60,7 @@ class Results(TypedDict):
 
     Attributes:
         suites: Suite -> split -> score.
+        overall: Suite -> mean over all its questions.
         dimensions: Dimension -> share of the answers that obey it where it was asked for.
         swap, win_rate: None if not measured.
         judge: The judge's usage, and how many of its replies could not be read.
@@ -66,6 +71,7 @@ class Results(TypedDict):
     meta_prompt: str
     engine: str
     suites: dict[str, dict[str, SplitRow]]
+    overall: NotRequired[dict[str, ShareRow]]
     dimensions: dict[str, ShareRow]
     swap: SwapRow | None
     win_rate: WinRow | None
@@ -73,19 +79,36 @@ class Results(TypedDict):
 
 
 class ScoreRow(TypedDict):
-    """One item's score in `scores.jsonl`."""
+    """One item's score in `scores.jsonl`.
+
+    Attributes:
+        prompt: Hash of the prompt; files that were written before it was recorded lack it.
+        question: What variants of one question have in common, for intervals; likewise.
+        asked: Dimensions that were asked for.
+        swap: Whether both of two opposite preferences were told apart.
+    """
 
     suite: str
     split: str
     id: str
     score: float | None
     failed: list[str]
+    prompt: NotRequired[str]
+    question: NotRequired[str]
+    asked: NotRequired[list[str]]
+    swap: NotRequired[float]
 
 
 def write_results(folder: Path, results: Results, scores: Iterator[ScoreRow]) -> None:
-    """Write both files."""
-    (folder / _SCORES_NAME).write_text("".join(json.dumps(row) + "\n" for row in scores), encoding="utf-8")
-    (folder / _RESULTS_NAME).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    """Write both files, each completely or not at all."""
+    _write(folder / _SCORES_NAME, "".join(json.dumps(row) + "\n" for row in scores))
+    _write(folder / _RESULTS_NAME, json.dumps(results, indent=2) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def read_results(folder: Path) -> Results:
@@ -94,8 +117,8 @@ def read_results(folder: Path) -> Results:
     return results
 
 
-def read_scores(folder: Path) -> Iterator[tuple[str, float]]:
-    """(split, score) of each item; splits are named as in `Summary`.
+def read_scores(folder: Path) -> list[ScoreRow]:
+    """The score of each item.
 
     Raises:
         StageError: nothing was evaluated there.
@@ -103,18 +126,27 @@ def read_scores(folder: Path) -> Iterator[tuple[str, float]]:
     path = folder / _SCORES_NAME
     if not path.is_file():
         raise StageError(f"report: {path} is missing; run `metaalign-train evaluate` there first")
-    for _, row in read_rows(path):
-        yield _name(row["suite"], row["split"]), float(row["score"])
+    return [cast(ScoreRow, row) for _, row in read_rows(path)]
 
 
-def _name(suite: str, split: str) -> str:
+def by_dimension(rows: Iterable[ScoreRow]) -> dict[str, list[ScoreRow]]:
+    """Dimension -> the items that ask for it."""
+    asked: dict[str, list[ScoreRow]] = defaultdict(list)
+    for row in rows:
+        for dimension in row.get("asked", ()):
+            asked[dimension].append(row)
+    return dict(sorted(asked.items()))
+
+
+def split_name(suite: str, split: str) -> str:
+    """A split as summaries and reports call it."""
     return split if suite == "rows" else f"{suite}: {split}"
 
 
 def summarise(results: Results) -> Summary:
     """Share, interval and n of every split, and of swap discrimination as `swap`."""
     flat = {
-        _name(suite, split): _share(row)
+        split_name(suite, split): _share(row)
         for suite, splits in results["suites"].items()
         for split, row in splits.items()
     }
