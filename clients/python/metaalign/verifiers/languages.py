@@ -6,6 +6,7 @@ import math
 import re
 import threading
 import unicodedata
+from collections import Counter
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -155,14 +156,18 @@ def is_in(text: str, code: str) -> tuple[bool, str]:
     if sample is None:
         return True, "no letters"
     lowered = sample.lower()
-    letters = [c for c in lowered if c.isalpha()]
-    own = sum(unicodedata.name(c, "").startswith(_SCRIPTS.get(code, ("LATIN",))) for c in letters)
-    if own * 2 < len(letters):
+    letters = sum(c.isalpha() for c in lowered)
+    scripts = Counter(re.split("[ -]", unicodedata.name(c, ""))[0] for c in lowered if c.isalpha())
+    scores = {
+        language: score
+        for language, score in _identifier().rank(lowered)
+        if sum(scripts[script] for script in _SCRIPTS.get(language, ("LATIN",))) * 2 >= letters
+    }
+    if code not in scores:
         return False, "another script"
-    scores = dict(_identifier().rank(lowered))
     best = max(scores, key=scores.__getitem__)
     distance = (scores[best] - scores[code]) / math.sqrt(len(lowered.encode()))
-    margin = _MARGIN_SHORT if len(letters) < _SHORT else _MARGIN
+    margin = _MARGIN_SHORT if letters < _SHORT else _MARGIN
     return distance <= margin, f"{best} detected"
 
 
