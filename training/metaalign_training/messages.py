@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from metaalign import Preferences, parse_preferences
 from metaalign.prompt import MetaPrompt, fold, render, request_layers, resolve
 
-__all__ = ["Message", "MetaPromptView", "ask", "folded", "meta_prompt", "view"]
+__all__ = ["Message", "MetaPromptView", "ask", "folded", "meta_prompt", "tool_definition", "view", "written"]
 
 
 class Message(TypedDict):
@@ -16,7 +17,10 @@ class Message(TypedDict):
 
     role: str
     content: str
-    tool_calls: NotRequired[list[object]]
+    name: NotRequired[str]
+    reasoning_content: NotRequired[str]
+    tool_calls: NotRequired[list[Any]]
+    tool_call_id: NotRequired[str]
 
 
 MetaPromptView = Literal["full", "system", "none"]
@@ -37,6 +41,36 @@ def ask(preferences: Preferences | Mapping[str, Any], *dialogue: Message) -> lis
     """The tiers as messages, followed by the dialogue; raises as `meta_prompt`."""
     tiers = meta_prompt(preferences).messages()
     return [*(Message(role=tier["role"], content=tier["content"]) for tier in tiers), *dialogue]
+
+
+def written(message: Mapping[str, Any]) -> Message:
+    """The message as the server gives it to a chat template: arguments of calls are objects, and nothing is null."""
+    kept: dict[str, Any] = {"role": message["role"], "content": message.get("content") or ""}
+    for name in ("name", "tool_call_id"):
+        if message.get(name) is not None:
+            kept[name] = message[name]
+    if message.get("tool_calls"):
+        kept["tool_calls"] = [
+            {**call, "function": {**call["function"], "arguments": _arguments(call["function"])}}
+            for call in message["tool_calls"]
+        ]
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    if thought is not None:
+        kept["reasoning_content"] = kept["reasoning"] = thought
+    return cast(Message, kept)
+
+
+def _arguments(function: Mapping[str, Any]) -> Any:
+    given = function["arguments"]
+    return json.loads(given) if isinstance(given, str) else given
+
+
+def tool_definition(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool as the server gives it to a chat template: its fields in one order, unknown ones left out."""
+    function = tool["function"]
+    kept = {name: function.get(name) for name in ("name", "description", "parameters")}
+    kept |= {name: function[name] for name in ("strict",) if function.get(name) is not None}
+    return {"type": "function", "function": kept}
 
 
 def view(messages: Sequence[Message], meta_prompt: MetaPromptView) -> list[Message]:

@@ -20,7 +20,14 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from metaalign.prompt import CONTROL_TOKENS, END_TOKEN, PAD_TOKEN, packaged_template, verify_checkpoint
+from metaalign.prompt import (
+    CONTROL_TOKENS,
+    END_TOKEN,
+    PAD_TOKEN,
+    PromptAssembler,
+    packaged_template,
+    verify_checkpoint,
+)
 from metaalign.prompt.template import TOOL_CALL_TOKENS
 from metaalign_training.errors import StageError
 from metaalign_training.recipe import LoraConfig, ModelConfig, NewModelConfig, Recipe
@@ -129,11 +136,27 @@ def load_model(
         # Multiples of 64 suit tensor cores and vLLM's sharding.
         model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
         logger.info("model: %d embedding rows, was %d", len(tokenizer), rows)
+    stops = _stops(config, tokenizer, model.generation_config.eos_token_id)
     model.config.eos_token_id = tokenizer.eos_token_id
     model.config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.eos_token_id = stops
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model
+
+
+def _stops(config: ModelConfig, tokenizer: PreTrainedTokenizerFast, known: int | list[int] | None) -> Any:
+    """What ends an answer: our template's end; or what ended the base's, and what its own template writes there.
+
+    The two need not be the tokenizer's `eos_token`: Gemma's is `<eos>`, and its turns end with `<end_of_turn>`.
+    """
+    if config.template == "metaalign":
+        return tokenizer.eos_token_id
+    assembler = PromptAssembler.from_tokenizer(tokenizer)
+    turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    ids = assembler.assemble(turn).token_ids
+    last = [i for i in ids if assembler.has_control([i])][-1:]
+    before = known if isinstance(known, list) else [known]
+    return [i for i in dict.fromkeys([tokenizer.eos_token_id, *last, *before]) if i is not None]
 
 
 @contextmanager

@@ -36,6 +36,7 @@ __all__ = [
     "HierarchyConfig",
     "InstructionConfig",
     "LoraConfig",
+    "Loss",
     "ModelConfig",
     "NewModelConfig",
     "PairConfig",
@@ -271,14 +272,20 @@ class TrainingConfig(_Model):
         return self
 
 
+Loss = Literal["answer", "all_turns"]
+
+
 class SftConfig(TrainingConfig):
     """Supervised fine-tuning.
 
     Attributes:
+        loss: What a conversation teaches: its `answer`, the last message, or `all_turns` of the assistant, calls of
+            tools among them. Earlier turns may be anybody's (a user's log, an attack), so they are not learned unasked.
         packing: `none` pads batches of similar length; `padding_free` concatenates a batch without padding; `packed`
             fills sequences of `max_length` by best fit. The last two need `attention: flash_attention_2`.
     """
 
+    loss: Loss = "answer"
     packing: Literal["none", "padding_free", "packed"] = "none"
 
 

@@ -5,7 +5,8 @@
     Pair           … user, a chosen and a rejected answer         what DPO learns from
 
 Each may carry `part` and `split`. Conversations and pairs are in TRL's conversational formats, so any TRL script can
-read them. The tiers are messages with the roles `system` and `user_info`.
+read them. The tiers are messages with the roles `system` and `user_info`. Each may have `tools`, which OpenAI's protocol
+defines; conversations and pairs may have `chat_template_kwargs`, further variables of the chat template.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ __all__ = [
     "Question",
     "Thumb",
     "check_pair",
+    "check_variables",
     "draw_questions",
     "mix",
     "read_conversations",
@@ -38,6 +40,7 @@ __all__ = [
     "read_questions",
     "read_rows",
     "read_thumbs",
+    "texts_of",
     "write_rows",
 ]
 
@@ -53,6 +56,7 @@ class Conversation(TypedDict):
     tools: NotRequired[list[Mapping[str, object]]]
     split: NotRequired[str]
     part: NotRequired[str]
+    chat_template_kwargs: NotRequired[dict[str, Any]]
     messages: list[Message]
 
 
@@ -101,6 +105,7 @@ class Pair(TypedDict):
     part: NotRequired[str]
     source: NotRequired[str]
     tools: NotRequired[list[Mapping[str, object]]]
+    chat_template_kwargs: NotRequired[dict[str, Any]]
     prompt: list[Message]
     chosen: list[Message]
     rejected: list[Message]
@@ -109,6 +114,8 @@ class Pair(TypedDict):
 class Thumb(TypedDict):
     """An answer that somebody liked (`label` true) or disliked; what KTO learns from."""
 
+    tools: NotRequired[list[Mapping[str, object]]]
+    chat_template_kwargs: NotRequired[dict[str, Any]]
     prompt: list[Message]
     completion: list[Message]
     label: bool
@@ -167,8 +174,10 @@ def _check_messages(messages: object, where: str, last: str | None) -> str | Non
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in _ROLES:
             return f"`{where}[{index}].role` must be one of {', '.join(sorted(_ROLES))}"
-        content = message.get("content")
-        if not isinstance(content, str) and not message.get("tool_calls"):
+        calls, content = message.get("tool_calls"), message.get("content")
+        if problem := _check_calls(calls, message["role"], f"{where}[{index}].tool_calls"):
+            return problem
+        if not isinstance(content, str) and not (content is None and calls):
             return f"`{where}[{index}].content` must be text"
     if last is not None and messages[-1]["role"] != last:
         return f"the last of `{where}` must have the role {last}"
@@ -181,21 +190,93 @@ def _check_messages(messages: object, where: str, last: str | None) -> str | Non
     return None
 
 
-def _refuse_template(row: JsonObject) -> str | None:
-    kwargs = row.get("chat_template_kwargs")
-    if kwargs is not None and (not isinstance(kwargs, dict) or "chat_template" in kwargs):
-        return "`chat_template_kwargs` must be an object without `chat_template`: rows do not choose their template"
+def _check_calls(calls: object, role: str, where: str) -> str | None:
+    """What is wrong with the tool calls of a message."""
+    if calls is None or calls == []:
+        return None
+    if role != "assistant":
+        return f"`{where}`: only the assistant calls tools"
+    if not isinstance(calls, list):
+        return f"`{where}` must be a list"
+    for index, call in enumerate(calls):
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or call.get("type", "function") != "function":
+            return f'`{where}[{index}]` must be {{"type": "function", "function": {{"name", "arguments"}}}}'
+        if not isinstance(function.get("name"), str) or not function["name"]:
+            return f"`{where}[{index}].function.name` must be text"
+        if not _is_object(function.get("arguments")):
+            return f"`{where}[{index}].function.arguments` must be an object, or one as JSON text"
     return None
+
+
+def _is_object(value: object) -> bool:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return False
+    return isinstance(value, dict)
+
+
+def _check_tools(row: JsonObject) -> str | None:
+    """What is wrong with the definitions of tools in a row."""
+    tools = row.get("tools")
+    if tools is None:
+        return None
+    if not isinstance(tools, list):
+        return "`tools` must be a list of definitions, not their text"
+    for index, tool in enumerate(tools):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or tool.get("type", "function") != "function":
+            return f'`tools[{index}]` must be {{"type": "function", "function": {{"name", …}}}}'
+        for name, kind, what in (
+            ("description", str, "text"),
+            ("parameters", dict, "an object, a JSON schema"),
+        ):
+            if not isinstance(function.get(name), (kind, type(None))):
+                return f"`tools[{index}].function.{name}` must be {what}"
+        if not isinstance(function.get("name"), str) or not function["name"]:
+            return f"`tools[{index}].function.name` must be text"
+    return None
+
+
+_NOT_A_ROWS = frozenset(
+    (
+        "add_generation_prompt",
+        "add_special_tokens",
+        "chat_template",
+        "continue_final_message",
+        "messages",
+        "return_dict",
+        "system_info",
+        "tokenize",
+        "tools",
+        "user_info",
+    )
+)
+"""Variables of the template that `chat_template_kwargs` must not set: a row would override what it is trained on."""
+
+
+def check_variables(row: JsonObject) -> str | None:
+    """What is wrong with what a row gives the chat template beside its messages."""
+    kwargs = row.get("chat_template_kwargs", {})
+    if not isinstance(kwargs, dict):
+        return "`chat_template_kwargs` must be an object; leave it out where there is nothing to say"
+    if reserved := sorted(_NOT_A_ROWS & kwargs.keys()):
+        return f"`chat_template_kwargs.{reserved[0]}` is not a row's to set; remove it"
+    return _check_tools(row)
 
 
 def _check_conversation(row: JsonObject) -> str | None:
     """What is wrong with a conversation row, or None if nothing is."""
-    return _refuse_template(row) or _check_messages(row.get("messages"), "messages", "assistant")
+    return check_variables(row) or _check_messages(row.get("messages"), "messages", "assistant")
 
 
 def _check_question(row: JsonObject) -> str | None:
     """What is wrong with a question row, or None if nothing is."""
-    if problem := _check_messages(row.get("prompt"), "prompt", None):
+    if "chat_template_kwargs" in row:
+        return "`chat_template_kwargs` is for conversations and pairs; remove it"
+    if problem := check_variables(row) or _check_messages(row.get("prompt"), "prompt", None):
         return problem
     opposite = row.get("opposite")
     if opposite is None:
@@ -205,12 +286,21 @@ def _check_question(row: JsonObject) -> str | None:
     return _check_messages(opposite.get("prompt"), "opposite.prompt", None)
 
 
+def _check_answer(row: JsonObject, name: str) -> str | None:
+    """What is wrong with an answer that is compared or rated."""
+    if problem := _check_messages(row.get(name), name, "assistant"):
+        return problem
+    if len(row[name]) > 1:
+        return f"`{name}` must be one message; those before it belong to `prompt`"
+    return None
+
+
 def check_pair(row: JsonObject) -> str | None:
     """What is wrong with a pair row, or None if nothing is."""
-    if problem := _refuse_template(row) or _check_messages(row.get("prompt"), "prompt", None):
+    if problem := check_variables(row) or _check_messages(row.get("prompt"), "prompt", None):
         return problem
     for name in ("chosen", "rejected"):
-        if problem := _check_messages(row.get(name), name, "assistant"):
+        if problem := _check_answer(row, name):
             return problem
     if row["chosen"] == row["rejected"]:
         return "`chosen` and `rejected` are the same; there is nothing to prefer"
@@ -219,11 +309,11 @@ def check_pair(row: JsonObject) -> str | None:
 
 def _check_thumb(row: JsonObject) -> str | None:
     """What is wrong with a thumb row, or None if nothing is."""
-    if problem := _refuse_template(row) or _check_messages(row.get("prompt"), "prompt", None):
+    if problem := check_variables(row) or _check_messages(row.get("prompt"), "prompt", None):
         return problem
     if not isinstance(row.get("label"), bool):
         return "`label` must be true (thumbs up) or false (thumbs down)"
-    return _check_messages(row.get("completion"), "completion", "assistant")
+    return _check_answer(row, "completion")
 
 
 def read_conversations(path: Path) -> list[Conversation]:
@@ -277,6 +367,16 @@ def _checked(path: Path, check: Callable[[JsonObject], str | None], empty: str) 
     if not rows:
         raise DataError(path, None, empty)
     return rows
+
+
+def texts_of(row: Conversation) -> Iterator[str]:
+    """All texts of a conversation; calls and definitions of tools as JSON."""
+    for message in row["messages"]:
+        yield message.get("content") or ""
+        if message.get("tool_calls"):
+            yield json.dumps(message["tool_calls"], ensure_ascii=False)
+    if row.get("tools"):
+        yield json.dumps(row["tools"], ensure_ascii=False)
 
 
 def mix(

@@ -12,7 +12,7 @@ from metaalign.prompt import PromptAssembler, verify_checkpoint
 from metaalign_training.encoding import as_served
 from metaalign_training.errors import StageError
 from metaalign_training.inference.chat import Tools
-from metaalign_training.messages import Message, MetaPromptView
+from metaalign_training.messages import Message, MetaPromptView, tool_definition
 
 __all__ = ["Prompts"]
 
@@ -40,7 +40,7 @@ class Prompts:
     def ids(self, messages: Sequence[Message], tools: Tools = ()) -> list[int]:
         """Ids of the prompt, up to the start of the answer."""
         shown = as_served(self._assembler, messages, self._view)
-        variables: dict[str, Any] = {"tools": list(tools)} if tools else {}
+        variables: dict[str, Any] = {"tools": [tool_definition(tool) for tool in tools]} if tools else {}
         return list(self._assembler.assemble(shown, add_generation_prompt=True, **variables).token_ids)
 
     def answer_ids(self, messages: Sequence[Message], answer: str) -> tuple[list[int], int]:

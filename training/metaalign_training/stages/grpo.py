@@ -22,7 +22,7 @@ from trl import GRPOConfig as TrlConfig
 from trl import GRPOTrainer
 
 from metaalign.prompt import PromptAssembler
-from metaalign_training.encoding import as_served, encode_prompt
+from metaalign_training.encoding import as_served, encode_prompt, template_variables
 from metaalign_training.errors import StageError
 from metaalign_training.grading import Reward, graded, implicit, open_grader
 from metaalign_training.inference.generation import TransformersGenerator
@@ -112,7 +112,8 @@ def make_trainer(
     assembler = PromptAssembler.from_tokenizer(tokenizer)
     ids: dict[str, list[int]] = {}
     for number, row in enumerate(questions):
-        encoded = encode_prompt(assembler, as_served(assembler, row["prompt"], recipe.meta_prompt))
+        prompt = as_served(assembler, row["prompt"], recipe.meta_prompt)
+        encoded = encode_prompt(assembler, prompt, **template_variables(assembler, row, prompt))
         if config.max_length is None or len(encoded) + config.max_new_tokens <= config.max_length:
             ids[str(number)] = encoded
     if not ids:

@@ -95,6 +95,10 @@ def sample_pairs(
             temperature=config.temperature,
             samples=config.candidates,
             seed=seed + start,
+            tools=[
+                *(row.get("tools", ()) for row in chunk),
+                *(row.get("tools", ()) for row, p in zip(chunk, turned, strict=True) if p is not None),
+            ],
         )
         rest = iter(answers[len(prompts) :])
         asked_rows = [
@@ -127,7 +131,7 @@ class _Sampled:
 
 
 def _pair(row: Question, prompt: list[Message], chosen: str, rejected: str, source: str) -> Pair:
-    return {
+    pair: Pair = {
         "split": row.get("split", ""),
         "part": row.get("part", ""),
         "source": source,
@@ -135,6 +139,9 @@ def _pair(row: Question, prompt: list[Message], chosen: str, rejected: str, sour
         "chosen": [{"role": "assistant", "content": chosen}],
         "rejected": [{"role": "assistant", "content": rejected}],
     }
+    if row.get("tools"):
+        pair["tools"] = row["tools"]
+    return pair
 
 
 def _own_pairs(sampled: _Sampled, config: PairConfig, grader: Grader, rng: random.Random) -> Iterator[Pair]:

@@ -14,6 +14,7 @@ from metaalign_training.errors import StageError
 from metaalign_training.grading import Grader, open_grader
 from metaalign_training.inference.generation import open_generator
 from metaalign_training.inference.journal import Journal
+from metaalign_training.messages import Message
 from metaalign_training.recipe import Recipe
 from metaalign_training.rows import Conversation, Question, draw_questions, write_rows
 
@@ -47,6 +48,7 @@ def make_samples(recipe: Recipe, model: Path, data: Path, folder: Path) -> dict[
                     temperature=config.temperature,
                     samples=config.candidates,
                     seed=recipe.seed + chunk[0],
+                    tools=[questions[n].get("tools", ()) for n in chunk],
                 )
                 for n, own in zip(chunk, answers, strict=True):
                     journal.add(str(n), json.dumps(own, ensure_ascii=False))
@@ -77,8 +79,13 @@ def best_of(questions: list[Question], answers: list[list[str]], grader: Grader)
         graded = [(grader.grade(row, answer), answer) for answer in dict.fromkeys(own) if answer.strip()]
         value, best = max(graded, key=lambda pair: pair[0], default=(-1.0, ""))
         if value >= 0:
-            messages = [*row["prompt"], {"role": "assistant", "content": best}]
-            rows.append(
-                {"split": row.get("split", ""), "part": row.get("part", ""), "messages": messages}  # type: ignore[typeddict-item]
-            )
+            answer: Message = {"role": "assistant", "content": best}
+            conversation: Conversation = {
+                "split": row.get("split", ""),
+                "part": row.get("part", ""),
+                "messages": [*row["prompt"], answer],
+            }
+            if row.get("tools"):
+                conversation["tools"] = row["tools"]
+            rows.append(conversation)
     return rows

@@ -1,7 +1,8 @@
 """`metaalign-train sft RECIPE [--work DIR]`: supervised fine-tuning through TRL, on rows that the assembler tokenised.
 
-Reads build-data's `sft.jsonl` and the recipe's `mixture`, or rejection sampling's rows; only answers carry loss. A
-killed run resumes from its last checkpoint. With `lora` it writes the adapter, and the merged model to `merged`.
+Reads build-data's `sft.jsonl` and the recipe's `mixture`, or rejection sampling's rows. The answer carries loss, or all
+turns of the assistant do. A killed run resumes from its last checkpoint. With `lora` it writes the adapter, and the
+merged model to `merged`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from metaalign_training.models import (
     save_merged,
 )
 from metaalign_training.recipe import Recipe, SftConfig
-from metaalign_training.rows import Conversation, mix, read_conversations
+from metaalign_training.rows import Conversation, mix, read_conversations, texts_of
 from metaalign_training.trainers import TrainingMeter, peak_memory_mib, save, tokens_seen, trainer_arguments
 
 __all__ = ["make_trainer", "model_folder", "train"]
@@ -72,8 +73,13 @@ def make_trainer(
     stage = "sft" if config is recipe.sft else "rejection"
     assembler = PromptAssembler.from_tokenizer(tokenizer)
     started = time.perf_counter()
+    unlearned = sum(any(m.get("tool_calls") for m in row["messages"][:-1]) for row in rows)
+    if config.loss == "answer" and unlearned:
+        logger.warning(
+            "%s.loss: %d rows call tools before their answer; `all_turns` learns that", stage, unlearned
+        )
     encoded, dropped = keep_short(
-        encode_conversations(assembler, rows, recipe.meta_prompt), config.max_length
+        encode_conversations(assembler, rows, recipe.meta_prompt, config.loss), config.max_length
     )
     seconds = time.perf_counter() - started
     if not encoded:
@@ -121,7 +127,7 @@ def train(
     set_seed(recipe.seed)
     rows = mix(read_conversations(data), config.mixture, read_conversations, recipe.seed)
     if start is None and recipe.model.new is not None:
-        texts = (message["content"] for row in rows for message in row["messages"])
+        texts = (text for row in rows for text in texts_of(row))
         tokenizer = new_tokenizer(recipe.model, texts)
     else:
         tokenizer = load_tokenizer(recipe.model, start)

@@ -14,7 +14,7 @@ from pathlib import Path
 from metaalign_training.errors import DataError
 from metaalign_training.messages import Message
 from metaalign_training.recipe import InstructionConfig, SourceConfig
-from metaalign_training.rows import JsonObject, Pair, check_pair, read_rows
+from metaalign_training.rows import JsonObject, Pair, check_pair, check_variables, read_rows
 
 __all__ = [
     "Instruction",
@@ -199,19 +199,24 @@ def read_pair_source(source: SourceConfig, seed: int) -> tuple[list[Pair], int]:
     for path, number, row in _rows(source):
         if row.get("chosen") is None or row.get("rejected") is None:
             raise DataError(path, number, "needs `chosen` and `rejected`")
+        if problem := check_variables(row):
+            raise DataError(path, number, problem)
         pair = _pair_of(row)
         if pair is None or check_pair(pair) is not None:
             unusable += 1
             continue
-        rows.append(
-            {
-                "part": source.part,
-                "source": "file",
-                "prompt": [*system, *pair["prompt"]],
-                "chosen": pair["chosen"],
-                "rejected": pair["rejected"],
-            }
-        )
+        made: Pair = {
+            "part": source.part,
+            "source": "file",
+            "prompt": [*system, *pair["prompt"]],
+            "chosen": pair["chosen"],
+            "rejected": pair["rejected"],
+        }
+        if row.get("tools"):
+            made["tools"] = row["tools"]
+        if row.get("chat_template_kwargs"):
+            made["chat_template_kwargs"] = row["chat_template_kwargs"]
+        rows.append(made)
     if not rows:
         raise DataError(source.path or str(source.dataset), None, "has no usable pair")
     if source.limit is not None and source.limit < len(rows):
