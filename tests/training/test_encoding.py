@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,22 @@ import pytest
 from transformers import AutoTokenizer
 
 from metaalign.prompt import PromptAssembler
-from metaalign_training.encoding import IGNORED, as_served, encode_conversation, encode_pair
+from metaalign_training.encoding import (
+    IGNORED,
+    as_served,
+    encode_conversation,
+    encode_conversations,
+    encode_pair,
+    encode_pairs,
+    encode_turns,
+)
+from metaalign_training.errors import DataError
 from metaalign_training.messages import Message
 from metaalign_training.recipe import Recipe, load_recipe
-from metaalign_training.rows import Conversation, Pair
+from metaalign_training.rows import Conversation, Pair, texts_of
 from metaalign_training.stages import dpo, sft
 from metaalign_training.world.samples import make_sample
-from tests.contract.tokenizers_for_tests import chatml
+from tests.contract.tokenizers_for_tests import byte_level, chatml
 from tests.processes import ROOT
 
 CHECKPOINT = ROOT / "checkpoints" / "metaalign-demo"
@@ -134,3 +144,163 @@ def test_a_template_without_user_info_is_trained_as_it_is_served() -> None:
     assert [m["role"] for m in served] == ["system", "user"]
     assert str(served[0]["content"]).startswith("Be kind.\n\n## About the user\nI am Ada.")
     assert as_served(assembler, messages, "none") == [{"role": "user", "content": "Hello"}]
+
+
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "description": "Look <|end|> up.",
+        "parameters": {"type": "object", "properties": {"place": {"type": "string"}}},
+    },
+}
+CALL: dict[str, Any] = {
+    "type": "function",
+    "id": "1",
+    "function": {"name": "look", "arguments": {"place": "zoo"}},
+}
+TRACE: list[Any] = [
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "content": "Is the zoo open?"},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "1", "content": "It is."},
+    {"role": "assistant", "content": "Yes."},
+    {"role": "user", "content": "And tomorrow?"},
+    {"role": "assistant", "content": "I do not know."},
+]
+ROW: Conversation = {"messages": TRACE, "tools": [TOOL]}
+
+
+def published(name: str, *control: str) -> Any:
+    """A small tokenizer with a template as its makers publish it; TRL ships a copy."""
+    source = resources.files("trl").joinpath("chat_templates", f"{name}.jinja").read_text(encoding="utf-8")
+    return byte_level(control, source)
+
+
+def qwen3() -> Any:
+    return published(
+        "qwen3", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>"
+    )
+
+
+def learned(row: Any, tokenizer: Any) -> list[str]:
+    """The texts that carry loss, in order."""
+    spans: list[list[int]] = [[]]
+    for label in row["labels"]:
+        if label != IGNORED:
+            spans[-1].append(label)
+        elif spans[-1]:
+            spans.append([])
+    return [tokenizer.decode(span) for span in spans if span]
+
+
+def test_tools_calls_and_results_are_what_the_template_says(
+    tokenizer: Any, assembler: PromptAssembler
+) -> None:
+    """Ids as transformers gives them; arguments as JSON text, as the protocol sends them, give the same."""
+    harmless = {**TOOL, "function": {**TOOL["function"], "description": "Look up."}}
+    (row,) = encode_conversations(assembler, [{"messages": TRACE, "tools": [harmless]}])
+    shown = [m | {"content": m["content"] or ""} for m in TRACE]
+    assert row["input_ids"] == tokenizer.apply_chat_template(shown, tools=[harmless], return_dict=False)
+    assert learned(row, tokenizer) == ["I do not know.<|end|>"]
+    as_text = {**CALL, "function": {"name": "look", "arguments": '{"place":"zoo"}'}}
+    told: list[Any] = [m if not m.get("tool_calls") else {**m, "tool_calls": [as_text]} for m in TRACE]
+    assert [row] == list(encode_conversations(assembler, [{"messages": told, "tools": [harmless]}]))
+
+
+def test_a_tools_description_makes_no_control_token(tokenizer: Any, assembler: PromptAssembler) -> None:
+    """The end that the description spells is text: system, tools, and six turns end."""
+    (row,) = encode_conversations(assembler, [ROW])
+    assert row["input_ids"].count(tokenizer.eos_token_id) == 2 + 6
+
+
+def test_all_turns_of_the_assistant_are_learned(tokenizer: Any, assembler: PromptAssembler) -> None:
+    (row,) = encode_conversations(assembler, [ROW], loss="all_turns")
+    (answer,) = encode_conversations(assembler, [ROW])
+    assert row["input_ids"] == answer["input_ids"]
+    assert learned(row, tokenizer) == [
+        '<tool_call>{"name": "look", "arguments": {"place": "zoo"}}</tool_call><|end|>',
+        "Yes.<|end|>",
+        "I do not know.<|end|>",
+    ]
+
+
+def test_a_turn_that_is_written_differently_later_has_a_row_of_its_own() -> None:
+    """Qwen3 writes the thought of the last turn only. Each row is a prompt as served and the answer to it."""
+    tokenizer = qwen3()
+    rows = encode_turns(PromptAssembler.from_tokenizer(tokenizer), as_served_by(tokenizer), tools=[TOOL])
+    ends = [3, 5, 7]
+    for row, end in zip(rows, ends, strict=True):
+        shown = [m | {"content": m.get("content") or ""} for m in TRACE[:end]]
+        whole = tokenizer.apply_chat_template(shown, tools=[TOOL], return_dict=False)
+        prompt = tokenizer.apply_chat_template(
+            shown[:-1], tools=[TOOL], add_generation_prompt=True, return_dict=False
+        )
+        assert row["input_ids"] == whole
+        assert row["labels"] == [IGNORED] * len(prompt) + whole[len(prompt) :]
+
+
+def as_served_by(tokenizer: Any) -> list[Message]:
+    return as_served(PromptAssembler.from_tokenizer(tokenizer), TRACE)
+
+
+def test_template_variables_reach_the_template() -> None:
+    tokenizer = qwen3()
+    assembler = PromptAssembler.from_tokenizer(tokenizer)
+    row: Conversation = {
+        "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    }
+    (thinking,) = encode_conversations(assembler, [row])
+    (without,) = encode_conversations(
+        assembler, [{**row, "chat_template_kwargs": {"enable_thinking": False}}]
+    )
+    assert thinking["input_ids"] == without["input_ids"]
+    assert learned(thinking, tokenizer) == ["<think>\n\n</think>\n\nHo<|im_end|>\n"]
+    assert learned(without, tokenizer) == ["Ho<|im_end|>\n"]
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        ({"messages": TRACE[3:], "tools": [TOOL]}, "tools"),
+        ({"messages": TRACE}, "tool_calls"),
+        ({"messages": TRACE[5:], "chat_template_kwargs": {"enable_thinking": False}}, "enable_thinking"),
+    ],
+)
+def test_what_the_template_would_not_show_is_refused(row: Any, field: str) -> None:
+    assembler = PromptAssembler.from_tokenizer(chatml())
+    with pytest.raises(DataError, match=f"sft rows:1: .*{field}: the chat template does not"):
+        list(encode_conversations(assembler, [row]))
+
+
+def test_pairs_see_tools(tokenizer: Any, assembler: PromptAssembler) -> None:
+    """A call is preferred to an answer from nowhere."""
+    pair: Pair = {
+        "prompt": TRACE[:2],
+        "chosen": [TRACE[2]],
+        "rejected": [{"role": "assistant", "content": "No."}],
+        "tools": [TOOL],
+    }
+    (row,) = encode_pairs(assembler, [pair])
+    turns = encode_turns(assembler, as_served(assembler, TRACE[:3]), tools=[TOOL])
+    assert row["prompt_ids"] + row["chosen_ids"] == turns[0]["input_ids"]
+    assert tokenizer.decode(row["chosen_ids"]).startswith('<tool_call>{"name": "look"')
+    assert tokenizer.decode(row["rejected_ids"]) == "No.<|end|>"
+
+
+def test_sft_batches_of_all_turns(
+    tokenizer: Any, assembler: PromptAssembler, tiny: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They reach TRL's trainer as they are; without the choice, a log line says what is not learned."""
+    (expected,) = encode_conversations(assembler, [ROW], loss="all_turns")
+    chosen = tiny.model_copy(update={"sft": tiny.sft.model_copy(update={"loss": "all_turns"})})
+    batch = next(iter(sft.make_trainer(chosen, tokenizer, [ROW] * 8, tmp_path).get_train_dataloader()))
+    assert _labelled(batch, 0) == (expected["input_ids"], expected["labels"])
+    assert "all_turns" not in caplog.text
+    sft.make_trainer(tiny, tokenizer, [ROW] * 8, tmp_path)
+    assert "sft.loss: 8 rows call tools before their answer" in caplog.text
+
+
+def test_a_new_tokenizer_sees_the_texts_of_tools() -> None:
+    texts = " ".join(texts_of(ROW))
+    assert all(word in texts for word in ("look", "place", "zoo", "Look <|end|> up.", "It is."))

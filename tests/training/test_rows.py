@@ -19,6 +19,12 @@ USER: Message = {"role": "user", "content": "Hello"}
 ANSWER: Message = {"role": "assistant", "content": "Hi."}
 OTHER: Message = {"role": "assistant", "content": "Go away."}
 GOOD: Conversation = {"messages": [USER, ANSWER]}
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+
+
+def call(**changes: object) -> dict[str, object]:
+    function = {"name": "look", "arguments": {}} | changes
+    return {"role": "assistant", "content": None, "tool_calls": [{"function": function}]}
 
 
 @pytest.mark.parametrize(
@@ -34,6 +40,28 @@ GOOD: Conversation = {"messages": [USER, ANSWER]}
         (json.dumps({"messages": [USER, {"role": "assistant", "content": " "}]}), "nothing to learn"),
         (json.dumps(GOOD | {"chat_template_kwargs": {"chat_template": "x"}}), "chat_template"),
         (json.dumps(GOOD | {"chat_template_kwargs": 3}), "chat_template_kwargs"),
+        (json.dumps(GOOD | {"chat_template_kwargs": None}), "chat_template_kwargs.* must be an object"),
+        (json.dumps(GOOD | {"chat_template_kwargs": {"tools": []}}), "chat_template_kwargs.tools"),
+        (json.dumps(GOOD | {"tools": "[]"}), "tools.* must be a list"),
+        (json.dumps(GOOD | {"tools": [{"name": "f"}]}), r"tools\[0\].* must be"),
+        (json.dumps(GOOD | {"tools": [TOOL, {"function": {}}]}), r"tools\[1\].function.name"),
+        (
+            json.dumps(GOOD | {"tools": [{"function": {"name": "f", "parameters": "{}"}}]}),
+            "function.parameters",
+        ),
+        (
+            json.dumps(GOOD | {"tools": [{"function": {"name": "f", "description": 3}}]}),
+            "function.description",
+        ),
+        (json.dumps({"messages": [USER, call(name="")]}), r"messages\[1\].tool_calls\[0\].function.name"),
+        (json.dumps({"messages": [USER, call(arguments="{")]}), r"tool_calls\[0\].function.arguments"),
+        (json.dumps({"messages": [USER, call(arguments=[1])]}), r"tool_calls\[0\].function.arguments"),
+        (json.dumps({"messages": [USER, {"role": "assistant", "tool_calls": ["f"]}]}), r"tool_calls\[0\]"),
+        (
+            json.dumps({"messages": [USER, {"role": "assistant", "tool_calls": {}}]}),
+            "tool_calls.* must be a list",
+        ),
+        (json.dumps({"messages": [USER | {"tool_calls": [1]}, ANSWER]}), "only the assistant calls tools"),
     ],
 )
 def test_a_bad_conversation_names_file_and_line(line: str, message: str, tmp_path: Path) -> None:
@@ -50,6 +78,8 @@ def test_a_bad_conversation_names_file_and_line(line: str, message: str, tmp_pat
         ({"prompt": [USER], "chosen": [USER], "rejected": [OTHER]}, "chosen"),
         ({"prompt": [USER], "chosen": [ANSWER]}, "rejected"),
         ({"prompt": [USER], "chosen": [ANSWER], "rejected": [ANSWER]}, "the same"),
+        ({"prompt": [USER], "chosen": [call(), ANSWER], "rejected": [OTHER]}, "chosen.* one message"),
+        ({"prompt": [USER], "chosen": [ANSWER], "rejected": [OTHER], "tools": {}}, "tools"),
     ],
 )
 def test_a_bad_pair_names_file_and_line(row: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -81,6 +111,16 @@ def test_rows_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_rows(path, broken())  # type: ignore[arg-type]
     assert read_conversations(path) == [GOOD]
+
+
+def test_tools_of_published_pairs_are_kept_and_checked(tmp_path: Path) -> None:
+    pair = {"prompt": [USER], "chosen": [call()], "rejected": [OTHER], "tools": [TOOL]}
+    write_rows(tmp_path / "pairs.jsonl", [pair])
+    (kept,), unusable = read_pair_source(source(tmp_path / "pairs.jsonl", kind="pairs"), 0)
+    assert (kept["tools"], unusable) == ([TOOL], 0)
+    write_rows(tmp_path / "pairs.jsonl", [pair, pair | {"tools": "look"}])
+    with pytest.raises(DataError, match=r"pairs\.jsonl:2: `tools`"):
+        read_pair_source(source(tmp_path / "pairs.jsonl", kind="pairs"), 0)
 
 
 def test_a_mixture_draws_its_share(tmp_path: Path) -> None:

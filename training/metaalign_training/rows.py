@@ -5,8 +5,8 @@
     Pair           … user, a chosen and a rejected answer         what DPO learns from
 
 Each may carry `part` and `split`. Conversations and pairs are in TRL's conversational formats, so any TRL script can
-read them. The tiers are messages with the roles `system` and `user_info`. Each may have `tools`, which OpenAI's protocol
-defines; conversations and pairs may have `chat_template_kwargs`, further variables of the chat template.
+read them. The tiers are messages with the roles `system` and `user_info`. Each may have `tools`, as OpenAI's protocol
+defines them; conversations and pairs may have `chat_template_kwargs`, further variables of the chat template.
 """
 
 from __future__ import annotations
