@@ -43,6 +43,7 @@ __all__ = [
     "new_tokenizer",
     "refuse_incomplete_adapter",
     "save_merged",
+    "save_untied",
     "training_dtype",
     "whole_on_every_rank",
 ]
@@ -277,3 +278,32 @@ def save_merged(adapter: Path, base: Any, tokenizer: PreTrainedTokenizerFast) ->
     merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
     merged.save_pretrained(adapter / "merged")
     tokenizer.save_pretrained(adapter / "merged")
+
+
+def save_untied(model: Any, folder: Path) -> None:
+    """Write a model in training as a plain checkpoint, its adapter merged, its head apart; the model stays as it is.
+
+    An engine that reads changed weights again must find the head among them: vLLM 0.32 on a CPU packs a tied head once,
+    and would answer with the old one.
+    """
+    adapted = hasattr(model, "merge_adapter")
+    plain = model.get_base_model() if adapted else model
+    if adapted:
+        model.merge_adapter()
+    configs = {id(c): c for c in (plain.config, plain.config.get_text_config())}.values()
+    tied = [config.tie_word_embeddings for config in configs]
+    try:
+        state = {
+            name.removeprefix("base_model.model.").replace(".base_layer", ""): tensor
+            for name, tensor in model.state_dict().items()
+            if "lora_" not in name
+        }
+        state["lm_head.weight"] = plain.get_output_embeddings().weight.detach().clone()
+        for config in configs:
+            config.tie_word_embeddings = False
+        plain.save_pretrained(folder, state_dict=state)
+    finally:
+        for config, was in zip(configs, tied, strict=True):
+            config.tie_word_embeddings = was
+        if adapted:
+            model.unmerge_adapter()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from metaalign_training.errors import StageError
 from metaalign_training.grading import Reward, graded, implicit, open_grader
 from metaalign_training.inference.generation import TransformersGenerator
 from metaalign_training.inference.offline import VllmGenerator, vllm_is_installed
-from metaalign_training.models import load_model, load_tokenizer, lora_config, save_merged
+from metaalign_training.models import load_model, load_tokenizer, lora_config, save_merged, save_untied
 from metaalign_training.recipe import GrpoConfig, Recipe, RewardKind
 from metaalign_training.rows import Question, draw_questions
 from metaalign_training.trainers import TrainingMeter, peak_memory_mib, save, trainer_arguments
@@ -57,7 +58,7 @@ class _TokenisedGRPOTrainer(GRPOTrainer):
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
         if self.engine is None:
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)  # type: ignore[no-untyped-call]
-        _write_weights(self.model, self.weights)
+        save_untied(self.model, self.weights)
         self.engine.reload()
         seed = int(torch.randint(2**31, ()))
         answers = self.engine.sample(
@@ -67,23 +68,6 @@ class _TokenisedGRPOTrainer(GRPOTrainer):
             seed=seed,
         )
         return answers, None
-
-
-def _write_weights(model: Any, folder: Path) -> None:
-    """Write the model as vLLM reads it: whole, with adapters merged."""
-    if hasattr(model, "merge_adapter"):
-        model.merge_adapter()
-        try:
-            state = {
-                name.removeprefix("base_model.model.").replace(".base_layer", ""): tensor
-                for name, tensor in model.state_dict().items()
-                if "lora_" not in name
-            }
-            model.get_base_model().save_pretrained(folder, state_dict=state)
-        finally:
-            model.unmerge_adapter()
-    else:
-        model.save_pretrained(folder)
 
 
 def make_trainer(
@@ -186,17 +170,24 @@ def _rollouts(
 ) -> Iterator[None]:
     """Answers by vLLM if the recipe says so, or says `auto` and vLLM is there and one process trains."""
     several = trainer.accelerator.num_processes > 1
-    if config.engine == "vllm" and several:
-        raise StageError("grpo.engine: vllm samples for one process; use `transformers` with several")
-    if config.engine == "transformers" or several or not vllm_is_installed():
+    quantised = config.lora is not None and config.lora.quantise
+    if config.engine == "vllm" and (several or quantised):
+        raise StageError(
+            "grpo.engine: vllm samples for one process and from whole weights; with several processes, or with"
+            " `lora.quantise`, use `transformers`"
+        )
+    if config.engine == "transformers" or several or quantised or not vllm_is_installed():
         yield
         return
     trainer.weights = folder / "weights"
-    _write_weights(trainer.model, trainer.weights)
+    save_untied(trainer.model, trainer.weights)
     trainer.processing_class.save_pretrained(trainer.weights)  # type: ignore[union-attr]
-    with contextlib.closing(VllmGenerator(trainer.weights)) as trainer.engine:
-        yield
-    trainer.engine = None
+    try:
+        with contextlib.closing(VllmGenerator(trainer.weights)) as trainer.engine:
+            yield
+    finally:
+        trainer.engine = None
+        shutil.rmtree(trainer.weights)  # a second copy of the model, which the stage's result does not need
 
 
 def train(
