@@ -214,3 +214,11 @@ def test_vllm_answers_with_the_weights_as_they_are(tmp_path: Path) -> None:
         == 0
     )
     assert not (work / "grpo" / "weights").exists()
+
+
+def test_rounds_on_several_devices_are_refused_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = ["--set", "dpo.rounds=2", "--accelerate", "ddp", "--work", str(tmp_path)]
+    assert main(["dpo", "tiny", *changes]) == 1
+    assert "dpo.rounds" in capsys.readouterr().err
