@@ -27,6 +27,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -305,6 +306,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("rounds, concurrency and tokens must be positive")
     if min(options.plain_rounds, options.pairs, *options.goodput) < 0:
         parser.error("plain rounds, pairs and goodput's milliseconds must not be negative")
+    for name in ("litellm", "nginx"):
+        command = getattr(options, name)
+        if command and shutil.which(shlex.split(command)[0]) is None:
+            parser.error(
+                f"--{name}: no such command: {command}; install it, or leave it out with --{name} ''"
+            )
     options.workloads = [workloads[name] for name in options.workloads]
     return options
 

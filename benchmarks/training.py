@@ -105,7 +105,8 @@ def _run_plain(
 def _run_ours(stage: str, base: Path, rows: list[dict[str, Any]], steps: int, folder: Path) -> dict[str, Any]:
     from metaalign_training.messages import Message
     from metaalign_training.models import load_tokenizer
-    from metaalign_training.recipe import DpoConfig, ModelConfig, SftConfig, load_recipe
+    from metaalign_training.recipe import DpoConfig, ModelConfig, SftConfig
+    from metaalign_training.recipe_files import load_recipe
     from metaalign_training.rows import Conversation, Pair
     from metaalign_training.stages import dpo, sft
 

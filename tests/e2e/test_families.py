@@ -29,7 +29,7 @@ from transformers import (
 from metaalign.prompt import PromptAssembler
 from metaalign_training.encoding import encode_conversations
 from metaalign_training.messages import Message, ask
-from metaalign_training.recipe import load_recipe
+from metaalign_training.recipe_files import load_recipe
 from metaalign_training.rows import Conversation, write_rows
 from metaalign_training.stages.export import export
 from metaalign_training.stages.sft import train

@@ -20,7 +20,7 @@ from transformers import (
 
 from metaalign.prompt import END_TOKEN, PromptAssembler
 from metaalign_training.cli import main
-from metaalign_training.recipe import load_recipe
+from metaalign_training.recipe_files import load_recipe
 from metaalign_training.stages.sft import train
 from tests.processes import ROOT
 

@@ -22,7 +22,8 @@ from metaalign_training.encoding import (
 )
 from metaalign_training.errors import DataError
 from metaalign_training.messages import Message
-from metaalign_training.recipe import Recipe, load_recipe
+from metaalign_training.recipe import Recipe
+from metaalign_training.recipe_files import load_recipe
 from metaalign_training.rows import Conversation, Pair, texts_of
 from metaalign_training.stages import dpo, sft
 from metaalign_training.world.samples import make_sample

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from metaalign.prompt import PromptAssembler
 from metaalign_training.cli import main
 from metaalign_training.encoding import encode_pair
-from metaalign_training.recipe import load_recipe
+from metaalign_training.recipe_files import load_recipe
 from metaalign_training.stages.dpo import train
 from tests.processes import ROOT
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from metaalign_training.errors import StageError
+from metaalign_training.grading import Ratings, Verifiers, open_grader
 from metaalign_training.inference.chat import Tools
 from metaalign_training.inference.endpoint import open_endpoint
 from metaalign_training.inference.judge import Judge
@@ -76,7 +78,7 @@ def test_a_judge_rates_all_samples_at_once_and_each_only_once() -> None:
     with fake_teacher(noted) as teacher:
         judge = Judge(open_endpoint(EndpointConfig(base_url=teacher.url, model="m", retries=0)))
         config = PairConfig(candidates=2, label="judge", judge=EndpointConfig(model="m"))
-        pairs = sample_pairs(Scripted(), [question(n) for n in range(20)], config, 1, judge)
+        pairs = sample_pairs(Scripted(), [question(n) for n in range(20)], config, 1, Ratings(judge))
     assert len(seen) == len(set(seen)) == 20 * 2 * 2  # two prompts, two different answers
     assert judge.endpoint.usage.requests == 80
     assert summary(pairs) == {
@@ -92,11 +94,19 @@ def test_without_swap_the_opposite_is_not_asked() -> None:
         judge = Judge(open_endpoint(EndpointConfig(base_url=teacher.url, model="m", retries=0)))
         config = PairConfig(candidates=2, swap=False, label="judge", judge=EndpointConfig(model="m"))
         model = Scripted()
-        pairs = sample_pairs(model, [question(0)], config, 1, judge)
+        pairs = sample_pairs(model, [question(0)], config, 1, Ratings(judge))
     assert model.asked == [prompt(BRIEF)]
     assert summary(pairs) == {("sampled", BRIEF, "short", "a long answer")}
 
 
 def test_questions_without_a_check_need_a_judge() -> None:
     with pytest.raises(StageError, match="label: judge"):
-        sample_pairs(Scripted(), [question(0)], PairConfig(candidates=2), 1)
+        sample_pairs(Scripted(), [question(0)], PairConfig(candidates=2), 1, Verifiers())
+
+
+def test_the_label_says_who_grades(tmp_path: Path) -> None:
+    """A judge that is configured, perhaps by the recipe that this one extends, is not asked for `label: verifier`."""
+    judge = EndpointConfig(base_url="http://127.0.0.1:1/v1", model="m")
+    for label, kind in (("verifier", Verifiers), ("judge", Ratings)):
+        config = PairConfig.model_validate({"label": label, "judge": judge})
+        assert isinstance(open_grader(config, tmp_path / "judge.jsonl"), kind)

@@ -9,7 +9,7 @@ import yaml
 
 from metaalign_training.cli import main
 from metaalign_training.errors import RecipeError
-from metaalign_training.recipe import load_recipe, packaged_recipes
+from metaalign_training.recipe_files import load_recipe, packaged_recipes
 
 MINIMAL = {
     "name": "mine",
@@ -65,6 +65,18 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
         (
             {"sft": {"steps": 1, "batch_size": 1, "learning_rate": 1, "packing": "packed"}},
             "flash_attention_2",
+        ),
+        (
+            {
+                "rejection": {
+                    "steps": 1,
+                    "batch_size": 1,
+                    "learning_rate": 1,
+                    "packing": "packed",
+                    "samples": {"prompts": 1},
+                }
+            },
+            "rejection.packing",
         ),
         ({"export": {"adapter_only": True}}, "sft.lora"),
         (

@@ -19,7 +19,8 @@ from metaalign_training.inference.judge import Judge
 from metaalign_training.inference.offline import VllmGenerator
 from metaalign_training.inference.prompts import Prompts
 from metaalign_training.models import load_model, load_tokenizer, lora_config, save_untied
-from metaalign_training.recipe import EndpointConfig, LoraConfig, load_recipe
+from metaalign_training.recipe import EndpointConfig, LoraConfig
+from metaalign_training.recipe_files import load_recipe
 from metaalign_training.rows import Question
 from tests.processes import ROOT
 from tests.training.endpoints import fake_teacher

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from metaalign_training.errors import StageError
+
 __all__ = ["CONFIG", "WEIGHTS", "rank_of", "stack"]
 
 CONFIG = "adapter_config.json"
@@ -27,6 +29,9 @@ def stack(folders: Sequence[Path], target: Path) -> None:
 
     A merged adapter changes a weight W to W + s B A, whatever W is. So the sum of two is one adapter of both ranks
     together, whose A lies above each other and whose B lies beside each other, and whose scale s is 1.
+
+    Raises:
+        StageError: an adapter has more than LoRA's matrices, such as resized embeddings.
     """
     configs = [json.loads((folder / CONFIG).read_text(encoding="utf-8")) for folder in folders]
     ranks = [int(config["r"]) for config in configs]
@@ -43,7 +48,10 @@ def stack(folders: Sequence[Path], target: Path) -> None:
                 whole = stacked.setdefault(name, part.new_zeros(part.shape[0], total))
                 whole[:, start : start + rank] = part * scale
             else:
-                raise ValueError(f"{folder / WEIGHTS}: {name} is no LoRA matrix")
+                raise StageError(
+                    f"export.adapter_only: {folder / WEIGHTS} also has {name}, which no adapter alone can hold;"
+                    " export merged weights"
+                )
         start += rank
     merged: dict[str, Any] = configs[0] | {"r": total, "lora_alpha": total, "use_rslora": False}
     merged["target_modules"] = sorted({name for config in configs for name in config["target_modules"]})

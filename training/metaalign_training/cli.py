@@ -20,7 +20,8 @@ import yaml
 
 from metaalign import MetaAlignError
 from metaalign_training.errors import RecipeError
-from metaalign_training.recipe import Recipe, load_recipe, packaged_recipes
+from metaalign_training.recipe import Recipe
+from metaalign_training.recipe_files import load_recipe, packaged_recipes
 
 __all__ = ["PROCESS_ENVIRONMENT", "main"]
 

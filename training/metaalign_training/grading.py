@@ -15,12 +15,12 @@ from metaalign_training.errors import StageError
 from metaalign_training.inference.endpoint import open_endpoint
 from metaalign_training.inference.generation import TransformersGenerator
 from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge
-from metaalign_training.recipe import EndpointConfig
+from metaalign_training.recipe import EndpointConfig, SamplingConfig
 from metaalign_training.rows import Asked
 from metaalign_training.world.samples import Check
 from metaalign_training.world.verifiers import failures
 
-__all__ = ["Grader", "Ratings", "Reward", "Verifiers", "graded", "implicit", "open_grader"]
+__all__ = ["Grader", "Ratings", "Reward", "Verifiers", "graded", "implicit", "open_grader", "open_judge"]
 
 Reward: TypeAlias = Callable[[Sequence[Asked], Sequence[str]], list[float]]
 """(questions, answers) -> one reward for each answer; only differences between answers to one question matter."""
@@ -85,9 +85,16 @@ class Ratings:
         return (self._ratings[self._key(row, answer)] - 1) / 4
 
 
-def open_grader(judge: EndpointConfig | None, journal: Path) -> Grader:
-    """The judge, whose ratings are kept in `journal`; the verifiers without one."""
-    return Verifiers() if judge is None else Ratings(Judge(open_endpoint(judge, journal)))
+def open_judge(judge: EndpointConfig, journal: Path) -> Ratings:
+    """The judge, whose ratings are kept in `journal`."""
+    return Ratings(Judge(open_endpoint(judge, journal)))
+
+
+def open_grader(config: SamplingConfig, journal: Path) -> Grader:
+    """Who says which samples are good: the verifiers, or the judge with its `journal`, as `label` says."""
+    if config.label == "judge" and config.judge is not None:
+        return open_judge(config.judge, journal)
+    return Verifiers()
 
 
 def graded(grader: Grader) -> Reward:

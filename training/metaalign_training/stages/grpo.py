@@ -25,7 +25,7 @@ from trl import GRPOTrainer
 from metaalign.prompt import PromptAssembler
 from metaalign_training.encoding import as_served, encode_prompt, template_variables
 from metaalign_training.errors import StageError
-from metaalign_training.grading import Reward, graded, implicit, open_grader
+from metaalign_training.grading import Reward, Verifiers, graded, implicit, open_judge
 from metaalign_training.inference.generation import TransformersGenerator
 from metaalign_training.inference.offline import VllmGenerator, vllm_is_installed
 from metaalign_training.models import load_model, load_tokenizer, lora_config, save_merged, save_untied
@@ -158,16 +158,15 @@ def open_rewards(recipe: Recipe, models: tuple[Path, Path] | None, folder: Path)
                 raise StageError("grpo.rewards: `implicit` needs a `dpo` stage, whose model gives the reward")
             model, reference = (TransformersGenerator(m, recipe.meta_prompt) for m in models)
             rewards[name] = implicit(model, reference, recipe.dpo.beta)
+        elif name == "judge" and config.judge is not None:
+            rewards[name] = graded(open_judge(config.judge, folder / "judge.jsonl"))
         else:
-            judge = config.judge if name == "judge" else None
-            rewards[name] = graded(open_grader(judge, folder / "judge.jsonl"))
+            rewards[name] = graded(Verifiers())
     return rewards
 
 
 @contextlib.contextmanager
-def _rollouts(
-    trainer: _TokenisedGRPOTrainer, config: GrpoConfig, start: Path, folder: Path
-) -> Iterator[None]:
+def _rollouts(trainer: _TokenisedGRPOTrainer, config: GrpoConfig, folder: Path) -> Iterator[None]:
     """Answers by vLLM if the recipe says so, or says `auto` and vLLM is there and one process trains."""
     several = trainer.accelerator.num_processes > 1
     quantised = config.lora is not None and config.lora.quantise
@@ -205,7 +204,7 @@ def train(
     last = get_last_checkpoint(str(folder))
     if last is not None:
         logger.info("grpo: continues from %s", last)
-    with _rollouts(trainer, config, start, folder):
+    with _rollouts(trainer, config, folder):
         metrics: dict[str, float] = dict(trainer.train(resume_from_checkpoint=last).metrics)
     steps = [entry for entry in trainer.state.log_history if "reward" in entry]
     if steps:

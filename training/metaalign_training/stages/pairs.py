@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaalign_training.errors import StageError
-from metaalign_training.grading import Grader, Ratings, Verifiers
-from metaalign_training.inference.endpoint import open_endpoint
+from metaalign_training.grading import Grader, open_grader
 from metaalign_training.inference.generation import Generator, open_generator
-from metaalign_training.inference.judge import Judge
 from metaalign_training.messages import Message
 from metaalign_training.recipe import PairConfig, Recipe
 from metaalign_training.rows import Asked, Pair, Question, draw_questions, mix, read_pairs, write_rows
@@ -53,11 +51,9 @@ def make_pairs(recipe: Recipe, model: Path, data: Path, folder: Path, turn: int 
         questions = draw_questions(
             data / "prompts.jsonl", config.prompts, seed, skip=(turn - 1) * config.prompts
         )
-        judge = (
-            Judge(open_endpoint(config.judge, folder / "judge.jsonl")) if config.judge is not None else None
-        )
+        grader = open_grader(config, folder / "judge.jsonl")
         with open_generator(config.engine, model, recipe.meta_prompt) as generator:
-            rows = sample_pairs(generator, questions, config, recipe.seed + turn - 1, judge)
+            rows = sample_pairs(generator, questions, config, recipe.seed + turn - 1, grader)
             counts["sampled_tokens"] = generator.tokens
         logger.info("dpo: %d pairs from %d questions", len(rows), len(questions))
     if turn == 1:
@@ -78,11 +74,10 @@ def sample_pairs(
     questions: Sequence[Question],
     config: PairConfig,
     seed: int,
-    judge: Judge | None = None,
+    grader: Grader,
 ) -> list[Pair]:
     """Sample answers and pair them; a question whose answers are all good, or all bad, gives no sampled pair."""
     rng = random.Random(f"pairs {seed}")
-    grader: Grader = Verifiers() if judge is None else Ratings(judge)
     pairs: list[Pair] = []
     for start in range(0, len(questions), _CHUNK):
         chunk = questions[start : start + _CHUNK]

@@ -55,7 +55,7 @@ def make_samples(recipe: Recipe, model: Path, data: Path, folder: Path) -> dict[
                 logger.info("rejection: %d of %d questions", chunk[-1] + 1, len(questions))
             tokens = generator.tokens
     sampled = [json.loads(journal.answers[str(n)]) for n in range(len(questions))]
-    grader = open_grader(config.judge if config.label == "judge" else None, folder / "judge.jsonl")
+    grader = open_grader(config, folder / "judge.jsonl")
     rows = best_of(questions, sampled, grader)
     logger.info("rejection: %d of %d questions have a good answer", len(rows), len(questions))
     if not rows:

@@ -25,6 +25,7 @@ __all__ = [
     "check",
     "check_all",
     "checks_for",
+    "loose_readings",
     "parse_checks",
     "prepare",
     "published_checks",
@@ -53,7 +54,7 @@ class Check:
         """Decide about `text`; see `check`."""
         decide = CHECKS[self.name][1]
         passed, why = False, "the text is blank"
-        for variant in _variants(text) if loose else (text,):
+        for variant in loose_readings(text) if loose else (text,):
             if variant.strip():
                 passed, why = decide(variant, self.arguments)
             if passed:
@@ -221,8 +222,8 @@ def reward(
 
 
 @lru_cache(maxsize=8)
-def _variants(text: str) -> tuple[str, ...]:
-    """IFEval's eight readings: all, without the first line, the last, both; each with its asterisks and without."""
+def loose_readings(text: str) -> tuple[str, ...]:
+    """Return IFEval's eight readings: all, without the first line, the last, both; each also without asterisks."""
     lines = text.split("\n")
     cut = ("\n".join(lines[1:]).strip(), "\n".join(lines[:-1]).strip(), "\n".join(lines[1:-1]).strip())
     return tuple(dict.fromkeys((text, text.replace("*", ""), *cut, *(part.replace("*", "") for part in cut))))

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from string import punctuation
 
-from metaalign.verifiers import Check
+from metaalign.verifiers import Check, loose_readings
 from metaalign_training.stages.evaluation.items import Score
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "exact_word",
     "instructions",
     "language_in_json",
-    "lenient_variants",
     "rouge_l",
     "rouge_recall",
     "strict_and_loose",
@@ -63,26 +62,19 @@ def word_f1(answer: str, reference: str) -> float:
     return 2 * common / (sum(said.values()) + sum(wanted.values())) if common else 0.0
 
 
-def lenient_variants(answer: str) -> list[str]:
-    """The answer as it is, and without its first line, its last line, and asterisks: IFEval's loose criterion."""
-    lines = answer.split("\n")
-    cuts = [answer, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]
-    return [*cuts, *(cut.replace("*", "") for cut in cuts)]
-
-
 def strict_and_loose(
     measure: Callable[[str], float], loosen: Callable[[str], str] = str
 ) -> Callable[[str], Score]:
-    """The mean of a measure on the answer, and of its best over the lenient variants (IHEval).
+    """The mean of a measure on the answer, and of its best over IFEval's loose readings (IHEval).
 
     Args:
         measure: Score of an answer.
-        loosen: Applied to each lenient variant.
+        loosen: Applied to each loose reading.
     """
 
     def program(answer: str) -> Score:
         strict = measure(answer)
-        loose = max(measure(loosen(variant)) for variant in lenient_variants(answer))
+        loose = max(measure(loosen(variant)) for variant in loose_readings(answer))
         return Score((strict + loose) / 2, [], {"strict": (strict, 1), "loose": (loose, 1)})
 
     return program

@@ -117,7 +117,7 @@ def _items(recipe: Recipe, rows: Path) -> list[Item]:
                 suite.name,
                 suite.limit,
                 recipe.seed,
-                run_code=bool(recipe.evaluate.run_code),
+                run_code=recipe.evaluate.run_code,
             )
         )
     twice = [key for key, count in Counter(map(_key, items)).items() if count > 1]
