@@ -113,3 +113,9 @@ def test_processes_that_train_together_work_where_the_first_began(tmp_path: Path
     stage(tmp_path, seed=2).run(notes)
     Stage("sft", tmp_path / "sft", {"seed": 3}, {}, main=False).run(notes)
     assert places == [tmp_path / "sft.new", tmp_path / "sft.new", tmp_path / "sft"]
+
+
+def test_a_process_that_is_there_before_the_first_finds_its_folder(tmp_path: Path) -> None:
+    follower = Stage("sft", tmp_path / "sft", {"seed": 2}, {}, main=False)
+    assert follower.run(lambda folder: {"found": len(list(folder.iterdir()))}) == {"found": 0}
+    assert stage(tmp_path, seed=2).run(writes(1)) == {"number": 1, "before": 0}

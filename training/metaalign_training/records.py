@@ -115,7 +115,9 @@ class Stage:
             StageError: an input is missing, the folder belongs to another configuration, or the disk is full.
         """
         if not self._main:
-            return work(self._new if force else self._place())
+            place = self._new if force else self._place()
+            place.mkdir(parents=True, exist_ok=True)  # it may be here before the first process
+            return work(place)
         try:
             return self._run(work, force)
         except OSError as error:
