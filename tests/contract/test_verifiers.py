@@ -24,7 +24,7 @@ from metaalign.verifiers import (
     published_checks,
     reward,
 )
-from metaalign.verifiers.schemas import SECONDS
+from metaalign.verifiers.schemas import SECONDS, OutOfTime, first_error
 
 LABELLED = Path(__file__).parent / "labelled"
 AMBIGUOUS = {("units", "Chapter 5 L is missing.")}
@@ -377,3 +377,25 @@ def test_no_schema_keeps_a_check_busy(schema: dict[str, Any], text: str, why: st
     assert time.monotonic() - start < SECONDS + 1.5
     assert verdict.why.startswith(why)
     assert verdict.passed is (why == "valid")
+
+
+class PanicException(BaseException):
+    """As the library's compiled maps raise it: not an `Exception`."""
+
+
+def test_a_panic_in_the_librarys_maps_is_not_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    def panic(*_: Any) -> None:
+        raise PanicException
+
+    monkeypatch.setattr("jsonschema.Draft202012Validator.iter_errors", panic)
+    monkeypatch.setattr("metaalign.verifiers.schemas._bounded", lambda base: base)
+    with pytest.raises(OutOfTime, match="round in circles or too deep"):
+        first_error({"$ref": "#/$defs/a", "$defs": {"a": {}}}, {})
+
+
+def test_a_document_that_nests_as_deep_as_people_write_is_decided() -> None:
+    tree = {"properties": {"children": {"items": {"$ref": "#"}}}}
+    document: dict[str, Any] = {}
+    for _ in range(30):
+        document = {"children": [document]}
+    assert check("json_schema", {"schema": tree}, json.dumps(document)).passed

@@ -10,7 +10,9 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +21,19 @@ __all__ = ["SECONDS", "OutOfTime", "first_error", "problem_of"]
 SECONDS = 0.5
 """A document that takes longer is not decided."""
 _BYTES, _DEPTH, _PATTERN, _STATES = 65_536, 48, 512, 20_000
-_DEADLINE: ContextVar[float] = ContextVar("deadline")
+_KEYWORDS_DEEP = 120
+# Well below Python's own limit on frames, of which a keyword takes about four.
+
+
+@dataclass(slots=True)
+class _Budget:
+    """What one check may still use: the clock's time at which it ends, and how many keywords it stands in."""
+
+    deadline: float
+    depth: int = 0
+
+
+_BUDGET: ContextVar[_Budget] = ContextVar("budget")
 
 
 class OutOfTime(Exception):
@@ -71,7 +85,8 @@ def problem_of(schema: Mapping[str, Any]) -> str | None:
     try:
         draft = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
         # Without formats, because Python's `re` would look at the patterns.
-        draft.check_schema(schema, format_checker=jsonschema.FormatChecker(formats=()))
+        with _panics_are_recursion_errors():
+            draft.check_schema(schema, format_checker=jsonschema.FormatChecker(formats=()))
     except (jsonschema.SchemaError, RecursionError):
         return "a valid JSON Schema"
     return None
@@ -120,9 +135,10 @@ def first_error(schema: Mapping[str, Any], document: Any) -> str | None:
     from jsonschema_specifications import REGISTRY
 
     validator = _bounded(jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator))
-    token = _DEADLINE.set(time.monotonic() + SECONDS)
+    token = _BUDGET.set(_Budget(time.monotonic() + SECONDS))
     try:
-        error = next(validator(schema, registry=REGISTRY).iter_errors(document), None)
+        with _panics_are_recursion_errors():
+            error = next(validator(schema, registry=REGISTRY).iter_errors(document), None)
     except TimeoutError as failure:
         raise OutOfTime("it takes too long") from failure
     except RecursionError as failure:
@@ -130,11 +146,22 @@ def first_error(schema: Mapping[str, Any], document: Any) -> str | None:
     except jsonschema.exceptions._WrappedReferencingError as failure:
         raise OutOfTime("a reference of the schema leads nowhere") from failure
     finally:
-        _DEADLINE.reset(token)
+        _BUDGET.reset(token)
     if error is None:
         return None
     place = len(error.absolute_path)
     return f"breaks `{error.validator}`" + (f" {place} levels down" if place else "")
+
+
+@contextmanager
+def _panics_are_recursion_errors() -> Iterator[None]:
+    # If Python's limit is reached inside the library's maps, which are compiled, they panic: no `Exception` catches that.
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise RecursionError from error
+        raise
 
 
 @lru_cache(maxsize=8)
@@ -154,16 +181,23 @@ Keyword = Callable[[Any, Any, Any, Any], Iterator[Any] | None]
 
 def _timed(keyword: Keyword) -> Keyword:
     def run(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        budget = _BUDGET.get()
+        if budget.depth >= _KEYWORDS_DEEP:
+            raise RecursionError
         _left()
-        for error in keyword(validator, value, instance, schema) or ():
-            _left()
-            yield error
+        budget.depth += 1
+        try:
+            for error in keyword(validator, value, instance, schema) or ():
+                _left()
+                yield error
+        finally:
+            budget.depth -= 1
 
     return run
 
 
 def _left() -> float:
-    left = _DEADLINE.get() - time.monotonic()
+    left = _BUDGET.get().deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
     return left
