@@ -155,7 +155,7 @@ def first_error(schema: Mapping[str, Any], document: Any) -> str | None:
 
 @contextmanager
 def _panics_are_recursion_errors() -> Iterator[None]:
-    # If Python's limit is reached inside the library's maps, which are compiled, they panic: no `Exception` catches that.
+    # Where Python's limit is reached inside the library's compiled maps, they panic, and no `Exception` catches that.
     try:
         yield
     except BaseException as error:
