@@ -192,6 +192,12 @@ _PLATFORM = Dashboard(
                 "Per second.",
             ),
             Panel(
+                "Checks of answers, by check and verdict",
+                "none",
+                {"{{check}}, passed: {{passed}}": _rate("metaalign_verdicts_total", "check, passed")},
+                "Per second, where requests ask with `verify`.",
+            ),
+            Panel(
                 "Refused preferences by code",
                 "reqps",
                 {

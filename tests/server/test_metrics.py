@@ -65,6 +65,7 @@ def test_the_documentation_lists_what_is_exposed(http: httpx.Client) -> None:
     assert silent <= {
         "metaalign_limits_refusals_total",
         "metaalign_preferences_overridden_total",
+        "metaalign_verdicts_total",
     }
 
 
@@ -216,3 +217,20 @@ def test_the_log_names_the_error(http: httpx.Client, twin: Twin) -> None:
         written = server.log_text().splitlines()
         lines = [json.loads(line) for line in written if answer.headers["x-request-id"] in line]
     assert [line["error"] for line in lines] == ["route_not_found"]
+
+
+def test_verdicts_are_counted(http: httpx.Client) -> None:
+    def counted() -> list[float]:
+        return [
+            value(http, "metaalign_verdicts_total", check="count", passed=passed) for passed in ("yes", "no")
+        ]
+
+    checks = [
+        {"name": "count", "arguments": {"what": "words", bound: 1000}} for bound in ("at_most", "at_least")
+    ]
+    before = counted()
+    assert http.post("/v1/chat/completions", json=CHAT | {"preferences": {"verify": checks}}).is_success
+    assert http.post(
+        "/v1/chat/completions", json=CHAT | {"stream": True, "preferences": {"verify": checks}}
+    ).is_success
+    assert [after - earlier for after, earlier in zip(counted(), before, strict=True)] == [2, 2]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +14,7 @@ import httpx
 import openai
 import pytest
 
+from metaalign_server.alignment.verification import _beside
 from tests.server.conftest import MODEL
 
 QUERY = "Tell me three things about the otter."
@@ -213,3 +216,19 @@ def test_slow_checks_hold_nobody_up(http: httpx.Client) -> None:
     assert len(checks) == 64
     assert {c["why"] for c in checks} >= {"not decided: no time was left"}
     assert max(waits) < 0.5
+
+
+def test_a_tenants_checks_hold_up_no_other_tenants() -> None:
+    """One tenant has more requests to check than there are threads, and all of them take long."""
+    release = threading.Event()
+
+    async def run() -> tuple[str, int]:
+        heavy = [asyncio.create_task(_beside("heavy", release.wait)) for _ in range(8)]
+        await asyncio.sleep(0)
+        light = await asyncio.wait_for(_beside("light", lambda: "checked"), 5)
+        waiting = sum(not task.done() for task in heavy)
+        release.set()
+        await asyncio.gather(*heavy)
+        return light, waiting
+
+    assert asyncio.run(run()) == ("checked", 8)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from metaalign import Preferences
+from metaalign.receipt import VerifiedAnswer
 from metaalign.verifiers import Check
 from metaalign_server.alignment.aligner import AppliedSpec
 from metaalign_server.alignment.layers import NOTHING_STORED, StoredLayers
@@ -58,6 +59,7 @@ class RequestContext:
         logprobs_asked: Whether the client asks for log probabilities.
         logprobs: How many log probabilities the request may produce.
         verify: Checks of the answer; True for those that the applied dimensions imply.
+        verified: What they said.
         broke_off: Whether the answer is a stream that failed after its status was sent.
         finish_reasons: Why each sequence ended, in the engine's words, by the engine's request and the choice in it.
     """
@@ -76,6 +78,7 @@ class RequestContext:
     logprobs: int = 0
     broke_off: bool = False
     verify: tuple[Check, ...] | Literal[True] | None = None
+    verified: tuple[VerifiedAnswer, ...] = ()
     finish_reasons: dict[tuple[str, int], str] = field(default_factory=dict)
     applied: AppliedSpec | None = None
 

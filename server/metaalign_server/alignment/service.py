@@ -106,7 +106,7 @@ class Service:
         context = RequestContext(preferences=preferences, caller=caller)
         if preferences is not None and preferences.verify:
             named = preferences.verify
-            context.verify = True if named is True else await parse_verify(named)
+            context.verify = True if named is True else await parse_verify(named, caller.tenant.id)
             # It says nothing to the model, so that the prompt is the cached one.
             context.preferences = preferences.model_copy(update={"verify": None})
         if self.platform is None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from metaalign import InvalidPreferences, Receipt
 from metaalign.preferences import NamedCheck
@@ -23,19 +24,22 @@ _BYTES = 32_768
 _SECONDS = 1.0
 """For all answers of one request; what is not decided by then is reported so."""
 _THREADS = ThreadPoolExecutor(2, thread_name_prefix="verify")
+_TURNS: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+"""One per tenant with checks to run, so that a tenant waits for one check of each other tenant at most."""
 
 
-async def _beside(work: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
+async def _beside(tenant: str, work: Callable[[], T]) -> T:
+    async with _TURNS.setdefault(tenant, asyncio.Lock()):
+        return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
 
 
-async def parse_verify(named: Sequence[NamedCheck]) -> tuple[Check, ...]:
-    """Return the checks that a request names.
+async def parse_verify(named: Sequence[NamedCheck], tenant: str) -> tuple[Check, ...]:
+    """Return the checks that a tenant's request names.
 
     Raises:
         InvalidPreferences: one has an unknown name or wrong arguments, or they are too large together.
     """
-    return await _beside(lambda: _parse(named))
+    return await _beside(tenant, lambda: _parse(named))
 
 
 def _parse(named: Sequence[NamedCheck]) -> tuple[Check, ...]:
@@ -62,8 +66,8 @@ async def verified_receipt(context: RequestContext, texts: Sequence[str]) -> Rec
     if applied is None or context.verify is None:
         raise AssertionError("asked for by `preferences.verify`, so there are preferences")
     checks = checks_for(dict(applied.attributes)) if context.verify is True else context.verify
-    verified = await _beside(lambda: _verify(checks, texts))
-    return applied.receipt.model_copy(update={"verified": verified})
+    context.verified = await _beside(context.caller.tenant.id, lambda: _verify(checks, texts))
+    return applied.receipt.model_copy(update={"verified": context.verified})
 
 
 async def verified_receipt_json(context: RequestContext, texts: Sequence[str]) -> bytes:

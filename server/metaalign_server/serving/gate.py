@@ -16,7 +16,13 @@ from metaalign_server.platform.limits import Admission, buckets_of
 from metaalign_server.platform.refusal import Refusal
 from metaalign_server.platform.startup import Platform
 from metaalign_server.routes.errors import metaalign_error_response
-from metaalign_server.serving.metrics import IN_FLIGHT, count_overridden, count_request, count_tokens
+from metaalign_server.serving.metrics import (
+    IN_FLIGHT,
+    count_overridden,
+    count_request,
+    count_tokens,
+    count_verdicts,
+)
 from metaalign_server.serving.telemetry import Spans
 from metaalign_server.settings import Settings, is_loopback
 
@@ -283,6 +289,7 @@ class Gate:
             if opened.finish_reasons:
                 fields["finish_reasons"] = list(opened.finish_reasons.values())
             count_tokens(opened.usage, applied=applied is not None)
+            count_verdicts(opened.verified)
             if applied is not None:
                 count_overridden(applied.receipt.overridden)
                 fields["spec"] = applied.meta_prompt.spec_hash[:12]

@@ -8,10 +8,10 @@ from functools import cache
 from prometheus_client import Counter, Gauge, Histogram
 
 from metaalign.errors import ERRORS
-from metaalign.receipt import OverriddenEntry
+from metaalign.receipt import OverriddenEntry, VerifiedAnswer
 from metaalign_server.alignment.context import Usage
 
-__all__ = ["IN_FLIGHT", "count_overridden", "count_request", "count_tokens"]
+__all__ = ["IN_FLIGHT", "count_overridden", "count_request", "count_tokens", "count_verdicts"]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -50,6 +50,11 @@ OVERRIDDEN = Counter(
     "Values of preferences that were not rendered, by their tier and by the tier and the kind of source that won.",
     ["tier", "by"],
 )
+VERDICTS = Counter(
+    "metaalign_verdicts_total",
+    "Checks of answers by `verify`, by the check and whether the answer passed.",
+    ["check", "passed"],
+)
 PROMPT_TOKENS = Counter(
     "metaalign_prompt_tokens_total",
     "Tokens of prompts, by whether preferences were applied.",
@@ -79,6 +84,7 @@ def _streamed(route: str) -> tuple[Histogram, Counter]:
 
 
 _overridden = cache(OVERRIDDEN.labels)
+_verdicts = cache(VERDICTS.labels)
 
 
 @cache
@@ -141,3 +147,10 @@ def count_overridden(entries: Iterable[OverriddenEntry]) -> None:
     """
     for entry in entries:
         _overridden(entry.tier, entry.by.partition(" ")[0]).inc()
+
+
+def count_verdicts(answers: Iterable[VerifiedAnswer]) -> None:
+    """Count the checks of one request's answers."""
+    for answer in answers:
+        for check in answer.checks:
+            _verdicts(check.name, "yes" if check.passed else "no").inc()
