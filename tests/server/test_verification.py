@@ -124,6 +124,12 @@ def test_dimensions_imply_checks(http: httpx.Client) -> None:
     assert receipt["verified"][0]["checks"][0]["passed"] is True, "the value that won is checked"
 
 
+def test_nothing_to_check_is_no_pass(http: httpx.Client) -> None:
+    body = {"query": QUERY, "preferences": {"user": "Keep it short.", "verify": True}, "max_tokens": 8}
+    receipt = http.post("/v1/align", json=body).json()["metaalign"]
+    assert receipt["verified"] == [{"index": 0, "passed": None, "checks": []}]
+
+
 def test_what_is_asked_of_the_answer_is_not_in_the_prompt(http: httpx.Client) -> None:
     plain = {"user": {"attributes": {"format": "bullets"}}}
     rendered = [

@@ -53,10 +53,14 @@ class VerifiedCheck(_Model):
 
 
 class VerifiedAnswer(_Model):
-    """What `preferences.verify` found in one choice of an answer; `passed` is whether every check passed."""
+    """What `preferences.verify` found in one choice of an answer.
+
+    `passed` is whether every check passed, and None if there was nothing to check: `verify: true` with preferences that
+    imply no check, such as free text.
+    """
 
     index: int
-    passed: bool
+    passed: bool | None
     checks: tuple[VerifiedCheck, ...]
 
 

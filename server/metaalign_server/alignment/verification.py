@@ -84,7 +84,7 @@ def _verify(checks: Sequence[Check], texts: Sequence[str]) -> tuple[VerifiedAnsw
         answers.append(
             VerifiedAnswer(
                 index=index,
-                passed=all(verdict.passed for verdict in verdicts),
+                passed=all(verdict.passed for verdict in verdicts) if verdicts else None,
                 checks=tuple(VerifiedCheck(name=v.name, passed=v.passed, why=v.why) for v in verdicts),
             )
         )
