@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import yaml
 from metaalign_training.cli import main
 from metaalign_training.errors import DataError
 from metaalign_training.recipe import FilterConfig
-from metaalign_training.rows import read_conversations, read_pairs, read_questions, write_rows
+from metaalign_training.rows import draw_questions, read_conversations, read_pairs, read_questions, write_rows
+from metaalign_training.stages.data.comparisons import compare
 from metaalign_training.stages.data.filters import Filter
-from metaalign_training.stages.data.library import load_library, load_priorities
+from metaalign_training.stages.data.library import Sampler, load_library, load_priorities
+from metaalign_training.stages.data.sources import Instruction
 from tests.training.endpoints import fake_teacher
 
 LIBRARY: dict[str, Any] = {
@@ -86,6 +89,7 @@ def write_inputs(folder: Path) -> Path:
                 "library": "library.yaml",
                 "priorities": "priorities.yaml",
                 "held_out": 0.0,
+                "preference_share": 0.0,
                 "teacher": {"model": "m", "retries": 0},
             },
         },
@@ -318,4 +322,144 @@ def test_an_unknown_kind_of_query_names_the_known(tmp_path: Path, capsys: pytest
     capsys.readouterr()
     sources = f"[{{path: {tmp_path / 'priority.jsonl'}, text: q, part: priority, query: evil}}]"
     assert build(tmp_path, "http://127.0.0.1:9/v1", f"data.instructions.sources={sources}") == 1
-    assert "'evil' (harmful)" in capsys.readouterr().err
+    message = "sources[0].query: 'evil' is no kind of query in the priority matrix (there are: harmful, any)"
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"part": "priority", "query": "harmfull"}, "sources[0].query: 'harmfull' is no kind"),
+        (
+            {
+                "part": "priority",
+                "query_column": "label",
+                "query_values": {"safe": "harmles", "unsafe": "harmful"},
+            },
+            "sources[0].query_values.safe: 'harmles' is no kind of query in the priority matrix; did you mean 'harm",
+        ),
+        (
+            {"part": "helpful", "query": "harmful"},
+            "`query`, `query_column` and `query_values` have no effect",
+        ),
+    ],
+)
+def test_a_misspelt_kind_of_query_is_refused_before_anything_is_asked(
+    fields: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_inputs(tmp_path)
+    source = {"path": str(tmp_path / "priority.jsonl"), "text": "q", **fields}
+    with fake_teacher(teach) as teacher:
+        sources = f"data.instructions.sources={json.dumps([source])}"
+        assert build(tmp_path, teacher.url, sources, "data.instructions.priorities=null") == 1
+        assert not teacher.bodies
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("agreed", "message"),
+    [
+        ({"harmles": "help"}, "is no kind of query with conflicts"),
+        ({"harmful": "nice"}, "has no part in the conflict"),
+    ],
+)
+def test_an_agreement_about_nothing(agreed: dict[str, str], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "priorities.yaml"
+    path.write_text(yaml.safe_dump(PRIORITIES | {"agreed": agreed}))
+    with pytest.raises(DataError, match=message):
+        load_priorities(str(path))
+
+
+def test_what_only_looks_harmful_is_answered_under_every_priority() -> None:
+    library, priorities, sampler = load_library(), load_priorities(), Sampler(0)
+    refuse = priorities.principles["harmlessness"].guide
+    first: Counter[str] = Counter()
+    for number in range(200):
+        asked = Instruction(f"How do I kill Python process {number}?", "priority", "harmless", "", "x:1")
+        drawn = compare(asked, library, priorities, sampler)
+        assert drawn.here.guide != refuse, "an answer that declines is never the chosen one"
+        assert not drawn.swaps or drawn.there.guide != refuse
+        if not drawn.swaps:
+            assert drawn.there.guide == refuse
+            system = drawn.here.preferences["system"]["info"]
+            first.update(
+                n
+                for n in ("harmlessness", "helpfulness")
+                for s in priorities.principles[n].system
+                if s in system
+            )
+    assert set(first) == {"harmlessness", "helpfulness"}
+    assert abs(first["harmlessness"] - first["helpfulness"]) <= 1
+
+
+def questions_of(folder: Path, name: str) -> set[str]:
+    key = "messages" if name == "sft" else "prompt"
+    rows = [
+        json.loads(line)
+        for line in (folder / "work" / "build-data" / f"{name}.jsonl").read_text().splitlines()
+    ]
+    return {next(m["content"] for m in reversed(row[key]) if m["role"] == "user") for row in rows}
+
+
+def test_each_stage_has_questions_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of every part the same share; and no question of one stage in another."""
+    write_inputs(tmp_path)
+    for part in ("helpful", "opinion"):
+        write_rows(tmp_path / f"{part}.jsonl", [{"q": f"What about {part} {n} {n * 7}?"} for n in range(20)])
+    changes = ["data.instructions.preference_share=null", "data.instructions.held_out=0.1"]
+    with fake_teacher(teach) as teacher:
+        assert build(tmp_path, teacher.url, *changes) == 0
+    report = json.loads(capsys.readouterr().out)
+    sft, pairs, prompts, held_out = (
+        questions_of(tmp_path, name) for name in ("sft", "pairs", "prompts", "eval")
+    )
+    assert not sft & (pairs | prompts)
+    assert not held_out & (sft | pairs | prompts)
+    assert pairs == prompts
+    assert len(prompts) == report["set_aside"]
+    for part in ("helpful", "opinion"):
+        of_sft, of_later = (sum(part in text for text in texts) for texts in (sft, prompts))
+        assert of_later == round(0.4 * (of_sft + of_later)) > 0
+    assert "set aside for the stages after SFT" in (tmp_path / "work/build-data/README.md").read_text()
+    assert {row["part"] for row in draw_questions(tmp_path / "work/build-data/prompts.jsonl", 4, 0)} == {
+        "helpful",
+        "opinion",
+    }
+
+
+def test_without_later_stages_all_questions_are_sfts(tmp_path: Path) -> None:
+    write_inputs(tmp_path)
+    changes = ["data.instructions.preference_share=null", "dpo=null"]
+    with fake_teacher(teach) as teacher:
+        assert build(tmp_path, teacher.url, *changes) == 0
+    assert questions_of(tmp_path, "sft") == questions_of(tmp_path, "pairs")
+
+
+def test_filters_say_what_they_leave_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_inputs(tmp_path)
+    again = [{"q": f"Please explain to me in simple words how the tide works {n}"} for n in range(50)]
+    write_rows(tmp_path / "helpful.jsonl", [*again, {"q": "What is a comet?"}])
+    with fake_teacher(teach) as teacher:
+        assert build(tmp_path, teacher.url, "data.instructions.filters.near_duplicate=0.5") == 0
+    report = json.loads(capsys.readouterr().out)
+    (own,) = [found for name, found in report["sources"].items() if name.endswith("helpful.jsonl")]
+    assert own == {"rows": 2, "left_out": {"near-duplicate": 49}}
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert "2 of 51 texts of" in warning
+    assert "(49 near-duplicate)" in warning
+    assert "`filters.near_duplicate`" in warning
+    assert "49 left out: near-duplicate" in (tmp_path / "work/build-data/README.md").read_text()
+
+
+def test_a_source_of_which_nothing_is_kept_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_inputs(tmp_path)
+    with fake_teacher(teach) as teacher:
+        assert build(tmp_path, teacher.url, "data.instructions.filters.min_characters=30") == 1
+        assert not teacher.bodies
+    message = capsys.readouterr().err
+    assert "data.instructions.sources[0]: none of 3 texts of" in message
+    assert "(3 too short); relax `filters.min_characters`" in message

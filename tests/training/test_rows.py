@@ -156,7 +156,13 @@ def test_instructions_of_every_kind_of_file(tmp_path: Path) -> None:
     Dataset.from_list(rows).to_parquet(str(tmp_path / "x.parquet"))
     for name in ("x.jsonl", "x.json", "x.csv", "y.jsonl.gz", "x.parquet"):
         read = read_instructions(
-            source(tmp_path / name, text="q", query_column="kind", query_values={"a": "harmful", "b": "any"}),
+            source(
+                tmp_path / name,
+                text="q",
+                part="priority",
+                query_column="kind",
+                query_values={"a": "harmful", "b": "any"},
+            ),
             0,
         )
         assert [(i.text, i.query) for i in read] == [("One?", "harmful"), ("Two, three?", "any")], name

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
+from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
+from metaalign_training.stages.data.synthetic import evaluation_rows
 from metaalign_training.world.drafts import PARTS, SPLITS, draw
 from metaalign_training.world.samples import Check, Sample, make_sample, realise, twin
 from metaalign_training.world.verifiers import failures, obeys
+
+HELD_OUT = {
+    "seen": "1777b341eb588766",
+    "questions": "596a2d61d1dcd67b",
+    "combinations": "bfa52f2807830f2f",
+    "wordings": "a60fcdee2ea1e145",
+    "values": "5ee4d6d58863ea30",
+    "recall": "8082722b87477532",
+    "conflict": "a1977f4f0c0adf45",
+    "consensus": "a5971aed787faf69",
+    "stance": "d1299b207c04251b",
+    "safety": "47c36cdd35c4f4c0",
+    "lookalikes": "10ed84cc58bdfae3",
+    "implicit": "0e7e73f383c5dcb0",
+    "none": "f9af9d9e027e66c0",
+}
 
 
 def test_same_seed_same_world() -> None:
@@ -40,7 +61,7 @@ def test_the_world_satisfies_its_own_verifiers(split: str, training: bool) -> No
     assert accepted <= 0.03 * rejected
 
 
-@pytest.mark.parametrize("split", [s for s in SPLITS if s != "consensus"])
+@pytest.mark.parametrize("split", [s for s in SPLITS if s not in ("consensus", "lookalikes")])
 def test_the_answers_of_twins_are_wrong_for_each_other(split: str) -> None:
     """Swap the preference, and chosen and rejected swap."""
     rng = random.Random(7)
@@ -58,9 +79,33 @@ def test_the_answers_of_twins_are_wrong_for_each_other(split: str) -> None:
     assert turned >= (10 if split == "none" else 40)
 
 
-def test_facts_have_no_opposite() -> None:
+@pytest.mark.parametrize("split", ["consensus", "lookalikes"])
+def test_what_is_right_under_every_preference_has_no_opposite(split: str) -> None:
     rng = random.Random(8)
-    assert all(twin(draw(rng, "consensus", training=True), rng) is None for _ in range(50))
+    assert all(twin(draw(rng, split, training=True), rng) is None for _ in range(50))
+
+
+def test_a_question_that_only_looks_harmful_is_answered_under_every_priority() -> None:
+    rng = random.Random(9)
+    answered: dict[str, int] = {"harmlessness": 0, "helpfulness": 0}
+    for _ in range(200):
+        draft = draw(rng, "lookalikes", training=True)
+        sample = realise(draft)
+        assert draft.animal is not None
+        assert sample.check.content
+        assert all(text in sample.answer.lower() for text in map(str.lower, sample.check.content))
+        assert sample.rejected is not None
+        assert "cannot help" in sample.rejected
+        answered[draft.priority] += 1
+    assert min(answered.values()) > 50
+
+
+def test_held_out_rows_stay_what_they_were() -> None:
+    """Published results are of these rows: whoever changes them makes all of them incomparable."""
+    found: dict[str, Any] = defaultdict(hashlib.sha256)
+    for row in evaluation_rows(0, 40):
+        found[row["split"]].update(json.dumps(row, sort_keys=True).encode())
+    assert {split: digest.hexdigest()[:16] for split, digest in found.items()} == HELD_OUT
 
 
 def test_held_out_never_trains() -> None:

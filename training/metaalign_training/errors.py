@@ -12,11 +12,20 @@ Each message is one line that names the file and line, or the field, and the rem
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 from metaalign import MetaAlignError
 
-__all__ = ["DataError", "EndpointError", "RecipeError", "StageError", "TrainingError"]
+__all__ = ["DataError", "EndpointError", "RecipeError", "StageError", "TrainingError", "nearest"]
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: the nearest known one, if one is near, and all of them."""
+    known = list(names)
+    meant = "".join(f"; did you mean {near!r}?" for near in get_close_matches(name, known, 1))
+    return f"{meant} (there are: {', '.join(known) or 'none'})"
 
 
 class TrainingError(MetaAlignError):

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from metaalign.prompt.manifest import sha256_of
 from metaalign_training.errors import StageError
-from metaalign_training.recipe import Recipe
+from metaalign_training.recipe import DataConfig, Recipe
 from metaalign_training.records import RECORD_NAME, Json, Record, Stage, read_record, update_metrics
 
 if TYPE_CHECKING:  # stages import torch, so each is imported only when it runs
@@ -58,6 +58,9 @@ def _figures(record: Record | None) -> Mapping[str, Any]:
     """The metrics of a finished stage; empty if it has not finished."""
     return record.get("metrics", {}) if record is not None else {}
 
+
+_PREFERENCE_SHARE = 0.4
+"""Share of the questions that are not SFT's own where later stages need some."""
 
 Trained = Literal["sft", "rejection", "dpo", "grpo"]
 """The commands that train."""
@@ -146,9 +149,18 @@ class Pipeline:
         """Folder of the recipe's last training stage."""
         return self._done(self._training_stages()[-1])
 
+    def _data(self) -> DataConfig:
+        """The recipe's data section; questions are set aside for the stages after SFT only if there are any."""
+        data = self.recipe.data
+        if data.instructions is None or data.instructions.preference_share is not None:
+            return data
+        share = _PREFERENCE_SHARE if len(self._training_stages()) > 1 else 0.0
+        own = data.instructions.model_copy(update={"preference_share": share})
+        return data.model_copy(update={"instructions": own})
+
     def build_data(self) -> WorldReport | InstructionReport | HierarchyReport:
         """Write the rows that the other stages read."""
-        data = self.recipe.data
+        data = self._data()
         inputs: dict[str, Path] = {}
         if data.instructions is not None:
             from metaalign_training.stages.data.sources import source_files

@@ -173,6 +173,11 @@ class SourceConfig(_Model):
             raise ValueError("name either `path` or `dataset`")
         if self.query_column is not None and not self.query_values:
             raise ValueError("`query_column` needs `query_values`")
+        if self.part != "priority" and (self.query != "any" or self.query_column or self.query_values):
+            raise ValueError(
+                f"`query`, `query_column` and `query_values` have no effect with `part: {self.part}`; remove them, or"
+                " say `part: priority`"
+            )
         return self
 
 
@@ -187,7 +192,14 @@ class FilterConfig(_Model):
 
 
 class InstructionConfig(_Model):
-    """A user's own instructions, answered by a teacher and ranked by an annotator."""
+    """A user's own instructions, answered by a teacher and ranked by an annotator.
+
+    Attributes:
+        held_out: Share of the questions that is kept for evaluation.
+        preference_share: Share of the other questions that SFT does not see, for the stages after it: their pairs are
+            DPO's, their prompts those that the model itself answers. Default: 0.4 if the recipe has such a stage,
+            else 0. With 0, `pairs.jsonl` and `prompts.jsonl` are of the questions in `sft.jsonl`.
+    """
 
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     library: str | None = None
@@ -199,6 +211,7 @@ class InstructionConfig(_Model):
     filters: FilterConfig = FilterConfig()
     decontaminate: tuple[str, ...] = ()
     held_out: float = Field(0.05, ge=0, lt=1)
+    preference_share: float | None = Field(None, ge=0, lt=1)
 
 
 class HierarchyConfig(_Model):

@@ -343,10 +343,18 @@ def read_thumbs(path: Path) -> list[Thumb]:
 def draw_questions(path: Path, count: int, seed: int | str, skip: int = 0) -> list[Question]:
     """`count` questions of a file, shuffled by `seed`, after the first `skip`; all of them at most once.
 
-    Past the end it begins again, so a later round never has fewer questions. Raises as `read_conversations`.
+    Any stretch of them has each part's share of the file. Past the end it begins again, so a later round never has
+    fewer questions. Raises as `read_conversations`.
     """
-    rows = read_questions(path)
-    random.Random(f"questions {seed}").shuffle(rows)
+    rng, parts = random.Random(f"questions {seed}"), dict[str, list[Question]]()
+    for row in read_questions(path):
+        parts.setdefault(row.get("part", ""), []).append(row)
+    placed: list[tuple[float, Question]] = []
+    for own in parts.values():
+        rng.shuffle(own)
+        start = rng.random()
+        placed.extend(((n + start) / len(own), row) for n, row in enumerate(own))
+    rows = [row for _, row in sorted(placed, key=lambda place: place[0])]
     return [rows[(skip + n) % len(rows)] for n in range(min(count, len(rows)))]
 
 
@@ -354,7 +362,9 @@ def _empty(kind: str) -> str:
     return f"has no {kind} row; build data first or name another file"
 
 
-_NO_QUESTION = "has no question to sample answers for; raise `data.world.pair_prompts`"
+_NO_QUESTION = (
+    "has no question to sample answers for; raise `world.pair_prompts` or `instructions.preference_share`"
+)
 
 
 def _checked(path: Path, check: Callable[[JsonObject], str | None], empty: str) -> list[JsonObject]:

@@ -118,8 +118,10 @@ class Sample:
 def twin(draft: Draft, rng: random.Random) -> Draft | None:
     """The same question under the opposite preference, such that the answer to each is wrong for the other.
 
-    None if there is no opposite: facts, for example, have none.
+    None if there is no opposite: facts have none, nor have questions that only look harmful.
     """
+    if draft.split == "lookalikes":
+        return None
     if draft.split == "safety":
         return replace(draft, priority=next(p for p in SAFETY if p != draft.priority))
     if draft.split == "stance":
@@ -224,6 +226,8 @@ def _rejected(draft: Draft, rng: random.Random) -> str | None:
         )
         answer = _answer_of(lost)
         return answer if answer != _answer_of(draft) else None
+    if draft.split == "lookalikes":
+        return compose([Statement("", _REFUSAL.rstrip("."))], 1, draft.asked)
     other = twin(draft, rng)
     return _answer_of(other) if other is not None else None
 
@@ -277,7 +281,12 @@ def realise(draft: Draft) -> Sample:
         before = replace(draft, animal=other, kind="food", belief=None)
         messages.append({"role": "user", "content": _question(rng, other, "food")})
         messages.append({"role": "assistant", "content": _answer_of(before)})
-    question = draft.topic if draft.animal is None else _question(rng, draft.animal, draft.kind)
+    if draft.animal is None:
+        question = draft.topic
+    elif draft.topic:
+        question = draft.topic.format(n=draft.animal.name, a=_article(draft.animal.name))
+    else:
+        question = _question(rng, draft.animal, draft.kind)
     messages.append({"role": "user", "content": question})
     preferences = tiers.preferences(rng)
     who, facts = "", tuple[str, ...]()

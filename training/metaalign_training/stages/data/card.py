@@ -12,10 +12,11 @@ __all__ = ["Annotated", "AnnotationReport", "InstructionReport", "SourceReport",
 
 
 class SourceReport(TypedDict):
-    """How many rows a source gave, and how many could not be used."""
+    """How many rows of a source are used, how many are unusable, and how many the filters left out, by reason."""
 
     rows: int
     unusable: NotRequired[int]
+    left_out: NotRequired[dict[str, int]]
 
 
 class AnnotationReport(TypedDict):
@@ -37,6 +38,7 @@ class InstructionReport(Annotated):
     Attributes:
         sources: Path or data set -> its rows.
         filtered: Reason -> number of rows left out.
+        set_aside: Number of questions that are not SFT's but the later stages'.
         sft, pairs, eval: Number of rows in each file.
         parts: Part of the MetaAlign Dataset -> number of pairs.
         coverage: Group of the preference library -> how many of its entries were used.
@@ -44,6 +46,7 @@ class InstructionReport(Annotated):
 
     sources: dict[str, SourceReport]
     filtered: dict[str, int]
+    set_aside: int
     sft: int
     pairs: int
     eval: int
@@ -63,7 +66,7 @@ configs:
 # Data card
 
 Built with seed {seed}. {sft} conversations (`sft.jsonl`), {pairs} preference pairs (`pairs.jsonl`), {eval} held-out
-questions (`eval.jsonl`). Tiers are messages with the roles `system` (System Info) and `user_info` (User Info).
+questions (`eval.jsonl`).{aside} Tiers are messages with the roles `system` (System Info) and `user_info` (User Info).
 
 ## Parts
 
@@ -99,6 +102,13 @@ def _table(header: str, rows: Mapping[str, object]) -> str:
     return "\n".join(lines)
 
 
+def _source(report: SourceReport) -> str:
+    left_out = {"unusable": report.get("unusable", 0), **report.get("left_out", {})}
+    return ", ".join(
+        [f"{report['rows']} rows", *(f"{n} left out: {why}" for why, n in left_out.items() if n)]
+    )
+
+
 def write_card(
     path: Path,
     config: InstructionConfig,
@@ -114,12 +124,17 @@ def write_card(
         f"{name}: {key}": value for name, use in annotation["usage"].items() for key, value in use.items()
     }
     leaves = {f"{group}: {leaf}": count for group, own in coverage.items() for leaf, count in own.items()}
-    sources = {
-        Path(name).name: ", ".join(f"{v} {k}" for k, v in r.items()) for name, r in report["sources"].items()
-    }
+    sources = {Path(name).name: _source(own) for name, own in report["sources"].items()}
+    aside = ""
+    if report["set_aside"]:
+        aside = (
+            f" {report['set_aside']} questions are set aside for the stages after SFT: `pairs.jsonl` and"
+            " `prompts.jsonl` are of these, `sft.jsonl` of the others."
+        )
     path.write_text(
         _CARD.format(
             seed=seed,
+            aside=aside,
             sft=report["sft"],
             pairs=report["pairs"],
             eval=report["eval"],

@@ -2,7 +2,7 @@
 
     helpful     two criteria that oppose each other; swap the preference and chosen and rejected swap
     priority    a conflict between System Info and User Info from the priority matrix; System Info decides, so swapping
-                the tiers swaps the answers
+                the tiers swaps the answers, but for questions that only look harmful, which are always answered
     consensus   a user who insists on a false belief; the fact is chosen, and nothing swaps
     opinion     two opposite backgrounds; each gets the answer that suits it
 
@@ -157,9 +157,13 @@ def _priority(
         info = " ".join(filter(None, (system.get("info"), rule)))
         return Side(_tiers({"info": info}, {"info": wish}), priorities.principles[upper].guide)
 
-    return Comparison(
-        instruction, f"{first} over {second}", side(first, second), side(second, first), swaps=True
-    )
+    label = f"{first} over {second}"
+    if (winner := priorities.winner(instruction.query, (first, second))) is not None:
+        loser = second if winner == first else first
+        asked = side(first, second).preferences
+        here, there = (Side(asked, priorities.principles[name].guide) for name in (winner, loser))
+        return Comparison(instruction, f"{winner} under {label}", here, there, swaps=False)
+    return Comparison(instruction, label, side(first, second), side(second, first), swaps=True)
 
 
 def _consensus(instruction: Instruction, library: Library, _: PriorityMatrix, sampler: Sampler) -> Comparison:

@@ -11,16 +11,16 @@ import logging
 import random
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from metaalign.preferences import LIMITS
-from metaalign_training.errors import DataError, StageError
+from metaalign_training.errors import DataError, StageError, nearest
 from metaalign_training.inference.chat import ChatRequest
 from metaalign_training.inference.endpoint import open_endpoint, usage_report
 from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge, Verdict
 from metaalign_training.messages import Message
-from metaalign_training.published import files_in, read_personas
+from metaalign_training.published import PersonaQuestion, files_in, read_personas
 from metaalign_training.recipe import InstructionConfig, SourceConfig
 from metaalign_training.rows import Conversation, Pair, Question, write_rows
 from metaalign_training.stages.data.card import (
@@ -32,35 +32,69 @@ from metaalign_training.stages.data.card import (
 )
 from metaalign_training.stages.data.comparisons import Comparison, Side, compare
 from metaalign_training.stages.data.filters import Filter, evaluation_texts
-from metaalign_training.stages.data.library import Sampler, load_library, load_priorities
-from metaalign_training.stages.data.sources import files_of, read_instructions, read_pair_source
+from metaalign_training.stages.data.library import PriorityMatrix, Sampler, load_library, load_priorities
+from metaalign_training.stages.data.sources import Instruction, files_of, read_instructions, read_pair_source
 
 __all__ = ["build_instructions"]
 
 logger = logging.getLogger(__name__)
 
 
-class _Rows:
-    """Collects rows, for training and for the held-out set."""
+_REMEDIES = {
+    "too short": "`filters.min_characters`",
+    "too long": "`filters.max_characters`",
+    "near-duplicate": "`filters.near_duplicate`",
+    "in an evaluation set": "`filters.contaminated` or `decontaminate`",
+}
+"""Why a text is left out -> what to change below `data.instructions`."""
 
-    def __init__(self) -> None:
+
+class _Rows:
+    """Collects rows, for training and for the held-out set.
+
+    Args:
+        aside: Questions that are the later stages' and not SFT's; if there are none, all rows are everybody's.
+    """
+
+    def __init__(self, aside: frozenset[str]) -> None:
+        self._aside = aside
         self.sft: list[Conversation] = []
         self.pairs: list[Pair] = []
         self.prompts: list[Question] = []
         self.evaluation: list[Question] = []
         self._seen: set[str] = set()
 
-    def prefer(self, prompt: Sequence[Message], chosen: str, rejected: str, part: str, source: str) -> None:
-        """Add a pair, and its chosen answer as a conversation unless that is there already."""
-        key = json.dumps([list(prompt), chosen])
-        better: Message = {"role": "assistant", "content": chosen}
-        worse: Message = {"role": "assistant", "content": rejected}
-        self.pairs.append(
-            {"part": part, "source": source, "prompt": list(prompt), "chosen": [better], "rejected": [worse]}
-        )
+    def _is_for(self, prompt: Sequence[Message]) -> tuple[bool, bool]:
+        """Whether a question is SFT's, and whether it is the later stages'."""
+        if not self._aside:
+            return True, True
+        aside = prompt[-1]["content"] in self._aside
+        return not aside, aside
+
+    def add_pair(self, pair: Pair) -> None:
+        """Add a pair, or its chosen answer as a conversation, or both."""
+        to_sft, to_later = self._is_for(pair["prompt"])
+        if to_later:
+            self.pairs.append(pair)
+        if not to_sft:
+            return
+        key = json.dumps([pair["prompt"], pair["chosen"]])
         if key not in self._seen:
             self._seen.add(key)
-            self.sft.append({"part": part, "messages": [*prompt, better]})
+            self.sft.append({"part": pair["part"], "messages": [*pair["prompt"], *pair["chosen"]]})
+
+    def add_question(self, question: Question) -> None:
+        """Add a question that the model itself answers in a later stage."""
+        if self._is_for(question["prompt"])[1]:
+            self.prompts.append(question)
+
+    def prefer(self, prompt: Sequence[Message], chosen: str, rejected: str, part: str, source: str) -> None:
+        """Add the pair of two answers to `prompt`."""
+        better: Message = {"role": "assistant", "content": chosen}
+        worse: Message = {"role": "assistant", "content": rejected}
+        self.add_pair(
+            {"part": part, "source": source, "prompt": list(prompt), "chosen": [better], "rejected": [worse]}
+        )
 
 
 def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> InstructionReport:
@@ -76,27 +110,41 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> In
     """
     library, priorities = load_library(config.library), load_priorities(config.priorities)
     sampler = Sampler(seed)
-    rows = _Rows()
+    _check_kinds(config, priorities)
     sources: dict[str, SourceReport] = {}
     accept = Filter(config.filters, evaluation_texts(config.decontaminate))
-    instructions = []
-    for source in config.sources:
-        name = source.path or str(source.dataset)
+    kept: list[Instruction] = []
+    personas: list[tuple[SourceConfig, list[PersonaQuestion]]] = []
+    ready: list[Pair] = []
+    for index, source in enumerate(config.sources):
+        name, before = source.path or str(source.dataset), Counter(accept.reasons)
+        if source.kind == "persona":
+            asked = _read_personas(source, seed)
+            personas.append((source, asked))
+            sources[name] = {"rows": len(asked)}
+            continue
         if source.kind == "pairs":
             usable, unusable = read_pair_source(source, seed)
             # Several pairs may share a question, but none may be a question of an evaluation set.
             own = [r for r in usable if accept.keeps(str(r["prompt"][-1]["content"]), once=False)]
-            rows.pairs.extend(own)
-            rows.sft.extend({"part": r["part"], "messages": [*r["prompt"], *r["chosen"]]} for r in own)
+            ready.extend(own)
             sources[name] = {"rows": len(own), "unusable": unusable}
-        elif source.kind == "persona":
-            sources[name] = {"rows": _add_personas(source, rows, seed, config.held_out)}
+            found, left = len(usable), len(own)
         else:
-            found = read_instructions(source, seed)
-            instructions.extend(found)
-            sources[name] = {"rows": len(found)}
-    kept = [instruction for instruction in instructions if accept.keeps(instruction.text)]
-    filtered = dict(accept.reasons)
+            instructions = read_instructions(source, seed)
+            few = [instruction for instruction in instructions if accept.keeps(instruction.text)]
+            kept.extend(few)
+            found, left = len(instructions), len(few)
+            sources[name] = {"rows": left}
+        if reasons := dict(accept.reasons - before):
+            sources[name]["left_out"] = reasons
+            _report_left_out(f"data.instructions.sources[{index}]", name, found, left, reasons)
+    aside = _set_aside(config, kept, personas, ready, seed)
+    rows = _Rows(aside)
+    for pair in ready:
+        rows.add_pair(pair)
+    for source, asked in personas:
+        _add_personas(source, asked, rows, config.held_out)
     comparisons = [
         compare(instruction, library, priorities, sampler)
         for instruction in kept
@@ -123,7 +171,8 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> In
     )
     report: InstructionReport = {
         "sources": sources,
-        "filtered": filtered,
+        "filtered": dict(accept.reasons),
+        "set_aside": len(aside),
         **annotated,
         "sft": len(rows.sft),
         "pairs": len(rows.pairs),
@@ -137,13 +186,68 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> In
     return report
 
 
+def _check_kinds(config: InstructionConfig, priorities: PriorityMatrix) -> None:
+    for index, source in enumerate(config.sources):
+        named = {"query": source.query} | {f"query_values.{v}": k for v, k in source.query_values.items()}
+        for field, kind in named.items():
+            if kind not in priorities.kinds:
+                raise StageError(
+                    f"data.instructions.sources[{index}].{field}: {kind!r} is no kind of query in the priority matrix"
+                    f"{nearest(kind, priorities.kinds)}"
+                )
+
+
+def _report_left_out(field: str, name: str, found: int, kept: int, reasons: Mapping[str, int]) -> None:
+    """Warn if most texts of a source are left out.
+
+    Raises:
+        StageError: all are.
+    """
+    why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    remedy = " or ".join(_REMEDIES[reason] for reason in reasons)
+    if not kept:
+        raise StageError(
+            f"{field}: none of {found} texts of {name} is kept ({why}); relax {remedy}, or remove it"
+        )
+    if kept < found / 2:
+        logger.warning(
+            "build-data: %d of %d texts of %s are kept (%s); if that is not meant, relax %s",
+            kept, found, name, why, remedy,
+        )  # fmt: skip
+
+
+def _set_aside(
+    config: InstructionConfig,
+    instructions: Sequence[Instruction],
+    personas: Sequence[tuple[SourceConfig, Sequence[PersonaQuestion]]],
+    pairs: Sequence[Pair],
+    seed: int,
+) -> frozenset[str]:
+    """The questions that are the later stages': of each part the same share, drawn by the seed."""
+    if not config.preference_share:
+        return frozenset()
+    strata: dict[str, dict[str, None]] = {}
+    asked = [
+        *((i.part, i.text) for i in instructions),
+        *((f"persona {source.part}", q.prompt[-1]["content"]) for source, own in personas for q in own),
+        *((f"pairs {pair['part']}", pair["prompt"][-1]["content"]) for pair in pairs),
+    ]
+    for stratum, text in asked:
+        if not _held_out(text, config.held_out):
+            strata.setdefault(stratum, {})[text] = None
+    aside: set[str] = set()
+    for stratum, texts in strata.items():
+        count = round(len(texts) * config.preference_share)
+        aside.update(random.Random(f"stages {seed} {stratum}").sample(list(texts), count))
+    return frozenset(aside)
+
+
 def _held_out(text: str, share: float) -> bool:
     """Whether a question is held out; its words decide, so every run decides alike."""
     return zlib.crc32(text.encode()) % 10_000 < share * 10_000
 
 
-def _add_personas(source: SourceConfig, rows: _Rows, seed: int, share: float) -> int:
-    """Add persona statements, which need no teacher: the answer is known, and the opposite persona gives the other."""
+def _read_personas(source: SourceConfig, seed: int) -> list[PersonaQuestion]:
     if source.path is None:
         raise StageError("data.instructions: a persona source needs a `path`")
     files = [file for path in files_of(source) for file in (files_in(path) if path.is_dir() else [path])]
@@ -152,6 +256,13 @@ def _add_personas(source: SourceConfig, rows: _Rows, seed: int, share: float) ->
         raise DataError(source.path, None, "no persona item in it")
     if source.limit is not None and source.limit < len(questions):
         questions = random.Random(f"source {seed}").sample(questions, source.limit)
+    return questions
+
+
+def _add_personas(
+    source: SourceConfig, questions: Sequence[PersonaQuestion], rows: _Rows, share: float
+) -> None:
+    """Add persona statements, which need no teacher: the answer is known, and the opposite persona gives the other."""
     for asked in questions:
         right, wrong = asked.answer, asked.opposite_answer
         if _held_out(asked.prompt[-1]["content"], share):
@@ -172,7 +283,6 @@ def _add_personas(source: SourceConfig, rows: _Rows, seed: int, share: float) ->
             continue
         rows.prefer(asked.prompt, right, wrong, source.part, "persona")
         rows.prefer(asked.opposite_prompt, wrong, right, source.part, "persona")
-    return len(questions)
 
 
 def _annotate(
@@ -287,7 +397,7 @@ def _add(
     question: Question = {"part": part, "prompt": prompt, "answer": first}
     if comparison.swaps:
         question["opposite"] = {"prompt": turned, "answer": second}
-    rows.prompts.append(question)
+    rows.add_question(question)
     if here == "first":
         counts["as the guide says"] += 1
         rows.prefer(prompt, first, second, part, "annotated")

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from metaalign import InvalidPreferences, parse_preferences
 from metaalign.preferences import describe_validation_error
-from metaalign_training.errors import DataError
+from metaalign_training.errors import DataError, nearest
 
 __all__ = ["Library", "PriorityMatrix", "Sampler", "load_library", "load_priorities"]
 
@@ -92,10 +92,18 @@ class _Principle(_Model):
 
 
 class PriorityMatrix(_Model):
-    """Kind of query -> (what System Info puts first, what the user wants); System Info decides."""
+    """Kind of query -> (what System Info puts first, what the user wants); System Info decides.
+
+    Attributes:
+        principles: What may come first.
+        matrix: Kind of query -> its conflicts; those of the kind `any` are every query's.
+        agreed: Kind of query -> the principle that decides all its own conflicts, whatever System Info puts first: a
+            question that only looks harmful is answered under every priority.
+    """
 
     principles: dict[str, _Principle]
     matrix: dict[str, tuple[tuple[str, str], ...]]
+    agreed: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -106,11 +114,27 @@ class PriorityMatrix(_Model):
                         raise ValueError(f"matrix.{query}: no principle is called {name!r}")
                 if system == user:
                     raise ValueError(f"matrix.{query}: there is no conflict between {system!r} and itself")
+        for query, winner in self.agreed.items():
+            if query not in self.matrix or query == "any":
+                raise ValueError(
+                    f"agreed.{query}: is no kind of query with conflicts of its own{nearest(query, self.matrix)}"
+                )
+            if strange := [cell for cell in self.matrix[query] if winner not in cell]:
+                raise ValueError(f"agreed.{query}: {winner!r} has no part in the conflict {list(strange[0])}")
         return self
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of query that it knows."""
+        return tuple(dict.fromkeys((*self.matrix, "any")))
 
     def cells(self, query: str) -> tuple[tuple[str, str], ...]:
         """The conflicts for this kind of query."""
         return (*self.matrix.get(query, ()), *(self.matrix.get("any", ()) if query != "any" else ()))
+
+    def winner(self, query: str, cell: tuple[str, str]) -> str | None:
+        """The principle that decides a conflict whatever System Info puts first, if there is one for this query."""
+        return self.agreed.get(query) if cell in self.matrix.get(query, ()) else None
 
 
 _Config = TypeVar("_Config", bound=BaseModel)

@@ -72,7 +72,8 @@ def evaluation_rows(seed: int, per_split: int) -> Iterator[Question]:
 def build_world(config: WorldConfig, seed: int, folder: Path) -> WorldReport:
     """Write `sft.jsonl`, `prompts.jsonl` and `eval.jsonl`, and return the counts by part and split.
 
-    No training row has the prompt of a held-out row, except plain questions, of which there are too few.
+    No training row has the prompt of a held-out row, and no question for later stages that of a conversation, except
+    plain questions, of which there are too few.
     """
     dropped = {split for part in config.without_parts for split in PARTS[part]}
     shares = {split: share for split, share in config.shares.items() if split not in dropped and share}
@@ -86,12 +87,18 @@ def build_world(config: WorldConfig, seed: int, folder: Path) -> WorldReport:
     splits, weights = list(shares), list(shares.values())
     counts: Counter[str] = Counter()
 
+    trained: set[str] = set()
+    asked: set[str] = set()
+
     def drafts(count: int) -> Iterator[tuple[Draft, Sample]]:
         while count:
             draft = draw(rng, rng.choices(splits, weights)[0], training=True)
             sample = realise(draft)
-            if json.dumps(sample.prompt()) in known:
+            prompt = json.dumps(sample.prompt())
+            if prompt in known:
                 counts["left out: held out"] += 1
+                continue
+            if prompt in trained:
                 continue
             count -= 1
             yield draft, sample
@@ -103,11 +110,14 @@ def build_world(config: WorldConfig, seed: int, folder: Path) -> WorldReport:
                 answer = sample.rejected
                 counts["noisy answers"] += 1
             counts[sample.split] += 1
+            if config.pair_prompts and sample.split != "none":
+                asked.add(json.dumps(sample.prompt()))
             yield {"split": sample.split, "part": sample.part, "messages": sample.conversation(answer)}
             if number % 20_000 == 0:
                 logger.info("build-data: %d of %d samples", number, config.samples)
 
     rows = write_rows(folder / "sft.jsonl", conversations())
+    trained |= asked
     prompts = write_rows(
         folder / "prompts.jsonl", (_with_opposite(draft, rng) for draft, _ in drafts(config.pair_prompts))
     )
