@@ -252,6 +252,26 @@ class FileShare(_Model):
     share: float = Field(1.0, gt=0, le=1)
 
 
+class ValidationConfig(_Model):
+    """Loss on held-out rows, at each checkpoint and at the end.
+
+    Attributes:
+        share: Share of the rows, by question: no question is both learned and held out.
+        keep_best: Whether the result is the checkpoint with the lowest validation loss, instead of the last.
+        patience: Stop after this many validations in a row that were no better.
+    """
+
+    share: float = Field(0.02, gt=0, le=0.5)
+    keep_best: bool = True
+    patience: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.patience is not None and not self.keep_best:
+            raise ValueError("`patience` needs `keep_best: true`: the last checkpoint is a worse one")
+        return self
+
+
 class TrainingConfig(_Model):
     """What the training stages have in common: steps or epochs, and a learning rate with cosine decay to zero."""
 
@@ -269,6 +289,7 @@ class TrainingConfig(_Model):
     log_every: int = Field(25, ge=1)
     tracker: Literal["none", "tensorboard", "wandb"] = "none"
     mixture: tuple[FileShare, ...] = ()
+    validation: ValidationConfig | None = None
 
     @model_validator(mode="after")
     def _how_long(self) -> Self:
@@ -438,6 +459,10 @@ class GrpoConfig(TrainingConfig):
             )
         if self.mixture:
             raise ValueError("`mixture` has no effect: GRPO learns from its own answers to `prompts`")
+        if self.validation is not None:
+            raise ValueError(
+                "`validation` has no effect: GRPO's loss says nothing about how good its answers are"
+            )
         return self
 
 

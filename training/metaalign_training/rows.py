@@ -40,6 +40,7 @@ __all__ = [
     "read_questions",
     "read_rows",
     "read_thumbs",
+    "split_validation",
     "texts_of",
     "write_rows",
 ]
@@ -338,6 +339,26 @@ def read_pairs(path: Path) -> list[Pair]:
 def read_thumbs(path: Path) -> list[Thumb]:
     """All thumb rows of a file; raises as `read_conversations`."""
     return cast(list[Thumb], _checked(path, _check_thumb, _empty("thumb")))
+
+
+def split_validation(rows: Sequence[_Row], share: float, seed: int) -> tuple[list[_Row], list[_Row]]:
+    """The rows to learn and the rows to validate on, by question: the user's last words are never in both.
+
+    Raises:
+        DataError: there are not enough questions for both.
+    """
+    questions = sorted({_question_of(row) for row in rows})
+    random.Random(f"validation {seed}").shuffle(questions)
+    held_out = set(questions[: max(1, round(len(questions) * share))])
+    learned = [row for row in rows if _question_of(row) not in held_out]
+    if not learned:
+        raise DataError("validation", None, f"all {len(rows)} rows ask the same; leave `validation` out")
+    return learned, [row for row in rows if _question_of(row) in held_out]
+
+
+def _question_of(row: Any) -> str:
+    messages: Sequence[Message] = row.get("prompt") or row["messages"]
+    return next((m.get("content") or "" for m in reversed(messages) if m["role"] == "user"), "")
 
 
 def draw_questions(path: Path, count: int, seed: int | str, skip: int = 0) -> list[Question]:

@@ -1,23 +1,48 @@
-"""What the training stages share: trainer arguments from the recipe, progress, memory, and saving."""
+"""What the training stages share: trainer arguments from the recipe, progress, memory, resuming, and saving.
+
+A checkpoint is written to `unfinished/` and renamed when it is whole, so a kill or a full disk leaves a whole one or
+none, and always the one before.
+"""
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import json
 import logging
+import os
 import resource
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from metaalign_training.errors import StageError
 from metaalign_training.models import training_dtype
 from metaalign_training.recipe import Recipe, TrainingConfig
 
-__all__ = ["TrainingMeter", "peak_memory_mib", "save", "tokens_seen", "trainer_arguments"]
+__all__ = [
+    "WholeCheckpoints",
+    "callbacks",
+    "fit",
+    "peak_memory_mib",
+    "save",
+    "tokens_seen",
+    "trainer_arguments",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +74,12 @@ class _TrainerArguments(TypedDict):
     disable_tqdm: bool
     ddp_backend: NotRequired[str]
     ddp_find_unused_parameters: NotRequired[bool]
+    eval_strategy: NotRequired[str]
+    eval_steps: NotRequired[int]
+    per_device_eval_batch_size: NotRequired[int]
+    load_best_model_at_end: NotRequired[bool]
+    metric_for_best_model: NotRequired[str]
+    greater_is_better: NotRequired[bool]
 
 
 def trainer_arguments(config: TrainingConfig, recipe: Recipe, folder: Path) -> _TrainerArguments:
@@ -82,6 +113,13 @@ def trainer_arguments(config: TrainingConfig, recipe: Recipe, folder: Path) -> _
         "run_name": recipe.name,
         "disable_tqdm": True,
     }
+    if config.validation is not None:
+        arguments["eval_strategy"] = "steps"
+        arguments["eval_steps"] = config.save_every
+        arguments["per_device_eval_batch_size"] = config.batch_size
+        arguments["load_best_model_at_end"] = config.validation.keep_best
+        arguments["metric_for_best_model"] = "eval_loss"
+        arguments["greater_is_better"] = False
     if torch.distributed.is_torchelastic_launched():
         arguments["ddp_backend"] = "nccl" if cuda else "gloo"
         arguments["ddp_find_unused_parameters"] = False
@@ -101,16 +139,150 @@ def tokens_seen(trainer: Any) -> dict[str, float]:
     return {"tokens": counts[-1]} if counts else {}
 
 
+class WholeCheckpoints:
+    """Mixed into transformers' `Trainer`: its checkpoints are whole or absent."""
+
+    _aside: str | None = None
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self._aside or super()._get_output_dir(trial)  # type: ignore[misc]
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        trainer: Any = self
+        folder, state, main = Path(trainer.args.output_dir), trainer.state, trainer.args.should_save
+        aside = folder / "unfinished"
+        if main:
+            shutil.rmtree(aside, ignore_errors=True)  # what a killed run left
+        trainer.accelerator.wait_for_everyone()
+        self._aside = str(aside)
+        try:
+            with _full_disk_is_an_os_error(folder):
+                super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        except OSError:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        finally:
+            self._aside = None
+        name = f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        if state.best_global_step:
+            state.best_model_checkpoint = str(folder / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}")
+        trainer.accelerator.wait_for_everyone()
+        if main:
+            state.save_to_json(str(aside / name / _STATE))  # with the place of the best one
+            _sync(aside / name)
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (aside / name).rename(folder / name)
+            aside.rmdir()
+            rotate_checkpoints(
+                output_dir=str(folder),
+                save_total_limit=trainer.args.save_total_limit,
+                best_model_checkpoint=state.best_model_checkpoint,
+            )
+        trainer.accelerator.wait_for_everyone()
+
+
+_STATE = "trainer_state.json"
+_LITTLE = 2**20
+"""Bytes; a disk with less is full."""
+
+
+def _sync(folder: Path) -> None:
+    """Wait until the files are on disk: without this, a power failure can leave a whole name for half a file."""
+    for path in (*(p for p in folder.rglob("*") if p.is_file()), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _full_disk_is_an_os_error(folder: Path) -> Iterator[None]:
+    # safetensors reports it in an error of its own, and torch.save as a file whose position is not the expected one.
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if "No space left" in str(error) or shutil.disk_usage(folder).free < _LITTLE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
+
+
+def _last_checkpoint(folder: Path, stage: str) -> Path | None:
+    """The last whole checkpoint."""
+
+    def step(path: Path) -> int:
+        number = path.name.rpartition("-")[2]
+        return int(number) if number.isdigit() else -1
+
+    for path in sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=step, reverse=True):
+        if (path / _STATE).is_file():
+            return path
+        logger.warning("%s: %s is incomplete and left out; the one before is used", stage, path)
+    return None
+
+
+def fit(trainer: Any, folder: Path, stage: str) -> dict[str, float]:
+    """Train, from the last checkpoint in `folder` if there is one, and return the metrics.
+
+    Leaves `losses.json`: step -> training loss, and validation loss if there is one.
+    """
+    trainer.remove_callback(PrinterCallback)
+    last = _last_checkpoint(folder, stage)
+    if last is not None:
+        logger.info("%s: continues from %s", stage, last)
+    metrics = dict(trainer.train(resume_from_checkpoint=str(last) if last is not None else None).metrics)
+    names = {"loss": "loss", "eval_loss": "validation_loss"}
+    losses = [
+        {"step": entry["step"], ours: entry[theirs]}
+        for entry in trainer.state.log_history
+        for theirs, ours in names.items()
+        if theirs in entry
+    ]
+    validated = [entry for entry in losses if "validation_loss" in entry]
+    if validated:
+        kept = min(validated, key=lambda e: e["validation_loss"])
+        if not trainer.args.load_best_model_at_end:
+            kept = validated[-1]
+        metrics |= {"validation_loss": kept["validation_loss"], "validation_step": kept["step"]}
+    if trainer.args.should_save:
+        (folder / "losses.json").write_text(json.dumps(losses) + "\n", encoding="utf-8")
+    return metrics
+
+
 def save(trainer: Any, tokenizer: Any, folder: Path) -> None:
     """Write the final model and tokenizer, and delete the intermediate checkpoints."""
-    trainer.save_model(str(folder))
+    with _full_disk_is_an_os_error(folder):
+        trainer.save_model(str(folder))
     if trainer.accelerator.is_main_process:
         tokenizer.save_pretrained(folder)
-        for checkpoint in folder.glob("checkpoint-*"):
+        for checkpoint in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
             shutil.rmtree(checkpoint)
 
 
-class TrainingMeter(TrainerCallback):
+def callbacks(config: TrainingConfig, stage: str) -> list[TrainerCallback]:
+    """Progress, and with validation the last step's and early stopping."""
+    own: list[TrainerCallback] = [_TrainingMeter(stage)]
+    if config.validation is not None:
+        own.append(_ValidateAtTheEnd())
+        if config.validation.patience is not None:
+            own.append(EarlyStoppingCallback(config.validation.patience))
+    return own
+
+
+class _ValidateAtTheEnd(TrainerCallback):
+    """The last step is saved, and so must be compared with the others, also off the beat of `save_every`."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Validate after the last step."""
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = True
+
+
+class _TrainingMeter(TrainerCallback):
     """Logs step, loss and remaining time."""
 
     def __init__(self, stage: str) -> None:
@@ -129,6 +301,11 @@ class TrainingMeter(TrainerCallback):
     ) -> None:
         """Log one line whenever the trainer reports."""
         logs = kwargs.get("logs") or {}
+        if "eval_loss" in logs and state.is_world_process_zero:
+            logger.info(
+                "%s: step %d/%d, validation loss %.4f",
+                self._stage, state.global_step, state.max_steps, float(logs["eval_loss"]),
+            )  # fmt: skip
         done = state.global_step - self._first_step
         if "loss" not in logs or not done or not state.is_world_process_zero:
             return

@@ -11,12 +11,10 @@ import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast, set_seed
-from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import DPOConfig as TrlConfig
 from trl import DPOTrainer, KTOConfig, KTOTrainer
 
@@ -38,9 +36,11 @@ from metaalign_training.models import (
     whole_on_every_rank,
 )
 from metaalign_training.recipe import DpoConfig, Recipe
-from metaalign_training.rows import Pair, Thumb, mix, read_thumbs
+from metaalign_training.rows import Pair, Thumb, mix, read_thumbs, split_validation
 from metaalign_training.trainers import (
-    TrainingMeter,
+    WholeCheckpoints,
+    callbacks,
+    fit,
     peak_memory_mib,
     save,
     tokens_seen,
@@ -59,7 +59,7 @@ _WITH_REFERENCE = {"dpo": "sigmoid", "ipo": "ipo", "hinge": "hinge", "robust": "
 """Losses of TRL's DPO trainer, and their names there."""
 
 
-class _TokenisedDPOTrainer(DPOTrainer):
+class _TokenisedDPOTrainer(WholeCheckpoints, DPOTrainer):
     """Takes rows that are tokenised already; TRL's own trainer would render and tokenise text."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
@@ -72,21 +72,21 @@ class _TokenisedDPOTrainer(DPOTrainer):
             columns.append("length")  # the sampler groups rows by length
 
 
-class _TokenisedKTOTrainer(KTOTrainer):
+class _TokenisedKTOTrainer(WholeCheckpoints, KTOTrainer):
     """As above. TRL's preparation also adds, to each row, the answer of the row before: see `_thumb_rows`."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
 
 
-class _TokenisedCPOTrainer(CPOTrainer):
+class _TokenisedCPOTrainer(WholeCheckpoints, CPOTrainer):
     """As above, for SimPO."""
 
     def tokenize_row(self, feature: Any, model: Any = None) -> Any:
         return feature
 
 
-class _TokenisedORPOTrainer(ORPOTrainer):
+class _TokenisedORPOTrainer(WholeCheckpoints, ORPOTrainer):
     """As above."""
 
     def tokenize_row(self, feature: Any, model: Any = None) -> Any:
@@ -108,14 +108,23 @@ def make_trainer(
         StageError: no row is short enough.
     """
     assembler = PromptAssembler.from_tokenizer(tokenizer)
-    if config.loss == "kto":
-        rows = encode_thumbs(assembler, [*_as_thumbs(pairs), *thumbs], recipe.meta_prompt)
-    else:
-        rows = encode_pairs(assembler, pairs, recipe.meta_prompt)
-    encoded, dropped = keep_short(rows, config.max_length)
+    rows: Sequence[Pair | Thumb] = [*_as_thumbs(pairs), *thumbs] if config.loss == "kto" else pairs
+    validating: list[Pair | Thumb] = []
+    if config.validation is not None:
+        rows, validating = split_validation(rows, config.validation.share, recipe.seed)
+
+    def encode(some: Sequence[Pair | Thumb]) -> tuple[list[EncodedRow], int]:
+        if config.loss == "kto":
+            found = encode_thumbs(assembler, cast("Sequence[Thumb]", some), recipe.meta_prompt)
+        else:
+            found = encode_pairs(assembler, cast("Sequence[Pair]", some), recipe.meta_prompt)
+        return keep_short(found, config.max_length)
+
+    encoded, dropped = encode(rows)
     if not encoded:
         raise StageError(f"dpo.max_length: {config.max_length} tokens is shorter than every pair; raise it")
-    logger.info("dpo: %d pairs, %d too long", len(encoded), dropped)
+    logger.info("dpo: %d pairs, %d too long, %d for validation", len(encoded), dropped, len(validating))
+    validation = encode(validating)[0] if validating else []
     lora = config.lora
     options: dict[str, Any] = {**trainer_arguments(config, recipe, folder), "beta": config.beta}
     with_reference = config.loss in _WITH_REFERENCE or config.loss == "kto"
@@ -127,7 +136,10 @@ def make_trainer(
             "precompute_ref_batch_size": config.batch_size,
         }
     else:
-        options |= {"max_length": max(length_of(row) for row in encoded), "remove_unused_columns": False}
+        options |= {
+            "max_length": max(length_of(row) for row in (*encoded, *validation)),
+            "remove_unused_columns": False,
+        }
     # The arguments come first: they start the processes' group and ZeRO-3, which decide how models are loaded.
     kind, arguments = _kind_of_trainer(config, options)
     model = load_model(recipe.model, tokenizer, sft, quantise=lora is not None and lora.quantise)
@@ -137,17 +149,16 @@ def make_trainer(
         if lora is None:
             with whole_on_every_rank():
                 reference["ref_model"] = load_model(recipe.model, tokenizer, sft)
-    trainer = kind(
+    return kind(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(_columns(encoded, config, recipe.seed)),
+        eval_dataset=Dataset.from_list(_columns(validation, config, recipe.seed)) if validation else None,
         processing_class=tokenizer,
         peft_config=lora_config(lora, model, []) if lora is not None else None,
-        callbacks=[TrainingMeter("dpo")],
+        callbacks=callbacks(config, "dpo"),
         **reference,
     )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
 
 
 def _as_thumbs(pairs: Sequence[Pair]) -> list[Thumb]:
@@ -239,10 +250,7 @@ def train(recipe: Recipe, sft: Path, pairs: Sequence[Pair], folder: Path) -> dic
     tokenizer = load_tokenizer(recipe.model, sft)
     thumbs = mix([], config.pairs.thumbs, read_thumbs, recipe.seed)
     trainer = make_trainer(recipe, config, tokenizer, sft, pairs, folder, thumbs)
-    last = get_last_checkpoint(str(folder))
-    if last is not None:
-        logger.info("dpo: continues from %s", last)
-    metrics: dict[str, float] = dict(trainer.train(resume_from_checkpoint=last).metrics)
+    metrics = fit(trainer, folder, "dpo")
     rewards = [entry for entry in trainer.state.log_history if "rewards/margins" in entry]
     if rewards:
         metrics["reward_margin"] = rewards[-1]["rewards/margins"]

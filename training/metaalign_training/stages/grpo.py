@@ -17,8 +17,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast, set_seed
-from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig as TrlConfig
 from trl import GRPOTrainer
 
@@ -31,14 +29,21 @@ from metaalign_training.inference.offline import VllmGenerator, vllm_is_installe
 from metaalign_training.models import load_model, load_tokenizer, lora_config, save_merged, save_untied
 from metaalign_training.recipe import GrpoConfig, Recipe, RewardKind
 from metaalign_training.rows import Question, draw_questions
-from metaalign_training.trainers import TrainingMeter, peak_memory_mib, save, trainer_arguments
+from metaalign_training.trainers import (
+    WholeCheckpoints,
+    callbacks,
+    fit,
+    peak_memory_mib,
+    save,
+    trainer_arguments,
+)
 
 __all__ = ["make_trainer", "open_rewards", "train"]
 
 logger = logging.getLogger(__name__)
 
 
-class _TokenisedGRPOTrainer(GRPOTrainer):
+class _TokenisedGRPOTrainer(WholeCheckpoints, GRPOTrainer):
     """Takes prompts as keys of rows that are tokenised already; answers come from the model itself, or from vLLM.
 
     Attributes:
@@ -125,10 +130,9 @@ def make_trainer(
         train_dataset=Dataset.from_list([{"prompt": key} for key in ids]),
         processing_class=tokenizer,
         peft_config=lora_config(lora, model, []) if lora is not None else None,
-        callbacks=[TrainingMeter("grpo")],
+        callbacks=callbacks(config, "grpo"),
     )
     trainer.ids, trainer.longest = ids, config.max_new_tokens
-    trainer.remove_callback(PrinterCallback)
     return trainer
 
 
@@ -201,11 +205,8 @@ def train(
     questions = draw_questions(data / "prompts.jsonl", config.prompts, f"{recipe.seed} grpo")
     rewards = open_rewards(recipe, models, folder)
     trainer = make_trainer(recipe, config, tokenizer, start, questions, rewards, folder)
-    last = get_last_checkpoint(str(folder))
-    if last is not None:
-        logger.info("grpo: continues from %s", last)
     with _rollouts(trainer, config, folder):
-        metrics: dict[str, float] = dict(trainer.train(resume_from_checkpoint=last).metrics)
+        metrics = fit(trainer, folder, "grpo")
     steps = [entry for entry in trainer.state.log_history if "reward" in entry]
     if steps:
         metrics["first_reward"], metrics["last_reward"] = steps[0]["reward"], steps[-1]["reward"]

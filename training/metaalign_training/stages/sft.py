@@ -14,13 +14,11 @@ from pathlib import Path
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast, set_seed
-from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
 from metaalign.prompt import PromptAssembler
-from metaalign_training.encoding import encode_conversations, keep_short
+from metaalign_training.encoding import EncodedRow, encode_conversations, keep_short
 from metaalign_training.errors import StageError
 from metaalign_training.models import (
     give_wrapped_heads_a_bias,
@@ -33,8 +31,16 @@ from metaalign_training.models import (
     save_merged,
 )
 from metaalign_training.recipe import Recipe, SftConfig
-from metaalign_training.rows import Conversation, mix, read_conversations, texts_of
-from metaalign_training.trainers import TrainingMeter, peak_memory_mib, save, tokens_seen, trainer_arguments
+from metaalign_training.rows import Conversation, mix, read_conversations, split_validation, texts_of
+from metaalign_training.trainers import (
+    WholeCheckpoints,
+    callbacks,
+    fit,
+    peak_memory_mib,
+    save,
+    tokens_seen,
+    trainer_arguments,
+)
 
 __all__ = ["make_trainer", "model_folder", "train"]
 
@@ -45,6 +51,10 @@ def model_folder(stage: Path) -> Path:
     """Folder of the whole model that a training stage left: its own, or `merged` beside an adapter."""
     merged = stage / "merged"
     return merged if merged.is_dir() else stage
+
+
+class _Trainer(WholeCheckpoints, SFTTrainer):
+    """TRL's, with whole checkpoints."""
 
 
 def make_trainer(
@@ -78,16 +88,29 @@ def make_trainer(
         logger.warning(
             "%s.loss: %d rows call tools before their answer; `all_turns` learns that", stage, unlearned
         )
-    encoded, dropped = keep_short(
-        encode_conversations(assembler, rows, recipe.meta_prompt, config.loss), config.max_length
-    )
+    validating: list[Conversation] = []
+    if config.validation is not None:
+        rows, validating = split_validation(rows, config.validation.share, recipe.seed)
+
+    def encode(some: Sequence[Conversation]) -> tuple[list[EncodedRow], int]:
+        return keep_short(
+            encode_conversations(assembler, some, recipe.meta_prompt, config.loss), config.max_length
+        )
+
+    encoded, dropped = encode(rows)
+    validation = Dataset.from_list(encode(validating)[0]) if validating else None
     seconds = time.perf_counter() - started
     if not encoded:
         raise StageError(
             f"{stage}.max_length: {config.max_length} tokens is shorter than every row; raise it"
         )
     logger.info(
-        "%s: %d rows, %d too long, %.0f rows/s tokenised", stage, len(encoded), dropped, len(rows) / seconds
+        "%s: %d rows, %d too long, %d for validation, %.0f rows/s tokenised",
+        stage,
+        len(encoded),
+        dropped,
+        len(validating),
+        (len(rows) + len(validating)) / seconds,
     )
     packing = config.packing
     arguments = TrlConfig(
@@ -104,15 +127,15 @@ def make_trainer(
     model = load_model(recipe.model, tokenizer, start, quantise=lora is not None and lora.quantise)
     new = new_token_ids(recipe.model, tokenizer) if start is None else []
     peft = lora_config(lora, model, new) if lora is not None else None
-    trainer = SFTTrainer(
+    trainer = _Trainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(encoded),
+        eval_dataset=validation,
         processing_class=tokenizer,
         peft_config=peft,
-        callbacks=[TrainingMeter(stage)],
+        callbacks=callbacks(config, stage),
     )
-    trainer.remove_callback(PrinterCallback)
     if peft is not None:
         give_wrapped_heads_a_bias(trainer.model)
     return trainer
@@ -132,10 +155,7 @@ def train(
     else:
         tokenizer = load_tokenizer(recipe.model, start)
     trainer = make_trainer(recipe, tokenizer, rows, folder, config, start)
-    last = get_last_checkpoint(str(folder))
-    if last is not None:
-        logger.info("%s: continues from %s", folder.name, last)
-    metrics: dict[str, float] = dict(trainer.train(resume_from_checkpoint=last).metrics)
+    metrics = fit(trainer, folder, folder.name.removesuffix(".new"))
     save(trainer, tokenizer, folder)
     if config.lora is not None and trainer.accelerator.is_main_process:
         save_merged(folder, load_model(recipe.model, tokenizer, start), tokenizer)
