@@ -6,12 +6,21 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-__all__ = ["FakeTeacher", "fake_teacher"]
+__all__ = ["FakeTeacher", "Page", "fake_teacher"]
 
-Answer = Callable[[dict[str, Any]], str | int]
+Answer = Callable[[dict[str, Any]], "str | int | Page"]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A body that no OpenAI-compatible endpoint gives, with its content type."""
+
+    body: str
+    type: str = "text/html"
 
 
 class FakeTeacher:
@@ -28,8 +37,8 @@ class FakeTeacher:
 
 
 @contextmanager
-def fake_teacher(answer: Answer) -> Iterator[FakeTeacher]:
-    """Serve `answer(body)`: a text, or a status code to fail with."""
+def fake_teacher(answer: Answer, models: int | Page | tuple[str, ...] = ("m",)) -> Iterator[FakeTeacher]:
+    """Serve `answer(body)`: a text, a status code to fail with, or a page. `models` answers `GET /models`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -37,8 +46,8 @@ def fake_teacher(answer: Answer) -> Iterator[FakeTeacher]:
             with lock:
                 teacher.bodies.append(body)
                 reply = answer(body)
-            if isinstance(reply, int):
-                self._send(reply, {"error": {"message": "no", "type": "test"}})
+            if isinstance(reply, int | Page):
+                self._fail(reply)
                 return
             message = {"role": "assistant", "content": reply}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
@@ -55,10 +64,25 @@ def fake_teacher(answer: Answer) -> Iterator[FakeTeacher]:
                 },
             )
 
+        def do_GET(self) -> None:
+            if isinstance(models, int | Page):
+                self._fail(models)
+                return
+            listed = [{"id": name, "object": "model", "created": 0, "owned_by": "x"} for name in models]
+            self._send(200, {"object": "list", "data": listed})
+
+        def _fail(self, reply: int | Page) -> None:
+            if isinstance(reply, Page):
+                self._raw(200, reply.body.encode(), reply.type)
+            else:
+                self._send(reply, {"error": {"message": "no", "type": "test"}})
+
         def _send(self, status: int, tree: dict[str, Any]) -> None:
-            raw = json.dumps(tree).encode()
+            self._raw(status, json.dumps(tree).encode(), "application/json")
+
+        def _raw(self, status: int, raw: bytes, kind: str) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(raw)))
             self.end_headers()
             self.wfile.write(raw)

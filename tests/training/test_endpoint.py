@@ -12,9 +12,10 @@ from metaalign_training.errors import DataError, EndpointError
 from metaalign_training.inference.chat import ChatRequest
 from metaalign_training.inference.endpoint import open_endpoint
 from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge
+from metaalign_training.inference.remote import problem_of
 from metaalign_training.messages import Message
 from metaalign_training.recipe import EndpointConfig
-from tests.training.endpoints import fake_teacher
+from tests.training.endpoints import Page, fake_teacher
 
 
 def ask(text: str, **options: Any) -> ChatRequest:
@@ -206,3 +207,70 @@ def test_a_judge_says_whether_a_statement_holds(reply: str, holds: bool, unreada
         assert judge.check_all([(HI, "x", "It is kind.")]) == [holds]
         assert judge.unreadable == unreadable
         assert "The statement: It is kind." in teacher.bodies[0]["messages"][0]["content"]
+
+
+LOGIN = Page("<!doctype html><title>Sign in</title>")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        LOGIN,
+        Page("", "text/plain"),
+        Page("<!doctype html>", "application/json"),
+        Page("", "application/json"),
+        Page("[]", "application/json"),
+        Page("null", "application/json"),
+        Page("{}", "application/json"),
+        Page('{"choices": []}', "application/json"),
+        Page('{"choices": [{"message": null}]}', "application/json"),
+        Page('{"choices": [{"index": 0}]}', "application/json"),
+        Page('{"object": "error", "message": "no such model"}', "application/json"),
+    ],
+)
+def test_a_page_with_status_200_is_one_line_with_the_remedy(page: Page, tmp_path: Path) -> None:
+    """What answers is a proxy's login page, a health check, or another API; nothing is kept of it."""
+    journal = tmp_path / "j.jsonl"
+    with fake_teacher(lambda body: page if body["messages"][-1]["content"] == "b" else "fine") as teacher:
+        endpoint = open_endpoint(config(teacher.url, concurrency=1), journal)
+        with pytest.raises(EndpointError) as caught:
+            endpoint.complete([ask("a"), ask("b"), ask("c")], "test")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "check `base_url` (it ends in /v1) and `model`" in message
+    assert "1 of 3 answers are kept" in message
+    assert len(journal.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("models", "problem"),
+    [
+        (("m",), None),
+        ((), None),
+        (404, None),
+        (405, None),
+        (("openai/*",), None),
+        (("mm", "n"), "has no model 'm'; did you mean 'mm'? (there are: mm, n)"),
+        (401, "put a valid key into $METAALIGN_API_KEY"),
+        (403, "put a valid key into $METAALIGN_API_KEY"),
+        (503, "check that it is up"),
+        (LOGIN, "lists no models but something else; check `base_url`"),
+        (Page("<html>", "application/json"), "check `base_url`"),
+        (Page("[]", "application/json"), "check `base_url`"),
+        (Page('{"status": "ok"}', "application/json"), "check `base_url`"),
+    ],
+)
+def test_an_endpoint_is_looked_at_before_it_is_needed(models: Any, problem: str | None) -> None:
+    with fake_teacher(echo, models) as teacher:
+        found = problem_of(config(teacher.url))
+    if problem is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert problem in found
+
+
+def test_an_endpoint_that_is_not_there_is_known_in_seconds() -> None:
+    found = problem_of(config("http://127.0.0.1:9/v1"))
+    assert found is not None
+    assert "check that it is up" in found

@@ -463,3 +463,25 @@ def test_a_source_of_which_nothing_is_kept_is_an_error(
     message = capsys.readouterr().err
     assert "data.instructions.sources[0]: none of 3 texts of" in message
     assert "(3 too short); relax `filters.min_characters`" in message
+
+
+def test_a_forced_run_asks_nothing_that_was_paid_for(tmp_path: Path) -> None:
+    """Also after a forced run that failed; a changed question is new."""
+    write_inputs(tmp_path)
+    with fake_teacher(teach) as teacher:
+        assert build(tmp_path, teacher.url) == 0
+        asked = len(teacher.bodies)
+        assert asked
+        command = ["build-data", str(tmp_path / "recipe.yaml"), "--work", str(tmp_path / "work"), "--force"]
+        there = ["--set", f"data.instructions.teacher.base_url={teacher.url}"]
+        assert main([*command, *there]) == 0
+        assert len(teacher.bodies) == asked
+        more = ["--set", "data.instructions.comparisons_per_instruction=2"]
+        assert main([*command, *there, *more]) == 0
+        assert asked < len(teacher.bodies)
+        asked = len(teacher.bodies)
+        write_rows(tmp_path / "opinion.jsonl", [{"q": ""}])
+        assert main([*command, *there, *more]) == 1
+        write_rows(tmp_path / "opinion.jsonl", [{"q": "Should the old wood make way for a road?"}])
+        assert main([*command, *there, *more]) == 0
+        assert len(teacher.bodies) == asked

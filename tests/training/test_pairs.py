@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from metaalign_training.errors import StageError
 from metaalign_training.grading import Ratings, Verifiers, open_grader
 from metaalign_training.inference.chat import Tools
 from metaalign_training.inference.endpoint import open_endpoint
+from metaalign_training.inference.generation import KeepingGenerator
 from metaalign_training.inference.judge import Judge
 from metaalign_training.messages import Message
 from metaalign_training.recipe import EndpointConfig, PairConfig
@@ -110,3 +112,31 @@ def test_the_label_says_who_grades(tmp_path: Path) -> None:
     for label, kind in (("verifier", Verifiers), ("judge", Ratings)):
         config = PairConfig.model_validate({"label": label, "judge": judge})
         assert isinstance(open_grader(config, tmp_path / "judge.jsonl"), kind)
+
+
+def test_a_killed_run_samples_only_what_is_missing(tmp_path: Path) -> None:
+    """Of three calls, two are in the journal when the run is killed; the third is asked again."""
+    opened = 0
+
+    @contextmanager
+    def open_model() -> Iterator[Scripted]:
+        nonlocal opened
+        opened += 1
+        yield model
+
+    def sample(calls: int) -> list[list[list[str]]]:
+        with closing(KeepingGenerator(open_model, tmp_path / "answers.jsonl")) as generator:
+            return [
+                generator.generate([prompt(BRIEF, n)], max_new_tokens=8, temperature=1.0, samples=2, seed=n)
+                for n in range(calls)
+            ]
+
+    model = Scripted()
+    first = sample(2)
+    raw = (tmp_path / "answers.jsonl").read_bytes()
+    (tmp_path / "answers.jsonl").write_bytes(raw + b'{"key": "half')
+    assert sample(3)[:2] == first
+    assert len(model.asked) == 3
+    assert opened == 2
+    assert sample(3)[:2] == first
+    assert opened == 2, "a model that is not needed is not loaded"

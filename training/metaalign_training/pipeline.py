@@ -96,6 +96,10 @@ class Pipeline:
     def _stage(self, name: str, config: Mapping[str, Json], inputs: Mapping[str, Path]) -> Stage:
         return Stage(name, self.work / name, config, inputs, main=self.main)
 
+    def _is_done(self, name: str) -> bool:
+        record = read_record(self.work / name)
+        return record is not None and record["status"] == "done" and not self._force
+
     def _done(self, name: str) -> Path:
         """The folder of a stage that must have finished."""
         record = read_record(self.work / name)
@@ -398,11 +402,14 @@ class Pipeline:
         return self._stage("export", config, inputs).run(work, force=force)
 
     def run(self, out: Path) -> Summary:
-        """All stages; returns the evaluation."""
-        if self.recipe.export.adapter_only:
-            from metaalign_training.models import refuse_incomplete_adapter
+        """All stages; returns the evaluation.
 
-            refuse_incomplete_adapter(self.recipe)
+        Raises:
+            StageError: something that a stage needs is missing; checked before the first one.
+        """
+        from metaalign_training.preflight import check_recipe
+
+        check_recipe(self.recipe, self._is_done)
         self.build_data()
         self.sft()
         if self.recipe.rejection is not None:
@@ -413,10 +420,9 @@ class Pipeline:
             self.grpo()
         evaluation = self.evaluate()
         self.export(out)
+        report = self.work / "evaluate" / "report.html"
         logger.info(
-            "run: %s is in %s, its report in %s",
-            self.recipe.name,
-            out,
-            self.work / "evaluate" / "report.html",
-        )
+            "run: %s is in %s, its report in %s; `metaalign-server serve --model %s` serves it",
+            self.recipe.name, out, report, out,
+        )  # fmt: skip
         return evaluation

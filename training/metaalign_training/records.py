@@ -4,7 +4,8 @@ A stage that finished with the same configuration and inputs does not run again.
 folder. One with another configuration or other inputs is refused, unless `force` is given.
 
 With `force` the stage runs in `NAME.new`, which replaces `NAME` when the run is complete. A forced run that cannot
-start, or fails, leaves the old result as it was; run again without `force`, it resumes.
+start, or fails, leaves the old result as it was; run again without `force`, it resumes. It begins with the answers that
+teachers and judges gave before: they were paid for, and a question that is the same has the same answer.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ __all__ = ["RECORD_NAME", "Json", "Record", "Stage", "read_record", "update_metr
 logger = logging.getLogger(__name__)
 
 RECORD_NAME = "record.json"
+_PAID = ("teacher.jsonl", "annotator.jsonl", "judge.jsonl")
+"""Journals of answers from elsewhere; delete them in the stage's folder to have them given anew."""
 Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 _PACKAGES = ("metaalign", "torch", "transformers", "tokenizers", "trl", "peft", "accelerate", "datasets")
 
@@ -162,7 +165,13 @@ class Stage:
         if self._old.exists() and not self.folder.exists():  # killed between the two renames
             self._old.rename(self.folder)
         if self._new.exists():
-            shutil.rmtree(self._new)
+            for path in self._new.iterdir():
+                if path.name not in _PAID:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self._new.mkdir(parents=True, exist_ok=True)
+        for name in _PAID:
+            if (self.folder / name).is_file() and not (self._new / name).exists():
+                shutil.copy2(self.folder / name, self._new / name)
         _write(self._new, record)
 
     @property

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,11 +15,12 @@ from transformers import AutoModelForCausalLM
 
 from metaalign_training.inference.chat import ChatRequest, Tools, tools_of
 from metaalign_training.inference.endpoint import Endpoint
+from metaalign_training.inference.journal import Journal
 from metaalign_training.inference.offline import VllmGenerator, vllm_is_installed
 from metaalign_training.inference.prompts import Prompts
 from metaalign_training.messages import Message, MetaPromptView, folded, view
 
-__all__ = ["EndpointGenerator", "Generator", "TransformersGenerator", "open_generator"]
+__all__ = ["EndpointGenerator", "Generator", "KeepingGenerator", "TransformersGenerator", "open_generator"]
 
 
 class Generator(Protocol):
@@ -183,3 +186,55 @@ def open_generator(
             yield generator
     else:
         yield TransformersGenerator(folder, meta_prompt, batch_size)
+
+
+class KeepingGenerator:
+    """Keeps all answers of each call in a journal, so a run that was killed asks the model for the rest only.
+
+    Args:
+        open_: Opens the generator that answers; called once something is missing.
+        path: The journal.
+
+    Attributes:
+        tokens: Tokens processed for answers so far, without those that the journal had.
+    """
+
+    def __init__(self, open_: Callable[[], AbstractContextManager[Generator]], path: Path) -> None:
+        self._open, self._journal, self._stack = open_, Journal(path), ExitStack()
+        self._generator: Generator | None = None
+
+    @property
+    def tokens(self) -> int:
+        return int(getattr(self._generator, "tokens", 0))
+
+    def generate(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        samples: int = 1,
+        seed: int = 0,
+        tools: Sequence[Tools] = (),
+    ) -> list[list[str]]:
+        """See `Generator.generate`."""
+        options: dict[str, Any] = {
+            "max_new_tokens": max_new_tokens,
+            "temperature": temperature,
+            "samples": samples,
+            "seed": seed,
+        }
+        asked = json.dumps([[list(c) for c in conversations], [list(t) for t in tools], options])
+        key = hashlib.sha256(asked.encode()).hexdigest()
+        if key not in self._journal.answers:
+            if self._generator is None:
+                self._generator = self._stack.enter_context(self._open())
+            answers = self._generator.generate(conversations, tools=tools, **options)
+            with self._journal.writing():
+                self._journal.add(key, json.dumps(answers, ensure_ascii=False))
+        kept: list[list[str]] = json.loads(self._journal.answers[key])
+        return kept
+
+    def close(self) -> None:
+        """End the generator that answered, if one did."""
+        self._stack.close()

@@ -3,18 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import openai
+from openai.types.chat import ChatCompletion
 from tqdm import tqdm
 
-from metaalign_training.errors import EndpointError
+from metaalign_training.errors import EndpointError, nearest
 from metaalign_training.inference.chat import Answer, ChatRequest, Keep
 from metaalign_training.recipe import EndpointConfig
 
-__all__ = ["HttpBackend"]
+__all__ = ["HttpBackend", "problem_of"]
+
+
+_PROBE_SECONDS = 5.0
+
+
+def problem_of(config: EndpointConfig) -> str | None:
+    """Return why the endpoint would not answer, or None: whether it is up, takes the key, and knows the model.
+
+    Servers that list no models get the benefit of the doubt.
+    """
+    client = openai.OpenAI(
+        base_url=config.base_url,
+        api_key=os.environ.get(config.api_key_env) or "none",
+        timeout=min(_PROBE_SECONDS, config.timeout),
+        max_retries=0,
+    )
+    try:
+        with client:
+            raw = client.models.with_raw_response.list()
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        return f"{config.base_url}: {_brief(error)}; put a valid key into ${config.api_key_env}"
+    except openai.APIStatusError as error:
+        return (
+            f"{config.base_url}: {_brief(error)}; check that it is up" if error.status_code >= 500 else None
+        )
+    except openai.OpenAIError as error:
+        return f"{config.base_url}: {_brief(error)}; check that it is up"
+    try:
+        names = [str(model["id"]) for model in json.loads(raw.text)["data"]]
+    except (ValueError, KeyError, TypeError):
+        return f"{config.base_url}: lists no models but something else; check `base_url` (it ends in /v1)"
+    if names and config.model not in names and "*" not in "".join(names):
+        return f"{config.base_url}: has no model {config.model!r}{nearest(config.model, names[:20])}"
+    return None
 
 
 class HttpBackend:
@@ -46,7 +82,7 @@ class HttpBackend:
             for key, request in queue:
                 try:
                     keep(key, await self._ask(client, request))
-                except (openai.OpenAIError, EndpointError, OSError) as error:
+                except (openai.OpenAIError, EndpointError, OSError, json.JSONDecodeError) as error:
                     failures.append(error)
                     return
                 answered += 1
@@ -83,11 +119,14 @@ class HttpBackend:
             seed=request.seed,
             **options,
         )
-        if not completion.choices:
-            raise EndpointError(
-                f"{config.base_url}: answered without a choice; check that `model` is a chat model"
-            )
-        text = completion.choices[0].message.content or ""
+        # The client does not check what it reads: a proxy's login page with status 200 comes as text.
+        if not isinstance(completion, ChatCompletion):
+            raise EndpointError("answered with a text or a web page instead of JSON")
+        tree: Any = completion
+        try:
+            text = tree.choices[0].message.content or ""
+        except (AttributeError, IndexError, TypeError):
+            raise EndpointError("answered without a choice, so `model` may be no chat model") from None
         if completion.usage is None:
             return Answer(text)
         spent, got = completion.usage.prompt_tokens, completion.usage.completion_tokens
@@ -98,7 +137,7 @@ class HttpBackend:
         kept = f"{done} of {total} answers are kept; run the same command again for the rest"
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             remedy = f"put a valid key into ${self._config.api_key_env}"
-        elif isinstance(error, openai.NotFoundError):
+        elif isinstance(error, openai.NotFoundError | EndpointError | json.JSONDecodeError):
             remedy = "check `base_url` (it ends in /v1) and `model`"
         elif isinstance(error, openai.BadRequestError):
             remedy = "set `structured: false` if it does not support JSON schemas, or fix the request"
@@ -108,6 +147,8 @@ class HttpBackend:
 
 
 def _brief(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return "answered with something that is not JSON"
     status = getattr(error, "status_code", None)
     text = " ".join(str(error).split())[:200]
     return f"status {status}, {text}" if status is not None else text

@@ -11,12 +11,14 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from metaalign_training.errors import StageError
 from metaalign_training.grading import Grader, open_grader
-from metaalign_training.inference.generation import Generator, open_generator
+from metaalign_training.inference.generation import Generator, KeepingGenerator, open_generator
 from metaalign_training.messages import Message
 from metaalign_training.recipe import PairConfig, Recipe
 from metaalign_training.rows import Asked, Pair, Question, draw_questions, mix, read_pairs, write_rows
@@ -52,7 +54,8 @@ def make_pairs(recipe: Recipe, model: Path, data: Path, folder: Path, turn: int 
             data / "prompts.jsonl", config.prompts, seed, skip=(turn - 1) * config.prompts
         )
         grader = open_grader(config, folder / "judge.jsonl")
-        with open_generator(config.engine, model, recipe.meta_prompt) as generator:
+        opener = partial(open_generator, config.engine, model, recipe.meta_prompt)
+        with closing(KeepingGenerator(opener, folder / "answers.jsonl")) as generator:
             rows = sample_pairs(generator, questions, config, recipe.seed + turn - 1, grader)
             counts["sampled_tokens"] = generator.tokens
         logger.info("dpo: %d pairs from %d questions", len(rows), len(questions))

@@ -6,14 +6,14 @@ run asks only for the rest.
 
 from __future__ import annotations
 
-import json
 import logging
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from metaalign_training.errors import StageError
 from metaalign_training.grading import Grader, open_grader
-from metaalign_training.inference.generation import open_generator
-from metaalign_training.inference.journal import Journal
+from metaalign_training.inference.generation import KeepingGenerator, open_generator
 from metaalign_training.messages import Message
 from metaalign_training.recipe import Recipe
 from metaalign_training.rows import Conversation, Question, draw_questions, write_rows
@@ -35,26 +35,21 @@ def make_samples(recipe: Recipe, model: Path, data: Path, folder: Path) -> dict[
         raise StageError("rejection: the recipe has no `rejection` section")
     config = recipe.rejection.samples
     questions = draw_questions(data / "prompts.jsonl", config.prompts, f"{recipe.seed} rejection")
-    journal = Journal(folder / "answers.jsonl")
-    missing = [n for n in range(len(questions)) if str(n) not in journal.answers]
-    tokens = 0
-    if missing:
-        with open_generator(config.engine, model, recipe.meta_prompt) as generator, journal.writing():
-            for start in range(0, len(missing), _CHUNK):
-                chunk = missing[start : start + _CHUNK]
-                answers = generator.generate(
-                    [questions[n]["prompt"] for n in chunk],
-                    max_new_tokens=config.max_new_tokens,
-                    temperature=config.temperature,
-                    samples=config.candidates,
-                    seed=recipe.seed + chunk[0],
-                    tools=[questions[n].get("tools", ()) for n in chunk],
-                )
-                for n, own in zip(chunk, answers, strict=True):
-                    journal.add(str(n), json.dumps(own, ensure_ascii=False))
-                logger.info("rejection: %d of %d questions", chunk[-1] + 1, len(questions))
-            tokens = generator.tokens
-    sampled = [json.loads(journal.answers[str(n)]) for n in range(len(questions))]
+    sampled: list[list[str]] = []
+    opener = partial(open_generator, config.engine, model, recipe.meta_prompt)
+    with closing(KeepingGenerator(opener, folder / "answers.jsonl")) as generator:
+        for start in range(0, len(questions), _CHUNK):
+            chunk = questions[start : start + _CHUNK]
+            sampled += generator.generate(
+                [row["prompt"] for row in chunk],
+                max_new_tokens=config.max_new_tokens,
+                temperature=config.temperature,
+                samples=config.candidates,
+                seed=recipe.seed + start,
+                tools=[row.get("tools", ()) for row in chunk],
+            )
+            logger.info("rejection: %d of %d questions", len(sampled), len(questions))
+        tokens = generator.tokens
     grader = open_grader(config, folder / "judge.jsonl")
     rows = best_of(questions, sampled, grader)
     logger.info("rejection: %d of %d questions have a good answer", len(rows), len(questions))

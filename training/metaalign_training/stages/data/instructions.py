@@ -35,7 +35,7 @@ from metaalign_training.stages.data.filters import Filter, evaluation_texts
 from metaalign_training.stages.data.library import PriorityMatrix, Sampler, load_library, load_priorities
 from metaalign_training.stages.data.sources import Instruction, files_of, read_instructions, read_pair_source
 
-__all__ = ["build_instructions"]
+__all__ = ["build_instructions", "check_kinds"]
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> In
     """
     library, priorities = load_library(config.library), load_priorities(config.priorities)
     sampler = Sampler(seed)
-    _check_kinds(config, priorities)
+    check_kinds(config, priorities)
     sources: dict[str, SourceReport] = {}
     accept = Filter(config.filters, evaluation_texts(config.decontaminate))
     kept: list[Instruction] = []
@@ -186,7 +186,12 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> In
     return report
 
 
-def _check_kinds(config: InstructionConfig, priorities: PriorityMatrix) -> None:
+def check_kinds(config: InstructionConfig, priorities: PriorityMatrix) -> None:
+    """Check the kinds of query that sources name.
+
+    Raises:
+        StageError: the matrix does not know one.
+    """
     for index, source in enumerate(config.sources):
         named = {"query": source.query} | {f"query_values.{v}": k for v, k in source.query_values.items()}
         for field, kind in named.items():

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from metaalign_training.errors import StageError
+from metaalign_training.errors import StageError, TrainingError
 from metaalign_training.inference.endpoint import open_endpoint, usage_report
 from metaalign_training.inference.generation import (
     EndpointGenerator,
@@ -42,7 +42,7 @@ from metaalign_training.stages.evaluation.results import (
     write_results,
 )
 
-__all__ = ["evaluate", "rescore"]
+__all__ = ["evaluate", "rescore", "suite_problems"]
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +126,26 @@ def _items(recipe: Recipe, rows: Path) -> list[Item]:
             f"evaluate.suites: two items are called {twice[0]}; give each suite a `name` of its own"
         )
     return items
+
+
+def suite_problems(config: EvaluationConfig) -> list[str]:
+    """What is wrong with the suites that name a path: files that cannot be read, or a judge that is not there."""
+    found, needing = [], []
+    for index, suite in enumerate(config.suites):
+        if suite.path is None:
+            continue
+        try:
+            items = read_suite(
+                suite.kind, Path(suite.path), suite.name, suite.limit, run_code=config.run_code
+            )
+        except (TrainingError, OSError) as error:
+            found.append(f"evaluate.suites[{index}]: {error}")
+            continue
+        needing += [item.suite for item in items if item.expected.needs_judge]
+    if needing and config.judge is None:
+        names = ", ".join(sorted(set(needing)))
+        found.append(f"evaluate.judge: only a judge can score {names}; configure one, or leave the suite out")
+    return found
 
 
 def _judge(config: EvaluationConfig, items: Sequence[Item], folder: Path) -> Judge | None:
