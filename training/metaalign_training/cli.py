@@ -90,6 +90,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("out", type=Path, help="folder for report.md and report.html")
     report.add_argument("results", nargs="+", metavar="NAME=FOLDER", help="evaluation folders")
+    chat = commands.add_parser(
+        "chat", help="talk with a checkpoint, and change the preferences in the middle of it"
+    )
+    chat.add_argument("checkpoint", type=Path, help="checkpoint folder")
+    chat.add_argument("--system", default="", metavar="TEXT", help="System Info")
+    chat.add_argument("--user", default="", metavar="TEXT", help="User Info")
+    chat.add_argument("--prefer", metavar="JSON", help="the whole `preferences` field, instead of these")
+    chat.add_argument("--temperature", type=float, default=0.0, help="default: 0, greedy")
+    chat.add_argument(
+        "--max-new-tokens", type=int, default=512, help="length of an answer at most; default: 512"
+    )
+    chat.add_argument("--seed", type=int, default=0)
     commands.add_parser("recipes", help="list the packaged recipes")
     return parser
 
@@ -168,6 +180,25 @@ def _report(options: argparse.Namespace) -> None:
     print(options.out / "report.html")
 
 
+def _chat(options: argparse.Namespace) -> None:
+    preferences: dict[str, object] = {
+        tier: text for tier, text in (("system", options.system), ("user", options.user)) if text
+    }
+    if options.prefer is not None:
+        try:
+            tree = json.loads(options.prefer)
+        except ValueError as error:
+            raise RecipeError(f"--prefer takes JSON: {error}") from None
+        preferences = {"system": tree} if isinstance(tree, str) else tree
+    import transformers
+
+    from metaalign_training.talk import talk
+
+    transformers.utils.logging.disable_progress_bar()
+    own = ("temperature", "max_new_tokens", "seed")
+    talk(options.checkpoint, preferences, {name: getattr(options, name) for name in own})
+
+
 def _run_stage(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     import datasets
     import transformers
@@ -220,6 +251,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("\n".join(packaged_recipes()))
         elif options.command == "report":
             _report(options)
+        elif options.command == "chat":
+            _chat(options)
         else:
             _run_stage(options, arguments)
     except KeyboardInterrupt:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, TextIteratorStreamer
 
 from metaalign_training.inference.chat import ChatRequest, Tools, tools_of
 from metaalign_training.inference.endpoint import Endpoint
@@ -110,6 +112,44 @@ class TransformersGenerator:
                 if not temperature:
                     answers[i] = answers[i] * samples
         return answers
+
+    def stream(
+        self, messages: Sequence[Message], *, max_new_tokens: int, temperature: float = 0.0, seed: int = 0
+    ) -> Iterator[str]:
+        """One answer in pieces, as they are made; it is broken off when the iterator is closed."""
+        streamer = TextIteratorStreamer(
+            self._prompts.tokenizer,
+            skip_prompt=True,
+            skip_special_tokens=True,
+        )
+        ids = torch.tensor([self._prompts.ids(messages)], device=self._model.device)
+        closed = threading.Event()
+        sampling: dict[str, Any] = {"do_sample": False}
+        if temperature:
+            sampling = {"do_sample": True, "temperature": temperature, "top_k": 0}
+
+        def stop(found: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+            return torch.full((found.shape[0],), closed.is_set(), device=found.device)
+
+        def work() -> None:
+            torch.manual_seed(seed)
+            self._model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=max_new_tokens,
+                streamer=streamer,
+                stopping_criteria=[stop],
+                **sampling,
+            )
+
+        with ThreadPoolExecutor(1) as thread:
+            answered = thread.submit(work)
+            answered.add_done_callback(lambda _: streamer.end())  # also if it fails
+            try:
+                yield from filter(None, streamer)
+            finally:
+                closed.set()
+            answered.result()
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
