@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from metaalign_training.cli import main
+from metaalign_training.errors import DataError
 from metaalign_training.grading import Ratings, Verifiers, graded, implicit
 from metaalign_training.inference.endpoint import open_endpoint
 from metaalign_training.inference.generation import TransformersGenerator
@@ -21,7 +22,7 @@ from metaalign_training.inference.prompts import Prompts
 from metaalign_training.models import load_model, load_tokenizer, lora_config, save_untied
 from metaalign_training.recipe import EndpointConfig, LoraConfig
 from metaalign_training.recipe_files import load_recipe
-from metaalign_training.rows import Question
+from metaalign_training.rows import Question, read_questions
 from tests.processes import ROOT
 from tests.training.endpoints import fake_teacher
 
@@ -62,6 +63,73 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_failed_check_lowers_the_reward() -> None:
     answers = ["The otter eats fish.", "The otter lives in rivers.", "Ahoy! The otter lives in rivers."]
     assert graded(Verifiers())([QUESTION] * 3, answers) == [1, 1 / 2, 1 / 3]
+
+
+def test_real_text_is_rewarded_by_the_checks_that_the_server_makes() -> None:
+    asked: Question = {
+        "prompt": [{"role": "user", "content": "Name two rivers."}],
+        "expect": {
+            "verify": [
+                {"name": "format", "arguments": {"value": "bullets"}},
+                {"name": "punctuation:no_comma"},
+                {"name": "count", "arguments": {"what": "words", "at_most": 6}},
+            ]
+        },
+    }
+    answers = [
+        "- the Rhine\n- the Elbe",
+        "- the Rhine, long\n- the Elbe",
+        "The Rhine, and the Elbe, and many others.",
+    ]
+    assert graded(Verifiers())([asked] * 3, answers) == [1, 1 / 2, 1 / 4]
+    words: Question = {"prompt": asked["prompt"], "expect": {"words": [["Rhine"], ["Seine"]]}}
+    assert graded(Verifiers())([words] * 3, ["the rhine", "Seine", "Rhine and Seine"]) == [1, 1 / 3, 1 / 2]
+
+
+def test_every_stage_learns_from_checks_of_real_text(tmp_path: Path) -> None:
+    """Hierarchy data have words that are needed or forbidden; some rows get checks instead."""
+    changes = [
+        "data.world=null",
+        "data.hierarchy={rows: 24, evaluation_per_kind: 1}",
+        "rejection={steps: 1, batch_size: 2, learning_rate: 0.0001,"
+        " samples: {prompts: 12, candidates: 2, max_new_tokens: 16}}",
+        "grpo={steps: 2, batch_size: 8, candidates: 4, learning_rate: 0.0001, prompts: 8, max_new_tokens: 16,"
+        " engine: transformers}",
+        "dpo={steps: 1, batch_size: 2, learning_rate: 0.0001,"
+        " pairs: {prompts: 8, engine: transformers, build_data: false, reference: true, max_new_tokens: 16}}",
+    ]
+    assert command("build-data", tmp_path, *changes) == 0
+    path = tmp_path / "build-data" / "prompts.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows[::2]:
+        row["expect"] = {"verify": [{"name": "count", "arguments": {"what": "words", "at_least": 1}}]}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for stage in ("sft", "rejection", "dpo", "grpo"):
+        assert command(stage, tmp_path, *changes) == 0, stage
+    assert record(tmp_path, "samples")["metrics"]["rows"] >= 1
+    assert 0 < record(tmp_path, "grpo")["metrics"]["last_reward"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("verify", "message"),
+    [
+        (
+            [{"name": "keywords:existance"}],
+            "`expect.verify`[0].name: no such check; the nearest is `keywords:existence`",
+        ),
+        ([{"name": "format", "arguments": {"value": "bulets"}}], "`expect.verify`[0].arguments"),
+        ([], "must be a list of checks"),
+        ("format", "must be a list of checks"),
+        ([7], 'must be a list of {"name", "arguments"}'),
+    ],
+)
+def test_a_check_that_is_none_is_refused_with_its_line(verify: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(json.dumps({"prompt": QUESTION["prompt"], "expect": {"verify": verify}}) + "\n")
+    with pytest.raises(DataError) as caught:
+        read_questions(path)
+    assert str(caught.value).startswith(f"{path}:1: ")
+    assert message in str(caught.value)
 
 
 def test_a_judge_rewards_by_its_rating_and_rates_equal_answers_once() -> None:
@@ -143,7 +211,8 @@ def test_rejection_sampling_asks_only_for_what_is_missing(work: Path) -> None:
     assert command("rejection", work, section) == 1  # its rows have changed, so the model is another
     again = journal.read_text().splitlines(keepends=True)
     assert again[:10] == kept
-    assert {json.loads(line)["key"] for line in again} == {str(n) for n in range(16)}
+    assert [json.loads(line)["key"] for line in again] == [json.loads(line)["key"] for line in lines]
+    assert len(again) == 16
     assert record(work, "samples")["metrics"]["rows"] <= 6  # "kept" is no good answer
 
 

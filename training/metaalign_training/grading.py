@@ -7,10 +7,12 @@ Reward    a number for each of many answers, for GRPO: `graded` makes one from a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from metaalign.verifiers import check_all
 from metaalign_training.errors import StageError
 from metaalign_training.inference.endpoint import open_endpoint
 from metaalign_training.inference.generation import TransformersGenerator
@@ -20,7 +22,18 @@ from metaalign_training.rows import Asked
 from metaalign_training.world.samples import Check
 from metaalign_training.world.verifiers import failures
 
-__all__ = ["Grader", "Ratings", "Reward", "Verifiers", "graded", "implicit", "open_grader", "open_judge"]
+__all__ = [
+    "Grader",
+    "Ratings",
+    "Reward",
+    "Verifiers",
+    "failed_checks",
+    "graded",
+    "implicit",
+    "open_grader",
+    "open_judge",
+    "wrong_words",
+]
 
 Reward: TypeAlias = Callable[[Sequence[Asked], Sequence[str]], list[float]]
 """(questions, answers) -> one reward for each answer; only differences between answers to one question matter."""
@@ -42,17 +55,47 @@ class Grader(Protocol):
         ...
 
 
+def failed_checks(row: Asked, answer: str) -> list[str]:
+    """The names of what a program finds wrong in an answer; empty if nothing.
+
+    Programs are the world's verifiers (`check`), the checks of `metaalign.verifiers` (`expect: {verify: [...]}`), and
+    words that are needed or forbidden (`expect: {words: [[...], [...]]}`).
+
+    Raises:
+        StageError: the row has nothing that a program can decide.
+    """
+    if "check" in row:
+        return failures(answer, Check.from_json(row["check"]))
+    expect = row.get("expect", {})
+    if "verify" in expect:
+        return [verdict.name for verdict in check_all(expect["verify"], answer) if not verdict.passed]
+    if "words" in expect:
+        needed, forbidden = expect["words"]
+        return wrong_words(answer, needed, forbidden)
+    raise StageError(
+        "label: the questions have no `check`, `expect.verify` or `expect.words` for a verifier; use `label: judge`"
+    )
+
+
+def wrong_words(answer: str, needed: Sequence[str], forbidden: Sequence[str]) -> list[str]:
+    """What is wrong about an answer that must have some words or phrases, and must not have others, in any case."""
+
+    def has(phrase: str) -> bool:
+        return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", answer, re.IGNORECASE) is not None
+
+    missing = [f"misses {phrase!r}" for phrase in needed if not has(phrase)]
+    return missing + [f"says {phrase!r}" for phrase in forbidden if has(phrase)]
+
+
 class Verifiers:
-    """Grades by the world's verifiers: minus the number of failed checks."""
+    """Grades by programs: minus the number of failed checks."""
 
     def prepare(self, cases: Iterable[tuple[Asked, str]]) -> None:
         """Do nothing: verifiers need no preparation."""
 
     def grade(self, row: Asked, answer: str) -> float:
         """Higher is better; zero and above is good."""
-        if "check" not in row:
-            raise StageError("label: the questions have no `check` for a verifier; use `label: judge`")
-        return -float(len(failures(answer, Check.from_json(row["check"]))))
+        return -float(len(failed_checks(row, answer)))
 
     def reward(self, row: Asked, answer: str) -> float:
         """1 for an answer that passes every check, 1/2 for one failed check, 1/3 for two, …"""

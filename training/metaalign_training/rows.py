@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TextIO, TypeAlias, TypedDict, TypeVar, cast
 
+from metaalign.verifiers import InvalidCheck, parse_checks
 from metaalign_training.errors import DataError
 from metaalign_training.messages import Message
 from metaalign_training.recipe import FileShare
@@ -71,10 +72,20 @@ class CheckRow(TypedDict):
 
 
 class Expect(TypedDict, total=False):
-    """How an answer is scored without the world's verifiers; exactly one key is set."""
+    """How an answer is scored without the world's verifiers; exactly one key is set.
+
+    Attributes:
+        choice: Right and wrong options.
+        words: Words that are needed, and words that are forbidden.
+        verify: Checks as in `preferences.verify` (docs/verifiers.md).
+        refusal: Whether the answer must refuse.
+        text: A reference answer.
+        rubric: What makes an answer good, for a judge.
+    """
 
     choice: list[list[str]]
     words: list[list[str]]
+    verify: list[Mapping[str, Any]]
     refusal: bool
     text: str
     rubric: str
@@ -279,12 +290,34 @@ def _check_question(row: JsonObject) -> str | None:
         return "`chat_template_kwargs` is for conversations and pairs; remove it"
     if problem := check_variables(row) or _check_messages(row.get("prompt"), "prompt", None):
         return problem
+    if problem := _check_expectation(row, ""):
+        return problem
     opposite = row.get("opposite")
     if opposite is None:
         return None
     if not isinstance(opposite, dict):
         return "`opposite` must be an object with `prompt`"
-    return _check_messages(opposite.get("prompt"), "opposite.prompt", None)
+    return _check_messages(opposite.get("prompt"), "opposite.prompt", None) or _check_expectation(
+        opposite, "opposite."
+    )
+
+
+def _check_expectation(row: JsonObject, at: str) -> str | None:
+    """What is wrong with the checks that a row names."""
+    expect = row.get("expect", {})
+    if not isinstance(expect, dict):
+        return f"`{at}expect` must be an object"
+    if "verify" not in expect:
+        return None
+    if not isinstance(expect["verify"], list) or not expect["verify"]:
+        return f"`{at}expect.verify` must be a list of checks"
+    try:
+        parse_checks(expect["verify"])
+    except InvalidCheck as error:
+        return f"`{at}expect.verify`{error.message}"
+    except (TypeError, AttributeError):
+        return f'`{at}expect.verify` must be a list of {{"name", "arguments"}}'
+    return None
 
 
 def _check_answer(row: JsonObject, name: str) -> str | None:

@@ -229,7 +229,7 @@ def open_generator(
 
 
 class KeepingGenerator:
-    """Keeps all answers of each call in a journal, so a run that was killed asks the model for the rest only.
+    """Keeps answers in a journal, so a run that was killed asks the model for the rest only.
 
     Args:
         open_: Opens the generator that answers; called once something is missing.
@@ -264,16 +264,22 @@ class KeepingGenerator:
             "samples": samples,
             "seed": seed,
         }
-        asked = json.dumps([[list(c) for c in conversations], [list(t) for t in tools], options])
-        key = hashlib.sha256(asked.encode()).hexdigest()
-        if key not in self._journal.answers:
+        cases = list(zip(conversations, tools_of(conversations, tools), strict=True))
+        asked = [json.dumps([list(messages), list(own), options]) for messages, own in cases]
+        keys = [hashlib.sha256(text.encode()).hexdigest() for text in asked]
+        missing = {k: case for k, case in zip(keys, cases, strict=True) if k not in self._journal.answers}
+        if missing:
             if self._generator is None:
                 self._generator = self._stack.enter_context(self._open())
-            answers = self._generator.generate(conversations, tools=tools, **options)
+            answers = self._generator.generate(
+                [messages for messages, _ in missing.values()],
+                tools=[own for _, own in missing.values()],
+                **options,
+            )
             with self._journal.writing():
-                self._journal.add(key, json.dumps(answers, ensure_ascii=False))
-        kept: list[list[str]] = json.loads(self._journal.answers[key])
-        return kept
+                for key, own in zip(missing, answers, strict=True):
+                    self._journal.add(key, json.dumps(own, ensure_ascii=False))
+        return [json.loads(self._journal.answers[key]) for key in keys]
 
     def close(self) -> None:
         """End the generator that answered, if one did."""

@@ -18,12 +18,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from metaalign.verifiers import parse_checks
 from metaalign_training.errors import DataError
 from metaalign_training.messages import Message, ask
 from metaalign_training.published import files_in, need, read_entries, read_personas
 from metaalign_training.rows import JsonObject
 from metaalign_training.stages.evaluation import guardrails, iheval, manyih, prefeval
-from metaalign_training.stages.evaluation.definitions import words
+from metaalign_training.stages.evaluation.definitions import verified, words
 from metaalign_training.stages.evaluation.items import Expectation, Item, Opposite
 from metaalign_training.world.samples import Check
 
@@ -124,11 +125,13 @@ def _expectation(row: JsonObject) -> Expectation:
         if "words" in expect:
             needed, forbidden = expect["words"]
             return Expectation(program=words(list(map(str, needed)), list(map(str, forbidden))))
+        if "verify" in expect:
+            return Expectation(program=verified(parse_checks(expect["verify"])))
         if "text" in expect:
             return Expectation(text=str(expect["text"]))
         if "rubric" in expect:
             return Expectation(rubric=str(expect["rubric"]))
-    raise ValueError("needs `check`, or `expect` with choice, words, refusal, text or rubric")
+    raise ValueError("needs `check`, or `expect` with choice, words, verify, refusal, text or rubric")
 
 
 def _persona(path: Path, suite: str) -> list[Item]:

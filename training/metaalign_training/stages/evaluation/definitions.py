@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from string import punctuation
 
-from metaalign.verifiers import Check, loose_readings
+from metaalign.verifiers import Check, check_all, loose_readings
+from metaalign_training.grading import wrong_words
 from metaalign_training.stages.evaluation.items import Score
 
 __all__ = [
@@ -90,15 +91,21 @@ def yes_or_no(measure: Callable[[str], float]) -> Callable[[str], Score]:
     return program
 
 
+def verified(checks: Sequence[Check]) -> Callable[[str], Score]:
+    """1 if an answer passes every check (`metaalign.verifiers`)."""
+
+    def program(answer: str) -> Score:
+        failed = [verdict.name for verdict in check_all(checks, answer) if not verdict.passed]
+        return Score(0.0 if failed else 1.0, failed)
+
+    return program
+
+
 def words(needed: Sequence[str], forbidden: Sequence[str]) -> Callable[[str], Score]:
     """Words or phrases that an answer must have, and must not have, whatever their case."""
 
-    def has(answer: str, phrase: str) -> bool:
-        return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", answer, re.IGNORECASE) is not None
-
     def program(answer: str) -> Score:
-        failed = [f"misses {phrase!r}" for phrase in needed if not has(answer, phrase)]
-        failed += [f"says {phrase!r}" for phrase in forbidden if has(answer, phrase)]
+        failed = wrong_words(answer, needed, forbidden)
         return Score(0.0 if failed else 1.0, failed)
 
     return program
