@@ -17,8 +17,9 @@ from transformers import Trainer
 
 from metaalign_training.cli import main
 from metaalign_training.errors import DataError
+from metaalign_training.recipe import FileShare
 from metaalign_training.recipe_files import load_recipe
-from metaalign_training.rows import split_validation
+from metaalign_training.rows import ConversationFiles, held_out_questions, question_of, write_rows
 from metaalign_training.trainers import _full_disk_is_an_os_error
 
 SAVING = {"sft.save_every": "2", "sft.steps": "6"}
@@ -205,23 +206,70 @@ def test_preference_losses_validate_too(loss: str, work: Path) -> None:
 
 
 def test_questions_are_learned_or_validated_on_but_not_both() -> None:
-    rows: list[Any] = [
-        {
-            "messages": [
-                {"role": "user", "content": f"Question {n % 10}?"},
-                {"role": "assistant", "content": str(n)},
-            ]
-        }
-        for n in range(40)
-    ]
-    learned, held_out = split_validation(rows, 0.2, 1)
-    asked = [{row["messages"][0]["content"] for row in part} for part in (learned, held_out)]
-    assert not asked[0] & asked[1]
-    assert (len(learned), len(held_out)) == (32, 8)
-    assert split_validation(rows, 0.2, 1) == (learned, held_out)
-    assert split_validation(rows, 0.2, 2) != (learned, held_out)
-    with pytest.raises(DataError, match="all 4 rows ask the same"):
-        split_validation(rows[::10], 0.5, 1)
+    rows = [{"messages": [{"role": "user", "content": f"Question {n % 10}?"}]} for n in range(40)]
+    held_out = held_out_questions(rows, 0.2, 1)
+    assert len(held_out) == 2
+    assert held_out < {question_of(row) for row in rows}
+    assert held_out_questions(rows, 0.2, 1) == held_out != held_out_questions(rows, 0.2, 2)
+    assert len(held_out_questions(rows, 0.01, 1)) == 1
+    with pytest.raises(DataError, match="all rows ask the same"):
+        held_out_questions(rows[::10], 0.5, 1)
+
+
+def test_rows_are_tokenised_once(work: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Another learning rate needs the same ids; another length, other rows or another tokenizer do not."""
+    caplog.set_level("INFO")
+    assert main(arguments(work)) == 0
+    (first,) = (work / "tokenised").iterdir()
+    assert "are in" not in caplog.text
+    assert main([*arguments(work, **{"sft.learning_rate": "0.1"}), "--force"]) == 0
+    assert f"tokenised rows are in {first} already" in caplog.text
+    for change in ({"sft.max_length": "70"}, {"sft.validation": "{share: 0.1}"}, {"sft.loss": "all_turns"}):
+        before = len(list((work / "tokenised").iterdir()))
+        assert main([*arguments(work, **change), "--force"]) == 0
+        assert len(list((work / "tokenised").iterdir())) > before
+    with (work / "build-data" / "sft.jsonl").open("a") as file:
+        file.write(
+            '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'
+        )
+    caplog.clear()
+    assert main([*arguments(work), "--force"]) == 0
+    assert "already" not in caplog.text
+    assert len(list((work / "tokenised").iterdir())) <= 6
+
+
+def test_a_row_that_cannot_be_tokenised_leaves_nothing_behind(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = work / "build-data" / "sft.jsonl"
+    rows = path.read_text().splitlines()
+    tree = json.loads(rows[150]) | {"chat_template_kwargs": {"nothing": True}}
+    path.write_text("\n".join([*rows[:150], json.dumps(tree), *rows[151:]]) + "\n")
+    assert main(arguments(work)) == 1
+    assert "sft rows:151: chat_template_kwargs.nothing" in capsys.readouterr().err
+    assert not list((work / "tokenised").iterdir())
+    path.write_text("\n".join(rows) + "\n")
+    assert main([*arguments(work), "--force"]) == 0
+
+
+def test_a_mixture_is_drawn_by_the_seed_without_reading_it_all(tmp_path: Path) -> None:
+    def write(name: str, count: int) -> Path:
+        rows = [
+            {"messages": [{"role": "user", "content": f"{name} {n}"}, {"role": "assistant", "content": "x"}]}
+            for n in range(count)
+        ]
+        write_rows(tmp_path / name, rows)
+        return tmp_path / name
+
+    own, more = write("own.jsonl", 10), write("more.jsonl", 100)
+    mixture = [FileShare(path=str(more), share=0.25)]
+    files = ConversationFiles(own, mixture, 1)
+    asked = [question_of(row) for row in files]
+    assert len(asked) == len(files) == 35
+    assert asked[:10] == [f"own.jsonl {n}" for n in range(10)]
+    assert asked == [question_of(row) for row in files], "each reading gives the same"
+    assert set(asked) != {question_of(row) for row in ConversationFiles(own, mixture, 2)}
+    assert next(iter(files)) in files
 
 
 @pytest.mark.parametrize(

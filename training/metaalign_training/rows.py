@@ -14,10 +14,11 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TextIO, TypeAlias, TypedDict, TypeVar, cast
 
+from metaalign.prompt.manifest import sha256_of
 from metaalign.verifiers import InvalidCheck, parse_checks
 from metaalign_training.errors import DataError
 from metaalign_training.messages import Message
@@ -27,6 +28,7 @@ __all__ = [
     "Asked",
     "CheckRow",
     "Conversation",
+    "ConversationFiles",
     "Expect",
     "JsonObject",
     "Pair",
@@ -35,13 +37,14 @@ __all__ = [
     "check_pair",
     "check_variables",
     "draw_questions",
+    "held_out_questions",
     "mix",
+    "question_of",
     "read_conversations",
     "read_pairs",
     "read_questions",
     "read_rows",
     "read_thumbs",
-    "split_validation",
     "texts_of",
     "write_rows",
 ]
@@ -374,22 +377,21 @@ def read_thumbs(path: Path) -> list[Thumb]:
     return cast(list[Thumb], _checked(path, _check_thumb, _empty("thumb")))
 
 
-def split_validation(rows: Sequence[_Row], share: float, seed: int) -> tuple[list[_Row], list[_Row]]:
-    """The rows to learn and the rows to validate on, by question: the user's last words are never in both.
+def held_out_questions(rows: Iterable[Any], share: float, seed: int) -> frozenset[str]:
+    """The questions of the rows to validate on; see `question_of`.
 
     Raises:
-        DataError: there are not enough questions for both.
+        DataError: there are not enough questions to learn some and validate on others.
     """
-    questions = sorted({_question_of(row) for row in rows})
-    random.Random(f"validation {seed}").shuffle(questions)
-    held_out = set(questions[: max(1, round(len(questions) * share))])
-    learned = [row for row in rows if _question_of(row) not in held_out]
-    if not learned:
-        raise DataError("validation", None, f"all {len(rows)} rows ask the same; leave `validation` out")
-    return learned, [row for row in rows if _question_of(row) in held_out]
+    questions = sorted({question_of(row) for row in rows})
+    if len(questions) < 2:
+        raise DataError("validation", None, "all rows ask the same; leave `validation` out")
+    count = min(len(questions) - 1, max(1, round(len(questions) * share)))
+    return frozenset(random.Random(f"validation {seed}").sample(questions, count))
 
 
-def _question_of(row: Any) -> str:
+def question_of(row: Any) -> str:
+    """The user's last words: rows that share them are validated on together, or not at all."""
     messages: Sequence[Message] = row.get("prompt") or row["messages"]
     return next((m.get("content") or "" for m in reversed(messages) if m["role"] == "user"), "")
 
@@ -423,14 +425,70 @@ _NO_QUESTION = (
 
 def _checked(path: Path, check: Callable[[JsonObject], str | None], empty: str) -> list[JsonObject]:
     """The rows of a file, with keys that we do not know left in."""
-    rows = []
+    return list(_stream(path, check, empty))
+
+
+def _stream(path: Path, check: Callable[[JsonObject], str | None], empty: str) -> Iterator[JsonObject]:
+    found = False
     for number, row in read_rows(path):
         if problem := check(row):
             raise DataError(path, number, problem)
-        rows.append(row)
-    if not rows:
+        found = True
+        yield row
+    if not found:
         raise DataError(path, None, empty)
-    return rows
+
+
+class ConversationFiles(Collection[Conversation]):
+    """The conversations of a file and of a share of others, read anew each time, so that they need not fit into memory.
+
+    Args:
+        path: The file.
+        mixture: Further files, and the share of each that is drawn.
+        seed: Decides which rows are drawn.
+    """
+
+    def __init__(self, path: Path, mixture: Sequence[FileShare], seed: int) -> None:
+        self._files = [FileShare(path=str(path)), *mixture]
+        self._seed = seed
+        self._counts: list[int] = []
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What decides which rows these are: the files' contents, the shares and the seed."""
+        files = [[sha256_of(Path(file.path)), file.share] for file in self._files]
+        return {"files": files, "seed": self._seed if len(files) > 1 else None}
+
+    def __len__(self) -> int:
+        return sum(self._taken(n) for n in range(len(self._files)))
+
+    def __contains__(self, row: object) -> bool:
+        return any(own == row for own in self)
+
+    def __iter__(self) -> Iterator[Conversation]:
+        for number, file in enumerate(self._files):
+            wanted = self._drawn(number)
+            for index, row in enumerate(
+                _stream(Path(file.path), _check_conversation, _empty("conversation"))
+            ):
+                if wanted is None or index in wanted:
+                    yield cast(Conversation, row)
+
+    def _taken(self, number: int) -> int:
+        count, share = self._count(number), self._files[number].share
+        return max(1, round(count * share)) if share < 1 else count
+
+    def _drawn(self, number: int) -> set[int] | None:
+        """Which rows of a file are taken; None for all."""
+        if self._files[number].share >= 1:
+            return None
+        rng = random.Random(f"mixture {self._seed} {number}")
+        return set(rng.sample(range(self._count(number)), self._taken(number)))
+
+    def _count(self, number: int) -> int:
+        if not self._counts:
+            self._counts = [sum(1 for _ in read_rows(Path(file.path))) for file in self._files]
+        return self._counts[number]
 
 
 def texts_of(row: Conversation) -> Iterator[str]:

@@ -36,7 +36,7 @@ from metaalign_training.models import (
     whole_on_every_rank,
 )
 from metaalign_training.recipe import DpoConfig, Recipe
-from metaalign_training.rows import Pair, Thumb, mix, read_thumbs, split_validation
+from metaalign_training.rows import Pair, Thumb, held_out_questions, mix, question_of, read_thumbs
 from metaalign_training.trainers import (
     WholeCheckpoints,
     callbacks,
@@ -111,7 +111,9 @@ def make_trainer(
     rows: Sequence[Pair | Thumb] = [*_as_thumbs(pairs), *thumbs] if config.loss == "kto" else pairs
     validating: list[Pair | Thumb] = []
     if config.validation is not None:
-        rows, validating = split_validation(rows, config.validation.share, recipe.seed)
+        held_out = held_out_questions(rows, config.validation.share, recipe.seed)
+        validating = [row for row in rows if question_of(row) in held_out]
+        rows = [row for row in rows if question_of(row) not in held_out]
 
     def encode(some: Sequence[Pair | Thumb]) -> tuple[list[EncodedRow], int]:
         if config.loss == "kto":

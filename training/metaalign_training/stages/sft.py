@@ -7,9 +7,12 @@ merged model to `merged`.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 from datasets import Dataset
@@ -18,7 +21,7 @@ from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer
 
 from metaalign.prompt import PromptAssembler
-from metaalign_training.encoding import EncodedRow, encode_conversations, keep_short
+from metaalign_training.encoding import encode_conversations
 from metaalign_training.errors import StageError
 from metaalign_training.models import (
     give_wrapped_heads_a_bias,
@@ -31,7 +34,8 @@ from metaalign_training.models import (
     save_merged,
 )
 from metaalign_training.recipe import Recipe, SftConfig
-from metaalign_training.rows import Conversation, mix, read_conversations, split_validation, texts_of
+from metaalign_training.rows import Conversation, ConversationFiles, held_out_questions, question_of, texts_of
+from metaalign_training.tokenised import tokenised
 from metaalign_training.trainers import (
     WholeCheckpoints,
     callbacks,
@@ -60,7 +64,7 @@ class _Trainer(WholeCheckpoints, SFTTrainer):
 def make_trainer(
     recipe: Recipe,
     tokenizer: PreTrainedTokenizerFast,
-    rows: Sequence[Conversation],
+    rows: Collection[Conversation],
     folder: Path,
     config: SftConfig | None = None,
     start: Path | None = None,
@@ -70,7 +74,7 @@ def make_trainer(
     Args:
         recipe: The recipe, for its model, seed and tiers.
         tokenizer: The model's tokenizer.
-        rows: What is learned.
+        rows: What is learned; read several times.
         folder: Where checkpoints go.
         config: How to train; default: the recipe's `sft` section.
         start: Folder of the model to go on from; default: the recipe's base or new model.
@@ -81,37 +85,6 @@ def make_trainer(
     """
     config = recipe.sft if config is None else config
     stage = "sft" if config is recipe.sft else "rejection"
-    assembler = PromptAssembler.from_tokenizer(tokenizer)
-    started = time.perf_counter()
-    unlearned = sum(any(m.get("tool_calls") for m in row["messages"][:-1]) for row in rows)
-    if config.loss == "answer" and unlearned:
-        logger.warning(
-            "%s.loss: %d rows call tools before their answer; `all_turns` learns that", stage, unlearned
-        )
-    validating: list[Conversation] = []
-    if config.validation is not None:
-        rows, validating = split_validation(rows, config.validation.share, recipe.seed)
-
-    def encode(some: Sequence[Conversation]) -> tuple[list[EncodedRow], int]:
-        return keep_short(
-            encode_conversations(assembler, some, recipe.meta_prompt, config.loss), config.max_length
-        )
-
-    encoded, dropped = encode(rows)
-    validation = Dataset.from_list(encode(validating)[0]) if validating else None
-    seconds = time.perf_counter() - started
-    if not encoded:
-        raise StageError(
-            f"{stage}.max_length: {config.max_length} tokens is shorter than every row; raise it"
-        )
-    logger.info(
-        "%s: %d rows, %d too long, %d for validation, %.0f rows/s tokenised",
-        stage,
-        len(encoded),
-        dropped,
-        len(validating),
-        (len(rows) + len(validating)) / seconds,
-    )
     packing = config.packing
     arguments = TrlConfig(
         **trainer_arguments(config, recipe, folder),
@@ -122,6 +95,10 @@ def make_trainer(
         # Rows carry their labels already; TRL's preparation is needed only for packing.
         dataset_kwargs={"skip_prepare_dataset": packing != "packed"},
     )
+    with arguments.main_process_first(desc="tokenising"):  # the others find the rows on disk
+        learned, validation = _tokenised(recipe, config, tokenizer, rows, folder.parent / "tokenised", stage)
+    if packing == "packed":
+        learned = learned.remove_columns("length")  # TRL packs what it finds
     # After the arguments, which start the processes' group and ZeRO-3, and so decide how models are loaded.
     lora = config.lora
     model = load_model(recipe.model, tokenizer, start, quantise=lora is not None and lora.quantise)
@@ -130,7 +107,7 @@ def make_trainer(
     trainer = _Trainer(
         model=model,
         args=arguments,
-        train_dataset=Dataset.from_list(encoded),
+        train_dataset=learned,
         eval_dataset=validation,
         processing_class=tokenizer,
         peft_config=peft,
@@ -141,6 +118,62 @@ def make_trainer(
     return trainer
 
 
+def _tokenised(
+    recipe: Recipe,
+    config: SftConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: Collection[Conversation],
+    folder: Path,
+    stage: str,
+) -> tuple[Dataset, Dataset | None]:
+    """The rows to learn and to validate on."""
+    assembler, started = PromptAssembler.from_tokenizer(tokenizer), time.perf_counter()
+    held_out: frozenset[str] = frozenset()
+    if config.validation is not None:
+        held_out = held_out_questions(rows, config.validation.share, recipe.seed)
+    if isinstance(rows, ConversationFiles):
+        content = rows.made_from
+    else:
+        content = {"rows": hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()}
+    unlearned = 0
+
+    def chosen(validating: bool) -> Iterator[Conversation]:
+        nonlocal unlearned
+        for row in rows:
+            if held_out and (question_of(row) in held_out) != validating:
+                continue
+            unlearned += any(m.get("tool_calls") for m in row["messages"][:-1])
+            yield row
+
+    def made(*, validating: bool) -> tuple[Dataset | None, int]:
+        about = {
+            "rows": content,
+            "meta_prompt": recipe.meta_prompt,
+            "loss": config.loss,
+            "held_out": sorted(held_out),
+            "validating": validating,
+        }
+        encode = partial(encode_conversations, assembler, meta_prompt=recipe.meta_prompt, loss=config.loss)
+        return tokenised(lambda: encode(chosen(validating)), about, tokenizer, config.max_length, folder)
+
+    learned, dropped = made(validating=False)
+    validation, _ = made(validating=True) if held_out else (None, 0)
+    if config.loss == "answer" and unlearned:
+        logger.warning(
+            "%s.loss: %d rows call tools before their answer; `all_turns` learns that", stage, unlearned
+        )
+    if learned is None:
+        raise StageError(
+            f"{stage}.max_length: {config.max_length} tokens is shorter than every row; raise it"
+        )
+    count = len(learned) + (len(validation) if validation is not None else 0)
+    logger.info(
+        "%s: %d rows, %d too long, %d for validation, %.0f rows/s tokenised",
+        stage, count, dropped, count - len(learned), count / (time.perf_counter() - started),
+    )  # fmt: skip
+    return learned, validation
+
+
 def train(
     recipe: Recipe, data: Path, folder: Path, config: SftConfig | None = None, start: Path | None = None
 ) -> dict[str, float]:
@@ -148,7 +181,7 @@ def train(
     refuse_incomplete_adapter(recipe)
     config = recipe.sft if config is None else config
     set_seed(recipe.seed)
-    rows = mix(read_conversations(data), config.mixture, read_conversations, recipe.seed)
+    rows = ConversationFiles(data, config.mixture, recipe.seed)
     if start is None and recipe.model.new is not None:
         texts = (text for row in rows for text in texts_of(row))
         tokenizer = new_tokenizer(recipe.model, texts)
