@@ -14,6 +14,7 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from metaalign.prompt import read_manifest
 from metaalign_server.callers import ApiKey, Limits, parse_api_keys
 from metaalign_server.store.database import DatabaseUrlError, parse_database_url
 
@@ -70,7 +71,7 @@ class Settings(BaseSettings):
         description="checkpoint folder or Hugging Face model name; default: the demo in this package",
     )
     served_model_name: str | None = Field(
-        None, description="name that clients use; default: the folder's name"
+        None, description="name that clients use; default: its recipe's name, or the folder's"
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
@@ -212,11 +213,18 @@ class Settings(BaseSettings):
 
     @property
     def model_name(self) -> str:
-        """The name under which the model is served."""
+        """The name under which the model is served: as told, or its recipe's, or its folder's.
+
+        Raises:
+            metaalign.InvalidCheckpoint: the folder has a manifest that cannot be read.
+        """
         if self.served_model_name:
             return self.served_model_name
         path = Path(self.model)
-        return path.resolve().name if path.is_dir() else self.model
+        if not path.is_dir():
+            return self.model
+        manifest = read_manifest(path)
+        return (manifest.name if manifest is not None else None) or path.resolve().name
 
     @property
     def open_allowed(self) -> bool:

@@ -174,7 +174,7 @@ def test_a_recipe_of_a_family(name: str, tmp_path: Path) -> None:
     write_rows(rows, [conversation(n, tools=family.tools) for n in NAMES * 8])
     train(recipe, rows, tmp_path / "sft")
     checkpoint = tmp_path / "checkpoint"
-    export(recipe, [tmp_path / "sft"], checkpoint, datasets={}, training={}, evaluation={})
+    export(recipe, [tmp_path / "sft"], checkpoint, datasets={}, data={}, training={}, evaluation={})
 
     url = f"http://127.0.0.1:{(port := free_port())}"
     flags = ["--port", str(port), "--model", str(checkpoint), "--max-model-len", "1024"]

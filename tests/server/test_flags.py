@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from metaalign_server.cli import _parser
 from metaalign_server.engine.flags import NOT_CARRIED_OUT, parse_engine_args
-from metaalign_server.settings import ConfigurationError, Settings
+from metaalign_server.settings import DEMO_CHECKPOINT, ConfigurationError, Settings
 
 PARSER = make_arg_parser(FlexibleArgumentParser())
 ACTIONS = {action.dest: action for action in PARSER._actions}
@@ -160,3 +161,14 @@ def test_adapters_are_looked_for_before_the_weights_are_loaded(tmp_path: Path) -
         assert "\n" not in str(refused.value)
     args = parse_engine_args(Settings(_env_file=None), ["--enable-lora", "--lora-modules", f"mine={good}"])
     assert args.lora_modules[0].path == str(good)
+
+
+def test_a_checkpoint_is_served_under_the_name_of_its_recipe(tmp_path: Path) -> None:
+    """Training leaves it in a folder that is called `checkpoint`; another folder's name is all that is known of it."""
+    trained, plain = tmp_path / "checkpoint", tmp_path / "plain"
+    shutil.copytree(DEMO_CHECKPOINT, trained)
+    shutil.copytree(DEMO_CHECKPOINT, plain)
+    (plain / "metaalign.json").unlink()
+    for folder, name in ((trained, "metaalign-demo"), (plain, "plain")):
+        assert parse_engine_args(Settings(model=str(folder)), []).served_model_name == [name]
+    assert Settings(model=str(trained), served_model_name="mine").model_name == "mine"

@@ -390,6 +390,7 @@ class Pipeline:
                 [self.work / name for name in stages],
                 out,
                 datasets=datasets,
+                data=_figures(read_record(self.work / "build-data")),
                 training=training,
                 evaluation=_figures(evaluated),
             )

@@ -521,9 +521,16 @@ class EvaluationConfig(_Model):
 
 
 class ExportConfig(_Model):
-    """What is written: merged weights, or the LoRA adapter alone; `push_to_hub` names a repository."""
+    """What is written.
+
+    Attributes:
+        adapter_only: The LoRA adapter alone, instead of merged weights.
+        license: Identifier for the model card, such as `apache-2.0`; the card names no licence without it.
+        push_to_hub: Repository on the Hugging Face hub to upload to.
+    """
 
     adapter_only: bool = False
+    license: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9.-]*$")
     push_to_hub: str | None = None
     private: bool = True
 

@@ -6,16 +6,16 @@ Writes safetensors, tokenizer, chat template, model card, and the manifest with 
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from metaalign.prompt import PromptAssembler, packaged_template, write_manifest
 from metaalign_training.adapters import CONFIG, WEIGHTS, rank_of, stack
+from metaalign_training.card import model_card
 from metaalign_training.errors import StageError
 from metaalign_training.models import load_tokenizer
 from metaalign_training.recipe import Recipe
@@ -29,50 +29,6 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 _FILES = ("config.json", "generation_config.json", *_TOKENIZER)
 _SERVED_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values of vLLM's `--max-lora-rank`."""
-
-_CARD = """---
-license: {license}
-pipeline_tag: text-generation
-library_name: transformers
-tags: [metaalign, preference-alignment{adapter_tag}]
-{base_line}---
-# {name}
-
-{intro}
-
-## Use
-
-```bash
-{command}
-```
-{python}
-Prompts are made by `chat_template.jinja` with the roles `system` (System Info, the provider's), `user_info` (User Info,
-the user's background and preferences), `user` and `assistant`. Where the tiers disagree, System Info wins.
-
-## Training
-
-{training}
-
-## Evaluation
-
-{evaluation}
-"""
-_DEMO_INTRO = """A model of {parameters:,} parameters, trained from nothing on text that its own recipe writes.
-It shows that one model follows the preferences in its prompt; it knows 30 animals, 8 contested topics and 10 requests,
-speaks in set phrases, and cannot hold a free conversation. Do not use it for anything else."""
-_INTRO = """`{base}`, Meta-aligned: trained to follow the preferences written into its prompt at inference time
-(arXiv 2410.14184). {parameters:,} parameters."""
-
-
-_PEFT = """
-```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("{name}")
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "{name}")
-```
-"""
 
 
 class ExportReport(TypedDict):
@@ -97,6 +53,7 @@ def export(
     target: Path,
     *,
     datasets: Mapping[str, str],
+    data: Mapping[str, Any],
     training: Mapping[str, Mapping[str, float]],
     evaluation: Mapping[str, Mapping[str, float]],
 ) -> ExportReport:
@@ -108,6 +65,7 @@ def export(
             model. For an adapter alone, all of them have one.
         target: Folder to write to; an earlier export in it is replaced.
         datasets: Name -> SHA-256 of the rows.
+        data: Metrics of build-data.
         training: Metrics of the training stages.
         evaluation: Summary of `evaluate`.
 
@@ -129,7 +87,15 @@ def export(
     if adapter and len(trained) > 1:
         stack(trained, target)
     (target / "chat_template.jinja").write_text(template, encoding="utf-8")
-    (target / "README.md").write_text(_card(recipe, target, training, evaluation), encoding="utf-8")
+    card = model_card(
+        recipe,
+        parameters=_parameters(target),
+        rank=_served_rank(target) if adapter else None,
+        data=data,
+        training=training,
+        evaluation=evaluation,
+    )
+    (target / "README.md").write_text(card, encoding="utf-8")
     report: ExportReport = {"out": str(target)}
     if not adapter:
         manifest = write_manifest(
@@ -186,40 +152,10 @@ def _parameters(folder: Path) -> int:
     return total
 
 
-def _card(
-    recipe: Recipe,
-    target: Path,
-    training: Mapping[str, Mapping[str, float]],
-    evaluation: Mapping[str, Mapping[str, float]],
-) -> str:
-    base = recipe.model.base
-    intro = _INTRO if base else _DEMO_INTRO
-    rows = "\n".join(
-        f"| {split} | {r['share']:.3f} | {r['low']:.3f} to {r['high']:.3f} | {r['n']} |"
-        for split, r in evaluation.items()
-    )
-    table = (
-        "| split | score | 95 % interval | items |\n|---|---|---|---|\n" + rows if rows else "Not evaluated."
-    )
-    command, python = f"metaalign-server serve --model {recipe.name}", ""
-    if recipe.export.adapter_only:
-        rank = next((rank for rank in _SERVED_RANKS if rank >= rank_of(target)), rank_of(target))
-        command = (
-            f"metaalign-server serve --model {base} --enable-lora --max-lora-rank {rank}"
-            f" --lora-modules {recipe.name}={recipe.name}"
-        )
-        python = _PEFT.format(name=recipe.name, base=base)
-    return _CARD.format(
-        name=recipe.name,
-        command=command,
-        python=python,
-        license="apache-2.0" if base is None else "other",
-        adapter_tag=", lora" if recipe.export.adapter_only else "",
-        base_line=f"base_model: {base}\n" if base else "",
-        intro=intro.format(base=base, parameters=_parameters(target)),
-        training="```json\n" + json.dumps(dict(training), indent=2) + "\n```",
-        evaluation=table,
-    )
+def _served_rank(folder: Path) -> int:
+    """The smallest `--max-lora-rank` that serves the adapter in `folder`."""
+    rank = rank_of(folder)
+    return next((served for served in _SERVED_RANKS if served >= rank), rank)
 
 
 def _push(folder: Path, repository: str, *, private: bool) -> str:

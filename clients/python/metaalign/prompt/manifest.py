@@ -52,6 +52,12 @@ class Manifest(_Model):
     recipe: dict[str, Any] = Field(default_factory=dict)
     evaluation: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def name(self) -> str | None:
+        """The name that its recipe gives the model."""
+        name = self.recipe.get("name")
+        return name if isinstance(name, str) and name else None
+
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""

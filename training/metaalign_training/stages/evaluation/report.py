@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from metaalign_training.card import markdown_table
 from metaalign_training.stages.evaluation import charts
 from metaalign_training.stages.evaluation.intervals import (
     Difference,
@@ -200,17 +201,12 @@ def _gap_cell(gap: Difference | None) -> str:
     return f"{gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] {p}"
 
 
-def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
-
-
 def _shares(title: str, table: _Table, names: Sequence[str], *, count: bool = False) -> str:
     rows = []
     for name, own in table.items():
         cells = [_cell(own.get(n), f"{name} {n}") for n in names]
         rows.append([name, *cells, *([str(len({p.key for points in own.values() for p in points}))] * count)])
-    return _markdown_table([title, *names, *(["questions"] * count)], rows)
+    return markdown_table([title, *names, *(["questions"] * count)], rows)
 
 
 def _gaps(table: _Table, names: Sequence[str]) -> dict[str, dict[str, Difference | None]]:
@@ -293,7 +289,7 @@ def write_report(out: Path, folders: Mapping[str, Sequence[Path]]) -> None:
             "",
             "Only questions that both answered count. p is that of a sign-flip test, not corrected for their number.",
             "",
-            _markdown_table(["", *(f"minus {n}" for n in names[1:])], rows),
+            markdown_table(["", *(f"minus {n}" for n in names[1:])], rows),
             "",
         ]
     parts += ["## By split", "", _shares("split", splits, names, count=True), ""]
@@ -356,7 +352,7 @@ def _published_metrics(folders: Mapping[str, Sequence[Path]]) -> list[str]:
     return [
         "## Further scores of the authors",
         "",
-        _markdown_table(["split", "score", "system", "mean"], rows),
+        markdown_table(["split", "score", "system", "mean"], rows),
         "",
     ]
 
@@ -372,4 +368,4 @@ def _win_rates(folders: Mapping[str, Sequence[Path]]) -> list[str]:
     if not rows:
         return []
     header = ["system", "win rate", "wins", "ties", "losses"]
-    return ["## Win rate by the judge", "", _markdown_table(header, rows), ""]
+    return ["## Win rate by the judge", "", markdown_table(header, rows), ""]
