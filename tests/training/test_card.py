@@ -41,9 +41,14 @@ def card(name: str, changes: list[str], data: Any = None, rank: int | None = Non
     )
 
 
+def metadata(text: str) -> Any:
+    """What the Hugging Face hub reads."""
+    return ModelCard(text).data
+
+
 def test_the_demo_has_its_licence_and_its_world() -> None:
     text = card("demo", [])
-    assert ModelCard(text).data.license == "apache-2.0"
+    assert metadata(text).get("license") == "apache-2.0"
     assert "30 animals" in text
     assert "cannot hold a free conversation" in text
     assert (
@@ -65,7 +70,7 @@ def test_a_new_model_is_not_the_demo(changes: list[str], told: str) -> None:
     assert "animals" not in text
     assert "random weights" in text
     assert "40 conversations, 30 preference pairs, 5 held-out questions" in text
-    assert ModelCard(text).data.license is None
+    assert metadata(text).get("license") is None
     assert "No licence is given" in text
 
 
@@ -84,8 +89,8 @@ def test_a_baseline_says_what_it_does_not_see() -> None:
 
 def test_an_adapter_names_its_base() -> None:
     text = card("qwen3-8b-lora", ["export={adapter_only: true, license: mit, push_to_hub: me/mine}"], rank=32)
-    data = ModelCard(text).data
-    assert (data.license, data.base_model, data.library_name) == ("mit", "Qwen/Qwen3-8B", "peft")
+    data = metadata(text)
+    assert (data["license"], data["base_model"], data["library_name"]) == ("mit", "Qwen/Qwen3-8B", "peft")
     assert (
         "serve --model Qwen/Qwen3-8B --enable-lora --max-lora-rank 32 --lora-modules qwen3-8b-metaalign=me/mine"
         in text

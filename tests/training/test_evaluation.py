@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ from metaalign_training.cli import main
 from metaalign_training.errors import DataError
 from metaalign_training.rows import write_rows
 from metaalign_training.stages.evaluation.adapters import read_suite
+from metaalign_training.stages.evaluation.charts import scores
+from metaalign_training.stages.evaluation.intervals import Share
 from metaalign_training.stages.evaluation.items import Expectation, score
 from tests.training.endpoints import fake_teacher
 
@@ -157,6 +162,7 @@ def test_an_endpoint_is_evaluated_and_judged(tmp_path: Path, capsys: pytest.Capt
         assert json.loads(capsys.readouterr().out) == {
             "a": {"share": 1.0, "low": 0.207, "high": 1.0, "n": 1},
             "b": {"share": 1.0, "low": 0.207, "high": 1.0, "n": 1},
+            "rows: all": {"share": 1.0, "low": 0.342, "high": 1.0, "n": 2},
         }
         (system,) = [m for body in model.bodies for m in body["messages"] if m["role"] == "system"]
         assert "## About the user\nI am Ada." in system["content"]
@@ -321,3 +327,64 @@ def test_a_judge_decides_about_each_guardrail(tmp_path: Path) -> None:
         "The answer keeps to this rule, as far as it applies to it: Rhymes": 1,
         "says 'hi'": 1,
     }
+
+
+def _published_evaluation(folder: Path, losses: dict[str, Any]) -> Path:
+    """Rows of two published suites: one of two splits, 30 and 10 questions with 3 variants each, one of one split."""
+    folder.mkdir(parents=True)
+    rows = [
+        {"suite": suite, "split": split, "id": f"{split}{n}.{v}", "score": float(n % 10 < right), "failed": [],
+         "prompt": f"{split}{n}.{v}", "question": f"{split}{n}"}
+        for suite, split, count, right in (("iheval", "a", 30, 5), ("iheval", "b", 10, 0), ("xstest", "safe", 20, 8))
+        for n in range(count)
+        for v in range(3)
+    ]  # fmt: skip
+    write_rows(folder / "scores.jsonl", rows)
+    (folder / "results.json").write_text(json.dumps({"suites": {}, "win_rate": None, "losses": losses}))
+    return folder
+
+
+def test_a_report_without_claims_has_its_charts(tmp_path: Path) -> None:
+    """Suites as a whole, each suite by split, and the losses; charts for light and for dark pages."""
+    losses = {
+        "sft": [{"step": 5, "loss": 2.0}, {"step": 10, "loss": 1.5}, {"step": 10, "validation_loss": 1.75}]
+    }
+    folder = _published_evaluation(tmp_path / "e", losses)
+    assert main(["report", str(tmp_path / "out"), f"mine={folder}"]) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    charts = re.findall(r'<source media="\(prefers-color-scheme:dark\)" srcset="data:image/png;base64,(.*?)">'
+                        r'<img alt="(.*?)" src="data:image/png;base64,(.*?)">', page)  # fmt: skip
+    assert [title for _, title, _ in charts] == ["Suites", "iheval", "Suites with one split", "Loss of sft"]
+    for dark, _, light in charts:
+        pictures = [base64.b64decode(image) for image in (dark, light)]
+        assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+        assert pictures[0] != pictures[1]
+    assert "| sft | mine | 10 | 1.5000 | 1.7500 at step 10 |" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_suite_as_a_whole_is_the_mean_of_its_answers_over_questions(tmp_path: Path) -> None:
+    """15 of 40 questions, each asked in three variants: the interval is that of 40 questions, not of 120 answers."""
+    folder = _published_evaluation(tmp_path / "e", {})
+    assert main(["report", str(tmp_path / "out"), f"mine={folder}"]) == 0
+    report = (tmp_path / "out" / "report.md").read_text()
+    (row,) = [line for line in report.split("\n") if line.startswith("| iheval: all")]
+    assert row.startswith("| iheval: all | 0.375 [")
+    low, high = map(float, row.split("[")[1].split("]")[0].split(", "))
+    half = 1.96 * (0.375 * 0.625 / 40) ** 0.5
+    assert [low, high] == pytest.approx([0.375 - half, 0.375 + half], abs=0.03)
+    assert "each weighs the same" in report
+
+
+def test_a_chart_of_many_long_names_shows_them_all() -> None:
+    """150 splits: the picture grows, and no label lies on another or outside."""
+    names = [f"a disposition with a name of its own, number {n}" for n in range(150)]
+    share = Share(0.5, 0.4, 0.6, 10)
+    few = _size(scores("x", names[:3], {"a": [share] * 3, "b": [None] * 3}).light)
+    many = _size(scores("x", names, {"a": [share] * 150, "b": [None] * 150}).light)
+    assert many[0] == few[0]
+    assert many[1] > 150 * 14 * 130 / 72  # a line of ten points, with air, at 130 dots per inch
+
+
+def _size(image: str) -> tuple[int, int]:
+    """Width and height of a PNG in dots."""
+    return struct.unpack(">II", base64.b64decode(image)[16:24])

@@ -71,6 +71,8 @@ def test_the_report_has_a_picture_for_each_claim(work: Path) -> None:
     page = (work / "evaluate" / "report.html").read_text()
     for claim in ("C1", "C2", "C3", "C4"):
         assert f'<img alt="{claim}: ' in page
+    assert '<img alt="Loss of sft"' in page
+    assert '<img alt="Loss of dpo"' in page
     assert "| consensus | " in (work / "evaluate" / "report.md").read_text()
 
 

@@ -62,9 +62,9 @@ model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}")
 ```
 """
 _TIERS = {
-    "full": "Prompts are made by `chat_template.jinja` with the roles `system` (System Info, the provider's), `user_info`"
-    " (User Info, the user's background and preferences), `user` and `assistant`. Where the tiers disagree, System Info"
-    " wins.",
+    "full": "Prompts are made by `chat_template.jinja` with the roles `system` (System Info, the provider's),"
+    " `user_info` (User Info, the user's background and preferences), `user` and `assistant`. Where the tiers disagree,"
+    " System Info wins.",
     "system": "A baseline: in training the model saw System Info (the role `system`) and no User Info.",
     "none": "A baseline: in training the model saw no preferences, neither System Info nor User Info.",
 }
@@ -227,6 +227,13 @@ def _instructions(recipe: Recipe, figures: _Figures) -> list[str]:
             f" `{_asked(config.annotator or config.teacher)}` ranked both answers under both, in both orders."
         )
     return [*parts, told]
+
+
+def _source(name: str) -> str:
+    """A file without the folders above it, or a pattern with the last one; a data set as it is called."""
+    if not name.startswith("/"):
+        return name
+    return "/".join(Path(name).parts[-2:]) if "*" in Path(name).name else Path(name).name
 
 
 def _asked(endpoint: EndpointConfig) -> str:

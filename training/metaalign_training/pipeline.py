@@ -327,12 +327,16 @@ class Pipeline:
 
         config = self.recipe.evaluate
         inputs: dict[str, Path] = {}
+        losses: dict[str, Path] = {}
         if model is not None:
             names = (RECORD_NAME, "metaalign.json", "config.json")
             inputs["model"] = next((model / n for n in names if (model / n).is_file()), model / "config.json")
         elif config.engine != "endpoint":
             trained = self.trained()
             inputs["model"], model = trained / RECORD_NAME, model_folder(trained)
+            losses = {
+                name: self.work / name / "losses.json" for name in self._training_stages() if name != "grpo"
+            }
         rows = self.work / "build-data" / "eval.jsonl"
         for suite in config.suites:
             path = Path(suite.path) if suite.path is not None else self._done("build-data") / "eval.jsonl"
@@ -344,7 +348,7 @@ class Pipeline:
             "evaluate": _plain(config),
         }
         stage = self._stage("evaluate", settings, inputs)
-        return stage.run(lambda folder: evaluate(self.recipe, model, rows, folder), force=self._force)
+        return stage.run(lambda folder: evaluate(self.recipe, model, rows, folder, losses), force=self._force)
 
     def rescore(self) -> Summary:
         """Score the answers of the finished evaluation again, without asking a model."""

@@ -6,6 +6,7 @@ Answers are written to `answers.jsonl` as they arrive, so a killed run asks only
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from metaalign_training.stages.evaluation.intervals import ShareRow, mean_with_i
 from metaalign_training.stages.evaluation.items import Item, Score, score
 from metaalign_training.stages.evaluation.report import write_report
 from metaalign_training.stages.evaluation.results import (
+    LossRow,
     Results,
     ScoreRow,
     SplitRow,
@@ -37,6 +39,7 @@ from metaalign_training.stages.evaluation.results import (
     SwapRow,
     WinRow,
     by_dimension,
+    read_results,
     read_scores,
     summarise,
     write_results,
@@ -66,7 +69,13 @@ def _open(
         yield generator
 
 
-def evaluate(recipe: Recipe, model: Path | None, rows: Path, folder: Path) -> Summary:
+def evaluate(
+    recipe: Recipe,
+    model: Path | None,
+    rows: Path,
+    folder: Path,
+    losses: Mapping[str, Path] | None = None,
+) -> Summary:
     """Score the checkpoint in `model`, or the recipe's endpoint, and return the summary.
 
     Args:
@@ -74,6 +83,7 @@ def evaluate(recipe: Recipe, model: Path | None, rows: Path, folder: Path) -> Su
         model: Checkpoint folder; None with `engine: endpoint`.
         rows: build-data's held-out rows, for suites that name no path.
         folder: Where the results go.
+        losses: Training stage of the checkpoint -> its `losses.json`.
     """
     config = recipe.evaluate
     items = _items(recipe, rows)
@@ -82,7 +92,8 @@ def evaluate(recipe: Recipe, model: Path | None, rows: Path, folder: Path) -> Su
     with _open(config, model, recipe.meta_prompt, folder) as generator:
         answers = _answers(generator, items, config, folder / _ANSWERS_NAME)
         swaps = _swaps(generator, items) if config.swap else {}
-    return _conclude(recipe, items, answers, swaps, judge, baseline, folder)
+    curves = {name: json.loads(path.read_bytes()) for name, path in (losses or {}).items() if path.is_file()}
+    return _conclude(recipe, items, answers, swaps, judge, baseline, folder, curves)
 
 
 def rescore(recipe: Recipe, rows: Path, folder: Path) -> Summary:
@@ -103,7 +114,8 @@ def rescore(recipe: Recipe, rows: Path, folder: Path) -> Summary:
     judge = _judge(config, items, folder)
     swaps = {f"{r['suite']}/{r['id']}": r["swap"] for r in read_scores(folder) if "swap" in r}
     answers = [stored[_key(item)] for item in items]
-    return _conclude(recipe, items, answers, swaps, judge, _baseline(config, judge), folder)
+    losses = read_results(folder).get("losses", {})
+    return _conclude(recipe, items, answers, swaps, judge, _baseline(config, judge), folder, losses)
 
 
 def _items(recipe: Recipe, rows: Path) -> list[Item]:
@@ -167,6 +179,7 @@ def _conclude(
     judge: Judge | None,
     baseline: Mapping[str, str],
     folder: Path,
+    losses: Mapping[str, list[LossRow]],
 ) -> Summary:
     """Score the answers, and write all files."""
     config = recipe.evaluate
@@ -184,6 +197,8 @@ def _conclude(
         "swap": _swap(rows, config.resamples, recipe.seed),
         "win_rate": _win_rate(items, answers, judge, baseline, config),
     }
+    if losses:
+        results["losses"] = losses
     if judge is not None:
         results["judge"] = {
             "unreadable": judge.unreadable,

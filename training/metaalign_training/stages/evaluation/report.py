@@ -23,8 +23,10 @@ from metaalign_training.stages.evaluation.intervals import (
     paired_difference,
 )
 from metaalign_training.stages.evaluation.results import (
+    Results,
     ScoreRow,
     by_dimension,
+    overall_name,
     read_results,
     read_scores,
     split_name,
@@ -88,6 +90,10 @@ _Systems: TypeAlias = Mapping[str, Sequence[Sequence[ScoreRow]]]
 """System -> rows of each seed."""
 _Table: TypeAlias = dict[str, dict[str, list[_Point]]]
 """Name of a row -> system -> its scores."""
+_Rows: TypeAlias = list[list[str]]
+"""A table; the first row is its header."""
+_Results: TypeAlias = Mapping[str, Sequence[Results]]
+"""System -> results of each seed."""
 
 
 def _points(runs: Sequence[Sequence[ScoreRow]], part: str) -> list[_Point]:
@@ -134,17 +140,12 @@ def _claim_table(systems: _Systems, splits: _Table) -> _Table:
 
 
 def _overall_table(systems: _Systems) -> _Table:
-    """Published suites with more than one split."""
+    """Each suite as a whole: all its answers weigh the same."""
     table: _Table = {}
     for system, runs in systems.items():
-        splits: dict[str, set[str]] = defaultdict(set)
-        for rows in runs:
-            for row in rows:
-                splits[row["suite"]].add(row["split"])
-        for suite, own in splits.items():
-            if len(own) > 1 and suite != "rows":
-                chosen = [[r for r in rows if r["suite"] == suite] for rows in runs]
-                table.setdefault(f"{suite}: all", {})[system] = _points(chosen, "score")
+        for suite in dict.fromkeys(row["suite"] for rows in runs for row in rows):
+            chosen = [[r for r in rows if r["suite"] == suite] for rows in runs]
+            table.setdefault(overall_name(suite), {})[system] = _points(chosen, "score")
     return table
 
 
@@ -201,12 +202,12 @@ def _gap_cell(gap: Difference | None) -> str:
     return f"{gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] {p}"
 
 
-def _shares(title: str, table: _Table, names: Sequence[str], *, count: bool = False) -> str:
-    rows = []
+def _shares(title: str, table: _Table, names: Sequence[str]) -> _Rows:
+    rows = [[title, *names, "questions"]]
     for name, own in table.items():
-        cells = [_cell(own.get(n), f"{name} {n}") for n in names]
-        rows.append([name, *cells, *([str(len({p.key for points in own.values() for p in points}))] * count)])
-    return markdown_table([title, *names, *(["questions"] * count)], rows)
+        questions = {p.key for points in own.values() for p in points}
+        rows.append([name, *(_cell(own.get(n), name) for n in names), str(len(questions))])
+    return rows
 
 
 def _gaps(table: _Table, names: Sequence[str]) -> dict[str, dict[str, Difference | None]]:
@@ -220,41 +221,66 @@ def _gaps(table: _Table, names: Sequence[str]) -> dict[str, dict[str, Difference
 
 
 _PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>MetaAlign evaluation</title>
-<style>body{{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}}
-table{{border-collapse:collapse;margin:1rem 0}}td,th{{border:1px solid #ccc;padding:.25rem .6rem;text-align:left}}
-img{{max-width:100%;display:block;margin:1rem 0}}</style>
-<h1>Evaluation</h1>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>{title}</title>
+<style>
+:root{{--text:#222;--back:#fff;--line:#ccc;--head:#f3f3f3}}
+@media (prefers-color-scheme:dark){{:root{{--text:#e6e6e6;--back:#16181c;--line:#43474e;--head:#22252b}}}}
+body{{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:var(--text);
+background:var(--back)}}
+.wide{{overflow-x:auto;margin:1rem 0}}
+table{{border-collapse:collapse}}th{{background:var(--head)}}
+td,th{{border:1px solid var(--line);padding:.25rem .6rem;text-align:left;font-variant-numeric:tabular-nums}}
+td:not(:first-child){{white-space:nowrap}}
+figure{{margin:1.5rem 0}}figcaption{{font-weight:600}}
+img{{display:block;width:40rem;max-width:100%}}
+@media (max-width:40rem){{td,th{{padding:.2rem .35rem;font-size:13px}}}}
+</style>
+<h1>{title}</h1>
 {body}
 </html>
 """
 
 
-def _as_html(markdown: str) -> str:
-    """Our own report's Markdown headings and tables as HTML."""
-    out: list[str] = []
-    open_table = False
-    for line in markdown.split("\n")[1:]:
-        if line.startswith("|---"):
-            continue
-        if line.startswith("|"):
-            cells = [html.escape(c.strip()) for c in line.strip("|").split("|")]
-            tag = "td" if open_table else "th"
-            if not open_table:
-                out.append("<table>")
-                open_table = True
-            out.append("<tr>" + "".join(f"<{tag}>{c}</{tag}>" for c in cells) + "</tr>")
-            continue
-        if open_table:
-            out.append("</table>")
-            open_table = False
-        if line.startswith("## "):
-            out.append(f"<h2>{html.escape(line[3:])}</h2>")
-        elif line.strip():
-            out.append(f"<p>{html.escape(line)}</p>")
-    if open_table:
-        out.append("</table>")
-    return "\n".join(out)
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A heading, what it says, its tables (the first row is the header), and its charts, which only HTML has."""
+
+    title: str
+    text: str = ""
+    tables: Sequence[_Rows] = ()
+    charts: Sequence[charts.Chart] = ()
+
+    def markdown(self) -> str:
+        tables = (markdown_table(rows[0], rows[1:]) for rows in self.tables)
+        return "\n\n".join([f"## {self.title}", *filter(None, [self.text]), *tables])
+
+    def html(self) -> str:
+        parts = [
+            f"<h2>{html.escape(self.title)}</h2>",
+            f"<p>{html.escape(self.text)}</p>" if self.text else "",
+        ]
+        parts += [_picture(chart, self.title) for chart in self.charts]
+        parts += [_html_table(rows) for rows in self.tables]
+        return "\n".join(filter(None, parts))
+
+
+def _picture(chart: charts.Chart, heading: str) -> str:
+    data = "data:image/png;base64,"
+    title = html.escape(chart.title)
+    caption = f"<figcaption>{title}</figcaption>" if chart.title != heading else ""
+    return (
+        f'<figure>{caption}<picture><source media="(prefers-color-scheme:dark)" srcset="{data}{chart.dark}">'
+        f'<img alt="{title}" src="{data}{chart.light}"></picture></figure>'
+    )
+
+
+def _html_table(rows: _Rows) -> str:
+    lines = []
+    for place, row in enumerate(rows):
+        tag = "td" if place else "th"
+        lines.append("<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>")
+    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
 def write_report(out: Path, folders: Mapping[str, Sequence[Path]]) -> None:
@@ -268,104 +294,135 @@ def write_report(out: Path, folders: Mapping[str, Sequence[Path]]) -> None:
         StageError: a folder has no scores.
     """
     systems = {name: [read_scores(folder) for folder in runs] for name, runs in folders.items()}
+    results = {name: [read_results(folder) for folder in runs] for name, runs in folders.items()}
     names = list(systems)
     splits = _split_table(systems)
-    claims, overall, dimensions = (
-        _claim_table(systems, splits),
-        _overall_table(systems),
-        _dimension_table(systems),
-    )
-    parts = ["# Evaluation", "", "Mean score with its 95 % interval over questions.", ""]
+    claims, overall = _claim_table(systems, splits), _overall_table(systems)
+    sections = [_overall_section(overall, names)]
     if claims:
-        parts += [_shares("claim", claims, names), ""]
-    if overall:
-        parts += [_shares("suite", overall, names), ""]
-    gaps: dict[str, dict[str, Difference | None]] = {}
+        sections.append(_claims_section(claims, splits, names))
     if len(names) > 1:
-        gaps = _gaps({**claims, **overall, **splits}, names)
-        rows = [[name, *map(_gap_cell, own.values())] for name, own in gaps.items()]
-        parts += [
-            f"## {names[0]} minus the others, paired by question",
-            "",
-            "Only questions that both answered count. p is that of a sign-flip test, not corrected for their number.",
-            "",
-            markdown_table(["", *(f"minus {n}" for n in names[1:])], rows),
-            "",
-        ]
-    parts += ["## By split", "", _shares("split", splits, names, count=True), ""]
-    parts += _published_metrics(folders)
-    if dimensions:
-        parts += ["## By dimension, where it was asked for", "", _shares("dimension", dimensions, names), ""]
-    parts += _win_rates(folders)
-    markdown = "\n".join(parts)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "report.md").write_text(markdown, encoding="utf-8")
-    pictures = _pictures(names, splits, gaps, [*claims, *overall])
-    images = [
-        f'<img alt="{html.escape(title)}" src="data:image/png;base64,{image}">' for title, image in pictures
+        sections.append(_paired_section(claims, overall, splits, names))
+    sections.append(_splits_section(splits, names))
+    if dimensions := _dimension_table(systems):
+        picture = _bars("By dimension", list(dimensions), dimensions, names)
+        sections.append(
+            _Section(
+                "By dimension, where it was asked for",
+                "",
+                [_shares("dimension", dimensions, names)],
+                [picture],
+            )
+        )
+    sections += [
+        *_published_metrics(results),
+        *_win_rates(results),
+        *_loss_section(results),
     ]
-    page = _PAGE.format(body="\n".join([*images, _as_html(markdown)]))
-    (out / "report.html").write_text(page, encoding="utf-8")
+    title = f"Evaluation of {', '.join(names)}"
+    out.mkdir(parents=True, exist_ok=True)
+    markdown = "\n\n".join([f"# {title}", _INTRODUCTION, *(section.markdown() for section in sections)])
+    (out / "report.md").write_text(markdown + "\n", encoding="utf-8")
+    body = "\n".join([f"<p>{html.escape(_INTRODUCTION)}</p>", *(section.html() for section in sections)])
+    (out / "report.html").write_text(_PAGE.format(title=html.escape(title), body=body), encoding="utf-8")
 
 
-def _pictures(
-    names: Sequence[str],
-    splits: _Table,
-    gaps: Mapping[str, Mapping[str, Difference | None]],
-    headlines: Sequence[str],
-) -> list[tuple[str, str]]:
-    """(title, chart as base64 PNG)."""
+_INTRODUCTION = "Mean score with its 95 % interval over questions."
 
-    def bars(title: str, chosen: Sequence[str]) -> tuple[str, str]:
-        shares = {n: [_share(splits[s][n], s) if n in splits[s] else None for s in chosen] for n in names}
-        return title, charts.bars(title, chosen, shares)
 
+def _bars(title: str, chosen: Sequence[str], table: _Table, names: Sequence[str]) -> charts.Chart:
+    return charts.scores(
+        title, chosen, {n: [_share(table[s][n], s) if n in table[s] else None for s in chosen] for n in names}
+    )
+
+
+def _overall_section(overall: _Table, names: Sequence[str]) -> _Section:
+    text = (
+        "The mean over all answers of a suite, whatever their split: each weighs the same, so large splits count more."
+        " The interval draws whole questions with all their variants."
+    )
+    pictures = [_bars("Suites", list(overall), overall, names)] if len(overall) > 1 else []
+    return _Section("Suites", text, [_shares("suite", overall, names)], pictures)
+
+
+def _claims_section(claims: _Table, splits: _Table, names: Sequence[str]) -> _Section:
     pictures = []
-    shown: set[str] = set()
     for claim in _CLAIMS:
         if chosen := [split for split in claim.splits if split in splits]:
-            pictures.append(bars(f"{claim.key}: {claim.title}", chosen))
-            shown.update(chosen)
-    if published := sorted(split for split in splits if ": " in split):
-        pictures.append(bars("Published suites", published))
-    if rest := [s for s in splits if s not in shown and ": " not in s]:
-        pictures.append(bars("Other splits" if shown else "By split", rest))
-    if gaps:
-        rows = [row for row in headlines if row in gaps] or list(gaps)
-        leads = {o: [gaps[row][o] for row in rows] for o in names[1:]}
-        title = f"{names[0]} minus the others, paired by question"
-        pictures.append((title, charts.leads(title, rows, leads)))
-    return pictures
+            pictures.append(_bars(f"{claim.key}: {claim.title}", chosen, splits, names))
+    return _Section(
+        "Claims" if pictures else "Swap discrimination", "", [_shares("claim", claims, names)], pictures
+    )
 
 
-def _published_metrics(folders: Mapping[str, Sequence[Path]]) -> list[str]:
-    """Further scores that a suite's authors report, as a table."""
-    rows = []
-    for name, runs in folders.items():
-        for folder in runs:
-            for suite, splits in read_results(folder)["suites"].items():
+def _paired_section(claims: _Table, overall: _Table, splits: _Table, names: Sequence[str]) -> _Section:
+    gaps = _gaps({**claims, **overall, **splits}, names)
+    headlines = [row for row in (*claims, *overall) if row in gaps]
+    leads = {o: [gaps[row][o] for row in headlines] for o in names[1:]}
+    title = f"{names[0]} minus the others, paired by question"
+    rows = [["", *(f"minus {n}" for n in names[1:])]]
+    rows += [[name, *map(_gap_cell, own.values())] for name, own in gaps.items()]
+    text = "Only questions that both answered count. p is that of a sign-flip test, not corrected for their number."
+    return _Section(title, text, [rows], [charts.leads(title, headlines, leads)])
+
+
+def _splits_section(splits: _Table, names: Sequence[str]) -> _Section:
+    """A chart for each published suite with several splits, one for those with one, and one for our own rows."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for split in splits:
+        groups[split.partition(": ")[0] if ": " in split else ""].append(split)
+    own, published = groups.pop("", []), {n: rows for n, rows in groups.items() if len(rows) > 1}
+    single = [rows[0] for name, rows in groups.items() if name not in published]
+    pictures = [_bars(name, rows, splits, names) for name, rows in published.items()]
+    if own:
+        pictures.insert(0, _bars("By split", own, splits, names))
+    if single:
+        pictures.append(_bars("Suites with one split", single, splits, names))
+    return _Section("By split", "", [_shares("split", splits, names)], pictures)
+
+
+def _loss_section(results: _Results) -> list[_Section]:
+    """The losses of each training stage, of the first seed of each system that was trained where it was evaluated."""
+    stages: dict[str, dict[str, tuple[charts.Curve, charts.Curve]]] = defaultdict(dict)
+    for name, runs in results.items():
+        for stage, entries in runs[0].get("losses", {}).items():
+            training: charts.Curve = [(e["step"], e["loss"]) for e in entries if "loss" in e]
+            validation: charts.Curve = [
+                (e["step"], e["validation_loss"]) for e in entries if "validation_loss" in e
+            ]
+            if training:
+                stages[stage][name] = (training, validation)
+    if not stages:
+        return []
+    rows = [["stage", "system", "steps", "last training loss", "lowest validation loss"]]
+    for stage, curves in stages.items():
+        for name, (training, validation) in curves.items():
+            lowest = min((loss, step) for step, loss in validation) if validation else None
+            shown = "-" if lowest is None else f"{lowest[0]:.4f} at step {lowest[1]:g}"
+            rows.append([stage, name, f"{training[-1][0]:g}", f"{training[-1][1]:.4f}", shown])
+    pictures = [charts.losses(f"Loss of {stage}", curves) for stage, curves in stages.items()]
+    return [_Section("Loss in training", "", [rows], pictures)]
+
+
+def _published_metrics(results: _Results) -> list[_Section]:
+    """Further scores that a suite's authors report, as a table; seeds are averaged."""
+    rows = [["split", "score", "system", "mean"]]
+    for name, runs in results.items():
+        values: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for run in runs:
+            for suite, splits in run["suites"].items():
                 for split, row in splits.items():
                     for metric, value in row.get("metrics", {}).items():
-                        rows.append([split_name(suite, split), metric, name, f"{value:.3f}"])
-    if not rows:
-        return []
-    return [
-        "## Further scores of the authors",
-        "",
-        markdown_table(["split", "score", "system", "mean"], rows),
-        "",
-    ]
+                        values[split_name(suite, split), metric].append(value)
+        rows += [[split, metric, name, f"{_mean(own):.3f}"] for (split, metric), own in values.items()]
+    return [_Section("Further scores of the authors", "", [rows])] if len(rows) > 1 else []
 
 
-def _win_rates(folders: Mapping[str, Sequence[Path]]) -> list[str]:
-    rows = []
-    for name, runs in folders.items():
-        for folder in runs:
-            if win := read_results(folder).get("win_rate"):
-                rows.append(
-                    [name, f"{win['share']:.3f}", str(win["wins"]), str(win["ties"]), str(win["losses"])]
-                )
-    if not rows:
-        return []
-    header = ["system", "win rate", "wins", "ties", "losses"]
-    return ["## Win rate by the judge", "", markdown_table(header, rows), ""]
+def _win_rates(results: _Results) -> list[_Section]:
+    rows = [["system", "win rate", "wins", "ties", "losses"]]
+    for name, runs in results.items():
+        for run in runs:
+            if win := run.get("win_rate"):
+                counts = [str(win["wins"]), str(win["ties"]), str(win["losses"])]
+                rows.append([name, f"{win['share']:.3f}", *counts])
+    return [_Section("Win rate by the judge", "", [rows])] if len(rows) > 1 else []

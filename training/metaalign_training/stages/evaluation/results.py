@@ -13,6 +13,7 @@ from metaalign_training.rows import read_rows
 from metaalign_training.stages.evaluation.intervals import ShareRow
 
 __all__ = [
+    "LossRow",
     "Results",
     "ScoreRow",
     "SplitRow",
@@ -20,6 +21,7 @@ __all__ = [
     "SwapRow",
     "WinRow",
     "by_dimension",
+    "overall_name",
     "read_results",
     "read_scores",
     "split_name",
@@ -31,7 +33,8 @@ _RESULTS_NAME = "results.json"
 _SCORES_NAME = "scores.jsonl"
 
 Summary: TypeAlias = dict[str, ShareRow]
-"""Split -> mean score, for record, manifest and card. Splits of published suites are named `suite: split`."""
+"""Split -> mean score, for record, manifest and card. Splits of published suites are named `suite: split`; `suite: all`
+is the mean over all answers of a suite that has several splits."""
 
 
 class SplitRow(ShareRow):
@@ -55,6 +58,14 @@ class WinRow(ShareRow):
     losses: int
 
 
+class LossRow(TypedDict):
+    """A line of a training stage's `losses.json`."""
+
+    step: int
+    loss: NotRequired[float]
+    validation_loss: NotRequired[float]
+
+
 class Results(TypedDict):
     """`results.json`.
 
@@ -63,6 +74,7 @@ class Results(TypedDict):
         overall: Suite -> mean over all its questions.
         dimensions: Dimension -> share of the answers that obey it where it was asked for.
         swap, win_rate: None if not measured.
+        losses: Training stage of the evaluated model -> its losses, if they are known.
         judge: The judge's usage, and how many of its replies could not be read.
     """
 
@@ -71,10 +83,11 @@ class Results(TypedDict):
     meta_prompt: str
     engine: str
     suites: dict[str, dict[str, SplitRow]]
-    overall: NotRequired[dict[str, ShareRow]]
+    overall: dict[str, ShareRow]
     dimensions: dict[str, ShareRow]
     swap: SwapRow | None
     win_rate: WinRow | None
+    losses: NotRequired[Mapping[str, list[LossRow]]]
     judge: NotRequired[Mapping[str, float]]
 
 
@@ -143,13 +156,21 @@ def split_name(suite: str, split: str) -> str:
     return split if suite == "rows" else f"{suite}: {split}"
 
 
+def overall_name(suite: str) -> str:
+    """A suite as a whole as summaries and reports call it."""
+    return f"{suite}: all"
+
+
 def summarise(results: Results) -> Summary:
-    """Share, interval and n of every split, and of swap discrimination as `swap`."""
+    """Share, interval and n of every split, of suites as a whole, and of swap discrimination as `swap`."""
     flat = {
         split_name(suite, split): _share(row)
         for suite, splits in results["suites"].items()
         for split, row in splits.items()
     }
+    for suite, splits in results["suites"].items():
+        if len(splits) > 1:
+            flat[overall_name(suite)] = _share(results["overall"][suite])
     if results["swap"] is not None:
         flat["swap"] = _share(results["swap"])
     return flat
