@@ -37,6 +37,7 @@ QUESTION: Question = {
         "facts": ["eats fish", "lives in rivers"],
     },
 }
+TOOL = {"type": "function", "function": {"name": "look", "description": "Look.", "parameters": {}}}
 
 pytestmark = pytest.mark.filterwarnings("ignore:TRL currently supports vLLM")  # our own module starts it
 
@@ -143,7 +144,9 @@ def test_a_judge_rewards_by_its_rating_and_rates_equal_answers_once() -> None:
     assert len(teacher.bodies) == 2
 
 
-def test_the_implicit_reward_is_the_log_ratio_to_the_reference(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tools", [(), (TOOL,)], ids=["without tools", "with a tool"])
+def test_the_implicit_reward_is_the_log_ratio_to_the_reference(tools: Any, tmp_path: Path) -> None:
+    row: Question = {**QUESTION, "tools": list(tools)} if tools else QUESTION
     model = AutoModelForCausalLM.from_pretrained(DEMO, dtype=torch.float32)
     with torch.no_grad():
         model.model.norm.weight.mul_(0.9)
@@ -151,10 +154,16 @@ def test_the_implicit_reward_is_the_log_ratio_to_the_reference(tmp_path: Path) -
     AutoTokenizer.from_pretrained(DEMO).save_pretrained(tmp_path)
     answers = ["The otter eats fish.", "Ahoy!"]
     (first, second) = implicit(TransformersGenerator(tmp_path), TransformersGenerator(DEMO), 0.5)(
-        [QUESTION] * 2, answers
+        [row] * 2, answers
     )
+    tokenizer: Any = AutoTokenizer.from_pretrained(DEMO)
     for answer, reward in zip(answers, (first, second), strict=True):
-        whole, start = Prompts(DEMO, "full").answer_ids(QUESTION["prompt"], answer)
+        whole, start = Prompts(DEMO, "full").answer_ids(QUESTION["prompt"], answer, tools)
+        said = [*QUESTION["prompt"], {"role": "assistant", "content": answer}]
+        assert tokenizer.decode(whole) == tokenizer.apply_chat_template(
+            said, tools=tools or None, tokenize=False
+        )
+        assert tokenizer.decode(whole[start:]).startswith(answer)
         ids = torch.tensor([whole])
         sums = []
         for folder in (tmp_path, DEMO):

@@ -155,7 +155,8 @@ def implicit(model: TransformersGenerator, reference: TransformersGenerator, bet
 
     def reward(rows: Sequence[Asked], answers: Sequence[str]) -> list[float]:
         cases = [(row["prompt"], answer) for row, answer in zip(rows, answers, strict=True)]
-        ours, theirs = model.log_likelihoods(cases), reference.log_likelihoods(cases)
+        tools = [row.get("tools", ()) for row in rows]
+        ours, theirs = model.log_likelihoods(cases, tools), reference.log_likelihoods(cases, tools)
         return [beta * (mine - other) for mine, other in zip(ours, theirs, strict=True)]
 
     return reward

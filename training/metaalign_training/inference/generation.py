@@ -157,10 +157,20 @@ class TransformersGenerator:
             yield order[start : start + self._batch_size]
 
     @torch.inference_mode()
-    def log_likelihoods(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
-        """Log-probability of each answer after its conversation, summed over the answer's tokens."""
+    def log_likelihoods(
+        self, pairs: Sequence[tuple[Sequence[Message], str]], tools: Sequence[Tools] = ()
+    ) -> list[float]:
+        """Log-probability of each answer after its conversation, summed over the answer's tokens.
+
+        Args:
+            pairs: Conversation and answer.
+            tools: Tools of each conversation, or nothing if none has any.
+        """
         pad = self._prompts.tokenizer.pad_token_id
-        encoded = [self._prompts.answer_ids(messages, answer) for messages, answer in pairs]
+        encoded = [
+            self._prompts.answer_ids(messages, answer, own)
+            for (messages, answer), own in zip(pairs, tools_of(pairs, tools), strict=True)
+        ]
         sums = [0.0] * len(pairs)
         for batch in self._batches([len(ids) for ids, _ in encoded]):
             width = max(len(encoded[i][0]) for i in batch)

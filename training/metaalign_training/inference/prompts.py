@@ -9,7 +9,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from metaalign.prompt import PromptAssembler, verify_checkpoint
-from metaalign_training.encoding import as_served
+from metaalign_training.encoding import IGNORED, as_served, encode_conversation, encode_prompt
 from metaalign_training.errors import StageError
 from metaalign_training.inference.chat import Tools
 from metaalign_training.messages import Message, MetaPromptView, tool_definition
@@ -40,12 +40,24 @@ class Prompts:
     def ids(self, messages: Sequence[Message], tools: Tools = ()) -> list[int]:
         """Ids of the prompt, up to the start of the answer."""
         shown = as_served(self._assembler, messages, self._view)
-        variables: dict[str, Any] = {"tools": [tool_definition(tool) for tool in tools]} if tools else {}
-        return list(self._assembler.assemble(shown, add_generation_prompt=True, **variables).token_ids)
+        return encode_prompt(self._assembler, shown, **_variables(tools))
 
-    def answer_ids(self, messages: Sequence[Message], answer: str) -> tuple[list[int], int]:
-        """Ids of prompt and answer, and the index at which the answer starts."""
-        prompt = self.ids(messages)
+    def answer_ids(
+        self, messages: Sequence[Message], answer: str, tools: Tools = ()
+    ) -> tuple[list[int], int]:
+        """Ids of prompt and answer, and the index at which the answer starts.
+
+        Raises:
+            StageError: the template writes the prompt differently once the answer is there.
+        """
         shown = as_served(self._assembler, messages, self._view)
-        whole = self._assembler.assemble([*shown, {"role": "assistant", "content": answer}]).token_ids
-        return list(whole), len(prompt)
+        said = Message(role="assistant", content=answer)
+        try:
+            row = encode_conversation(self._assembler, [*shown, said], **_variables(tools))
+        except ValueError as error:
+            raise StageError(f"{self.tokenizer.name_or_path}: {error}") from error
+        return row["input_ids"], row["labels"].count(IGNORED)
+
+
+def _variables(tools: Tools) -> dict[str, Any]:
+    return {"tools": [tool_definition(tool) for tool in tools]} if tools else {}

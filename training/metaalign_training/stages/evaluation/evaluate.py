@@ -361,7 +361,7 @@ def _swaps(generator: Generator, items: Sequence[Item]) -> dict[str, float]:
         if item.opposite is not None:
             for prompt in (item.prompt, item.opposite.prompt):
                 pairs += [(prompt, item.answer), (prompt, item.opposite.answer)]
-    values = generator.log_likelihoods(pairs)
+    values = generator.log_likelihoods(pairs, [item.tools for item in cases for _ in range(4)])
     right = [
         float(values[i] > values[i + 1] and values[i + 3] > values[i + 2]) for i in range(0, len(values), 4)
     ]
