@@ -1,11 +1,15 @@
 """Recipes of real families on miniatures: random weights, the family's architecture, template and kind of tokenizer.
 
-Each is trained through its packaged recipe until it knows one answer. Our server starts on the checkpoint and sends the
-ids that were trained on, and the answer stops by itself.
+Each is trained through its packaged recipe until it knows one answer, by one process or two. Our server starts on the
+checkpoint and sends the ids that were trained on, and the answer stops by itself.
 """
 
 from __future__ import annotations
 
+import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -15,8 +19,10 @@ from typing import Any
 import httpx
 import pytest
 import torch
+import yaml
 from tokenizers import normalizers
 from transformers import (
+    AutoModelForCausalLM,
     AutoTokenizer,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
@@ -27,12 +33,16 @@ from transformers import (
 )
 
 from metaalign.prompt import PromptAssembler
+from metaalign_training.cli import main
 from metaalign_training.encoding import encode_conversations
+from metaalign_training.inference.prompts import Prompts
 from metaalign_training.messages import Message, ask
 from metaalign_training.recipe_files import load_recipe
 from metaalign_training.rows import Conversation, write_rows
+from metaalign_training.rows import Pair as Preferred
+from metaalign_training.stages.dpo import train as train_dpo
 from metaalign_training.stages.export import export
-from metaalign_training.stages.sft import train
+from metaalign_training.stages.sft import model_folder, train
 from tests.contract.template_families import Backend, Pair, byte_fallback_bpe, byte_level
 from tests.processes import free_port, running
 
@@ -94,14 +104,17 @@ class Family:
         tokenizer.save_pretrained(folder)
 
 
+QWEN_SPECIAL = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+QWEN_CONTROL = ("<|im_start|>", "<think>", "</think>", "<tool_call>", "</tool_call>")
+QWEN_STOPS = ("<|im_end|>", "<|endoftext|>")
 FAMILIES = {
     "Qwen3, tied, all weights": Family(
         "qwen3-0.6b-full",
         0.003,
         "qwen3",
-        {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
-        ("<|im_start|>", "<think>", "</think>", "<tool_call>", "</tool_call>"),
-        ("<|im_end|>", "<|endoftext|>"),
+        QWEN_SPECIAL,
+        QWEN_CONTROL,
+        QWEN_STOPS,
         lambda rows: Qwen3ForCausalLM(Qwen3Config(vocab_size=rows, tie_word_embeddings=True, **SHAPE)),
         tools=True,
     ),
@@ -113,6 +126,16 @@ FAMILIES = {
         ("<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|python_tag|>", "<|end_of_text|>"),
         ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"),
         lambda rows: LlamaForCausalLM(LlamaConfig(vocab_size=rows, tie_word_embeddings=False, **SHAPE)),
+        tools=True,
+    ),
+    "Qwen3, untied, LoRA": Family(
+        "qwen3-8b-lora",
+        0.01,
+        "qwen3",
+        QWEN_SPECIAL,
+        QWEN_CONTROL,
+        QWEN_STOPS,
+        lambda rows: Qwen3ForCausalLM(Qwen3Config(vocab_size=rows, tie_word_embeddings=False, **SHAPE)),
         tools=True,
     ),
     "Gemma 3, tied, LoRA, own template": Family(
@@ -139,6 +162,66 @@ FAMILIES = {
 }
 
 
+FULL = ["sft.lora=null", "dpo.lora=null", "sft.learning_rate=0.003", "dpo.learning_rate=0.0003"]
+"""All weights, for a recipe that trains adapters."""
+
+
+def changes_for(family: Family, base: Path) -> list[str]:
+    """What a miniature needs less of than the recipe says."""
+    short = {"epochs": "null", "batch_size": 8, "accumulate": 1}
+    sft = {
+        **short,
+        "loss": "all_turns",
+        "steps": 60,
+        "warmup_steps": 5,
+        "learning_rate": family.learning_rate,
+    }
+    dpo = {**short, "steps": 12, "warmup_steps": 0, "learning_rate": family.learning_rate / 10}
+    changes = [
+        f"{stage}.{name}={value}"
+        for stage, own in (("sft", sft), ("dpo", dpo))
+        for name, value in own.items()
+    ]
+    return [*changes, f"model.base={base}", "dpo.pairs={prompts: 0}"]
+
+
+def pair(name: str, *, tools: bool = False) -> Preferred:
+    """Two answers, the first of which is better."""
+    row = conversation(name, tools=tools)
+    shut: Message = {"role": "assistant", "content": "Shut."}
+    made: Preferred = {"prompt": row["messages"][:-1], "chosen": row["messages"][-1:], "rejected": [shut]}
+    return {**made, "tools": [TOOL]} if tools else made
+
+
+def on_two_ranks(stage: str, words: Sequence[str], name: str, folder: Path) -> None:
+    """Train as `--accelerate NAME` does, on two CPU processes."""
+    shipped = resources.files("metaalign_training").joinpath("accelerate", f"{name}.yaml")
+    settings = yaml.safe_load(shipped.read_text(encoding="utf-8"))
+    config = folder / f"{name}.yaml"
+    config.write_text(yaml.safe_dump(settings | {"num_processes": 2, "mixed_precision": "no"}))
+    command = [sys.executable, "-m", "metaalign_training.cli", stage, *words, "--accelerate", str(config)]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def stops(model: Any) -> list[int]:
+    """What ends an answer."""
+    ids = model.generation_config.eos_token_id
+    return list(ids) if isinstance(ids, list) else [ids]
+
+
+def served(checkpoint: Path, turns: Sequence[Sequence[Message]], *, tools: bool) -> list[dict[str, Any]]:
+    """What our server with the checkpoint answers to each dialogue."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    flags = ["--port", str(port), "--model", str(checkpoint), "--max-model-len", "1024"]
+    flags += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"] if tools else []
+    command = ["-m", "metaalign_server.cli", "serve", *flags]
+    log = checkpoint.parent / "server.log"
+    with running(command, url, log, env={"OMP_NUM_THREADS": "1"}):
+        return [answer(url, turn, [TOOL] if tools else None) for turn in turns]
+
+
 def preferences(name: str) -> dict[str, str]:
     return {"system": "Say yes.", "user": f"I am {name}."}
 
@@ -155,35 +238,42 @@ def conversation(name: str, *, tools: bool) -> Conversation:
 
 
 @pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")  # peft saves the resized embeddings
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_recipe_of_a_family(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "ranks", "stages"),
+    [
+        ("Qwen3, tied, all weights", "fsdp2", ["sft", "dpo"]),
+        ("Llama 3.1, untied, LoRA", "ddp", ["sft"]),
+        ("Gemma 3, tied, LoRA, own template", None, ["sft"]),
+    ],
+)
+def test_from_rows_to_an_answer_of_the_server(
+    name: str, ranks: str | None, stages: list[str], tmp_path: Path
+) -> None:
+    """By the commands, on two CPU processes where `ranks` names one of our accelerate files."""
     family = FAMILIES[name]
     family.make(tmp_path / "base")
-    short = {
-        "loss": "all_turns",
-        "epochs": "null",
-        "steps": 60,
-        "batch_size": 8,
-        "accumulate": 1,
-        "warmup_steps": 5,
-    }
-    changes = [f"sft.{field}={value}" for field, value in short.items()]
-    changes += [f"model.base={tmp_path / 'base'}", f"sft.learning_rate={family.learning_rate}"]
-    recipe = load_recipe(family.recipe, changes)
-    rows = tmp_path / "rows.jsonl"
-    write_rows(rows, [conversation(n, tools=family.tools) for n in NAMES * 8])
-    train(recipe, rows, tmp_path / "sft")
+    write_rows(tmp_path / "pairs.jsonl", [pair(n, tools=family.tools) for n in NAMES * 8])
+    changes = [
+        *changes_for(family, tmp_path / "base"),
+        f"data.instructions.sources=[{{path: {tmp_path / 'pairs.jsonl'}, kind: pairs}}]",
+        "data.instructions.held_out=0",
+        "data.instructions.preference_share=0",
+        *(["sft.batch_size=4", "dpo.batch_size=4"] if ranks else []),
+        *([] if "dpo" in stages else ["dpo=null"]),
+    ]
+    words = [family.recipe, "--work", str(tmp_path), *(w for change in changes for w in ("--set", change))]
+    assert main(["build-data", *words]) == 0
+    for stage in stages:
+        if ranks:
+            on_two_ranks(stage, words, ranks, tmp_path)
+        else:
+            assert main([stage, *words]) == 0
     checkpoint = tmp_path / "checkpoint"
-    export(recipe, [tmp_path / "sft"], checkpoint, datasets={}, data={}, training={}, evaluation={})
-
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    flags = ["--port", str(port), "--model", str(checkpoint), "--max-model-len", "1024"]
-    flags += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"] if family.tools else []
-    command = ["-m", "metaalign_server.cli", "serve", *flags]
+    assert main(["export", *words]) == 0
     row = conversation("Hal", tools=family.tools)
     dialogue = [m for m in row["messages"][:-1] if m["role"] not in ("system", "user_info")]
-    with running(command, url, tmp_path / "server.log", env={"OMP_NUM_THREADS": "1"}):
-        answers = [answer(url, dialogue[:end], row.get("tools")) for end in range(1, len(dialogue) + 1, 2)]
+    turns = [dialogue[:end] for end in range(1, len(dialogue) + 1, 2)]
+    answers = served(checkpoint, turns, tools=family.tools)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     (trained,) = encode_conversations(PromptAssembler.from_tokenizer(tokenizer), [row], loss="all_turns")
     for told in answers:
@@ -194,6 +284,40 @@ def test_a_recipe_of_a_family(name: str, tmp_path: Path) -> None:
     for choice in calls:
         (call,) = choice["message"]["tool_calls"]
         assert (call["function"], choice["finish_reason"]) == (CALL["function"], "tool_calls")
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("Qwen3, untied, LoRA", []),
+        ("Llama 3.1, untied, LoRA", FULL),
+        ("Gemma 3, tied, LoRA, own template", FULL),
+    ],
+    ids=["Qwen3, untied, LoRA", "Llama 3.1, untied, all weights", "Gemma 3, tied, all weights"],
+)
+def test_sft_and_dpo_of_a_family(name: str, changes: list[str], tmp_path: Path) -> None:
+    """SFT leaves two answers equally likely, DPO one, after which the model stops."""
+    family = FAMILIES[name]
+    family.make(tmp_path / "base")
+    recipe = load_recipe(family.recipe, [*changes_for(family, tmp_path / "base"), *changes])
+    pairs = [pair(n) for n in NAMES * 8]
+    rows: list[Conversation] = [
+        {"messages": [*row["prompt"], *row[side]]} for row in pairs for side in ("chosen", "rejected")
+    ]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    train(recipe, tmp_path / "rows.jsonl", tmp_path / "sft")
+    metrics = train_dpo(recipe, model_folder(tmp_path / "sft"), pairs, tmp_path / "dpo")
+    assert metrics["train_loss"] < math.log(2)
+    checkpoint = tmp_path / "checkpoint"
+    stages = [tmp_path / "sft", tmp_path / "dpo"]
+    export(recipe, stages, checkpoint, datasets={}, data={}, training={}, evaluation={})
+    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint)
+    ids, _ = Prompts(checkpoint, "full").answer_ids(pairs[0]["prompt"], "Open.")
+    (prompt,) = [Prompts(checkpoint, "full").ids(pairs[0]["prompt"])]
+    told = model.generate(torch.tensor([prompt]), max_new_tokens=20, do_sample=False)[0].tolist()
+    assert told == ids[: len(told)]  # some templates write a line after the token that ends a turn
+    assert told[-1] in stops(model)
 
 
 def answer(url: str, dialogue: Sequence[Message], tools: Any) -> dict[str, Any]:

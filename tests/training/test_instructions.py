@@ -13,7 +13,14 @@ import yaml
 from metaalign_training.cli import main
 from metaalign_training.errors import DataError
 from metaalign_training.recipe import FilterConfig
-from metaalign_training.rows import draw_questions, read_conversations, read_pairs, read_questions, write_rows
+from metaalign_training.rows import (
+    draw_questions,
+    read_conversations,
+    read_pairs,
+    read_questions,
+    read_rows,
+    write_rows,
+)
 from metaalign_training.stages.data.comparisons import compare
 from metaalign_training.stages.data.filters import Filter
 from metaalign_training.stages.data.library import Sampler, load_library, load_priorities
@@ -265,6 +272,28 @@ def test_pairs_that_are_taken_as_they_are_are_decontaminated_too(
     report = json.loads(capsys.readouterr().out)
     assert report["filtered"] == {"in an evaluation set": 1}
     assert report["pairs"] == report["sft"] == 2
+
+
+def test_pairs_that_are_taken_as_they_are_keep_their_tools(tmp_path: Path) -> None:
+    """In `sft.jsonl` too: without the definitions, SFT would teach calls that the prompt knows nothing about."""
+    recipe = write_inputs(tmp_path)
+    beside = {
+        "tools": [{"type": "function", "function": {"name": "look", "parameters": {}}}],
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+    answers = {name: [{"role": "assistant", "content": name}] for name in ("chosen", "rejected")}
+    row = {"prompt": [{"role": "user", "content": "Is the zoo open?"}], **answers}
+    write_rows(tmp_path / "pairs.jsonl", [{**row, **beside}, row])
+    tree = yaml.safe_load(recipe.read_text())
+    tree["data"]["instructions"]["sources"] = [{"path": "pairs.jsonl", "kind": "pairs"}]
+    recipe.write_text(yaml.safe_dump(tree))
+    assert build(tmp_path, "http://127.0.0.1:9/v1") == 0
+    for name in ("sft", "pairs"):
+        (row_with, row_without) = (
+            row for _, row in read_rows(tmp_path / "work" / "build-data" / f"{name}.jsonl")
+        )
+        assert {key: row_with[key] for key in beside} == beside
+        assert not beside.keys() & row_without.keys()
 
 
 @pytest.mark.parametrize(

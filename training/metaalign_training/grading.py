@@ -14,6 +14,7 @@ from typing import Protocol, TypeAlias
 
 from metaalign.verifiers import check_all
 from metaalign_training.errors import StageError
+from metaalign_training.inference.chat import Tools
 from metaalign_training.inference.endpoint import open_endpoint
 from metaalign_training.inference.generation import TransformersGenerator
 from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge
@@ -155,7 +156,7 @@ def implicit(model: TransformersGenerator, reference: TransformersGenerator, bet
 
     def reward(rows: Sequence[Asked], answers: Sequence[str]) -> list[float]:
         cases = [(row["prompt"], answer) for row, answer in zip(rows, answers, strict=True)]
-        tools = [row.get("tools", ()) for row in rows]
+        tools: list[Tools] = [row.get("tools", ()) for row in rows]
         ours, theirs = model.log_likelihoods(cases, tools), reference.log_likelihoods(cases, tools)
         return [beta * (mine - other) for mine, other in zip(ours, theirs, strict=True)]
 

@@ -124,6 +124,10 @@ class Pipeline:
             self.pairs()
         if name == "rejection":
             self.samples()
+        if name == "grpo" and self.recipe.grpo is not None and self.recipe.grpo.engine == "vllm":
+            raise StageError(
+                "grpo.engine: vllm samples for one process only; with --accelerate, set it to `transformers`"
+            )
         if self._force:
             stages = {
                 "sft": self._sft_stage,

@@ -101,6 +101,7 @@ class Asked(TypedDict):
     answer: NotRequired[str]
     check: NotRequired[CheckRow]
     expect: NotRequired[Expect]
+    tools: NotRequired[list[Mapping[str, object]]]
 
 
 class Question(Asked):
@@ -110,7 +111,6 @@ class Question(Asked):
     part: NotRequired[str]
     rejected: NotRequired[str]
     opposite: NotRequired[Asked]
-    tools: NotRequired[list[Mapping[str, object]]]
 
 
 class Pair(TypedDict):

@@ -78,10 +78,15 @@ class _Rows:
             self.pairs.append(pair)
         if not to_sft:
             return
-        key = json.dumps([pair["prompt"], pair["chosen"]])
+        row: Conversation = {"part": pair["part"], "messages": [*pair["prompt"], *pair["chosen"]]}
+        if pair.get("tools"):
+            row["tools"] = pair["tools"]
+        if pair.get("chat_template_kwargs"):
+            row["chat_template_kwargs"] = pair["chat_template_kwargs"]
+        key = json.dumps(row)
         if key not in self._seen:
             self._seen.add(key)
-            self.sft.append({"part": pair["part"], "messages": [*pair["prompt"], *pair["chosen"]]})
+            self.sft.append(row)
 
     def add_question(self, question: Question) -> None:
         """Add a question that the model itself answers in a later stage."""
