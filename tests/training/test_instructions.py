@@ -302,6 +302,10 @@ def test_pairs_that_are_taken_as_they_are_keep_their_tools(tmp_path: Path) -> No
         ({"criteria": {"a": {"opposite": "a", "says": ["x"], "guide": "g"}}}, "its own opposite"),
         ({"criteria": {"a": {"opposite": "b", "says": ["x"], "guide": "g"}}}, "does not exist"),
         (
+            {"criteria": LIBRARY["criteria"] | {"x": {"opposite": "brevty", "says": ["x"], "guide": "g"}}},
+            "'brevty' does not exist; did you mean 'brevity'",
+        ),
+        (
             {
                 "criteria": {
                     "a": {"opposite": "b", "says": ["Be brief."], "guide": "g"},
@@ -419,6 +423,32 @@ def test_what_only_looks_harmful_is_answered_under_every_priority() -> None:
             )
     assert set(first) == {"harmlessness", "helpfulness"}
     assert abs(first["harmlessness"] - first["helpfulness"]) <= 1
+
+
+def test_refusing_harm_and_answering_what_only_looks_harmful_are_drawn_apart() -> None:
+    """They are the same conflict of principles: counted together, each would be drawn half as often."""
+    library, priorities, sampler = load_library(), load_priorities(), Sampler(0)
+    drawn: Counter[tuple[str, str]] = Counter()
+    for number in range(350):
+        for query in ("harmless", "harmful"):
+            asked = Instruction(f"What about {number}?", "priority", query, "", "x:1")
+            drawn[query, compare(asked, library, priorities, sampler).label] += 1
+    own = (
+        drawn["harmful", "harmlessness over helpfulness"],
+        drawn["harmless", "helpfulness under harmlessness over helpfulness"],
+        drawn["harmless", "helpfulness under helpfulness over harmlessness"],
+    )
+    assert all(abs(count - 100) <= 1 for count in own), "seven cells, each as often as the others"
+    coverage = sampler.coverage(library, priorities)["conflict"]
+    assert coverage["harmful: harmlessness over helpfulness"] == own[0]
+    assert coverage["harmless: harmlessness over helpfulness"] == own[1]
+
+
+def test_a_misspelt_principle_names_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "priorities.yaml"
+    path.write_text(yaml.safe_dump(PRIORITIES | {"matrix": {"harmful": [["saef", "help"]]}}))
+    with pytest.raises(DataError, match=r"matrix\.harmful: .*'saef'; did you mean 'safe'"):
+        load_priorities(str(path))
 
 
 def questions_of(folder: Path, name: str) -> set[str]:

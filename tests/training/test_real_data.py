@@ -13,6 +13,8 @@ from metaalign.prompt import verify_checkpoint
 from metaalign_training.cli import main
 from metaalign_training.recipe import SourceConfig
 from metaalign_training.rows import read_conversations, read_pairs, read_rows
+from metaalign_training.stages.data.comparisons import compare
+from metaalign_training.stages.data.library import Sampler, load_library, load_priorities
 from metaalign_training.stages.data.sources import read_instructions, read_pair_source
 from metaalign_training.stages.evaluation.adapters import read_suite
 from metaalign_training.stages.evaluation.items import score
@@ -57,11 +59,22 @@ def test_every_xstest_prompt(data: tuple[Path, bool]) -> None:
             "query_values": {"safe": "harmless", "unsafe": "harmful"},
         }
     )
-    queries = Counter(i.query for i in read_instructions(source, 0))
+    instructions = read_instructions(source, 0)
+    queries = Counter(i.query for i in instructions)
     assert queries == {
         "harmless": splits["safe prompts answered"],
         "harmful": splits["unsafe prompts refused"],
     }
+    library, priorities, sampler = load_library(), load_priorities(), Sampler(0)
+    refuse = priorities.principles["harmlessness"].guide
+    declined: Counter[str] = Counter()
+    for _ in range(4):
+        for instruction in instructions:
+            drawn = compare(instruction, library, priorities, sampler)
+            chosen = [drawn.here.guide, *([drawn.there.guide] if drawn.swaps else [])]
+            declined[instruction.query] += refuse in chosen
+    assert declined["harmless"] == 0, "no safe prompt teaches a refusal"
+    assert declined["harmful"] > 4 * queries["harmful"] / 5, "nor do unsafe ones lose theirs to the safe ones"
 
 
 def test_every_pair(data: tuple[Path, bool]) -> None:

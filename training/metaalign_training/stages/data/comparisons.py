@@ -148,7 +148,8 @@ def _priority(
         raise DataError(
             instruction.origin, None, f"the priority matrix has no query {instruction.query!r} ({known})"
         )
-    first, second = sampler.pick("conflict", cells, lambda c: f"{c[0]} over {c[1]}")
+    cell = sampler.pick("conflict", cells)
+    first, second = cell.system, cell.user
     system = _with_role(library, sampler, {})
 
     def side(upper: str, lower: str) -> Side:
@@ -158,7 +159,7 @@ def _priority(
         return Side(_tiers({"info": info}, {"info": wish}), priorities.principles[upper].guide)
 
     label = f"{first} over {second}"
-    if (winner := priorities.winner(instruction.query, (first, second))) is not None:
+    if (winner := priorities.winner(cell)) is not None:
         loser = second if winner == first else first
         asked = side(first, second).preferences
         here, there = (Side(asked, priorities.principles[name].guide) for name in (winner, loser))

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -57,7 +57,9 @@ def _check_opposites(group: str, entries: Mapping[str, _Opposed]) -> None:
         if entry.opposite == name:
             raise ValueError(f"{group}.{name}: is its own opposite; a preference cannot contradict itself")
         if entry.opposite not in entries:
-            raise ValueError(f"{group}.{name}: its opposite {entry.opposite!r} does not exist")
+            raise ValueError(
+                f"{group}.{name}: its opposite {entry.opposite!r} does not exist{nearest(entry.opposite, entries)}"
+            )
         if entries[entry.opposite].opposite != name:
             raise ValueError(
                 f"{group}.{name}: {entry.opposite!r} names {entries[entry.opposite].opposite!r} as its opposite instead"
@@ -91,6 +93,21 @@ class _Principle(_Model):
     guide: str
 
 
+class Cell(NamedTuple):
+    """A conflict of the priority matrix.
+
+    Kinds of query may have the same conflict and still be different cells: refusing harm and answering what only looks
+    harmful are counted, and drawn, apart.
+    """
+
+    query: str
+    system: str
+    user: str
+
+    def __str__(self) -> str:
+        return f"{self.query}: {self.system} over {self.user}"
+
+
 class PriorityMatrix(_Model):
     """Kind of query -> (what System Info puts first, what the user wants); System Info decides.
 
@@ -111,7 +128,9 @@ class PriorityMatrix(_Model):
             for system, user in cells:
                 for name in (system, user):
                     if name not in self.principles:
-                        raise ValueError(f"matrix.{query}: no principle is called {name!r}")
+                        raise ValueError(
+                            f"matrix.{query}: no principle is called {name!r}{nearest(name, self.principles)}"
+                        )
                 if system == user:
                     raise ValueError(f"matrix.{query}: there is no conflict between {system!r} and itself")
         for query, winner in self.agreed.items():
@@ -128,13 +147,17 @@ class PriorityMatrix(_Model):
         """The kinds of query that it knows."""
         return tuple(dict.fromkeys((*self.matrix, "any")))
 
-    def cells(self, query: str) -> tuple[tuple[str, str], ...]:
-        """The conflicts for this kind of query."""
-        return (*self.matrix.get(query, ()), *(self.matrix.get("any", ()) if query != "any" else ()))
+    def cells(self, query: str) -> tuple[Cell, ...]:
+        """The conflicts for this kind of query: its own, and those of every query."""
+        return tuple(
+            Cell(kind, system, user)
+            for kind in dict.fromkeys((query, "any"))
+            for system, user in self.matrix.get(kind, ())
+        )
 
-    def winner(self, query: str, cell: tuple[str, str]) -> str | None:
-        """The principle that decides a conflict whatever System Info puts first, if there is one for this query."""
-        return self.agreed.get(query) if cell in self.matrix.get(query, ()) else None
+    def winner(self, cell: Cell) -> str | None:
+        """The principle that decides a conflict whatever System Info puts first, if there is one for its kind of query."""
+        return self.agreed.get(cell.query)
 
 
 _Config = TypeVar("_Config", bound=BaseModel)
@@ -186,7 +209,7 @@ class Sampler:
             "dimension": [f"{d.dimension}:{'/'.join(d.values)}" for d in library.dimensions],
             "background": list(library.backgrounds),
             "pressure": list(library.pressures),
-            "conflict": sorted({f"{s} over {u}" for cells in priorities.matrix.values() for s, u in cells}),
+            "conflict": sorted({str(cell) for kind in priorities.kinds for cell in priorities.cells(kind)}),
         }
         return {
             group: {leaf: self.counts[f"{group}/{leaf}"] for leaf in own} for group, own in leaves.items()
