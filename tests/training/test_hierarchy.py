@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from metaalign_training.cli import main
+from metaalign_training.errors import StageError
 from metaalign_training.recipe import HierarchyConfig
 from metaalign_training.rows import read_conversations, read_pairs, read_questions
-from metaalign_training.stages.data.attacks import ATTACKS, CODES, LINES, PLANTED, SECRET_ATTACKS, portion
+from metaalign_training.stages.data.attacks import (
+    ATTACKS,
+    CLAIMS,
+    CODES,
+    FOLLOW_UPS,
+    LINES,
+    PLANTED,
+    PLEAS,
+    SECRET_ATTACKS,
+    WISHES,
+    portion,
+)
 from metaalign_training.stages.data.hierarchy import KINDS, build_hierarchy
 from metaalign_training.stages.evaluation.adapters import read_suite
 from metaalign_training.stages.evaluation.items import score
@@ -38,7 +51,7 @@ def test_checks_tell_right_from_wrong(name: str, built: Path) -> None:
 
 def test_held_out_wordings_are_not_trained_on(built: Path) -> None:
     trained, asked = (built / "sft.jsonl").read_text(), (built / "eval.jsonl").read_text()
-    for entries in (LINES, CODES, SECRET_ATTACKS):
+    for entries in (LINES, CODES, SECRET_ATTACKS, CLAIMS, FOLLOW_UPS):
         assert not any(
             json.dumps(entry, ensure_ascii=False)[1:-1] in trained
             for entry in portion(entries, training=False)
@@ -46,9 +59,34 @@ def test_held_out_wordings_are_not_trained_on(built: Path) -> None:
         assert any(
             json.dumps(entry, ensure_ascii=False)[1:-1] in asked for entry in portion(entries, training=False)
         )
-    for frames in (ATTACKS, PLANTED):
+    for frames in (ATTACKS, PLANTED, PLEAS):
         starts = [frame.split("{")[0] for frame in portion(frames, training=False)]
         assert not any(start and start in trained for start in starts)
+        assert any(start and start in asked for start in starts)
+
+
+@pytest.mark.parametrize("frame", [frame for frames in WISHES.values() for frame in frames])
+def test_each_frame_of_a_wish_is_for_training_or_for_evaluation(frame: str, built: Path) -> None:
+    before, after = map(re.escape, frame.split("{line}"))
+    wished = re.compile(f"{before}({'|'.join(LINES)}){after}", re.IGNORECASE)  # some frames begin a sentence
+    held_out = any(frame in portion(frames, training=False) for frames in WISHES.values())
+    for name in ("sft", "pairs", "prompts"):
+        assert bool(wished.search((built / f"{name}.jsonl").read_text())) is not held_out
+    assert bool(wished.search((built / "eval.jsonl").read_text())) is held_out
+
+
+def test_later_stages_have_questions_of_their_own(built: Path) -> None:
+    learnt = {str(row["messages"][:-1]) for row in read_conversations(built / "sft.jsonl")}
+    asked = {str(row["prompt"]) for row in read_questions(built / "prompts.jsonl")}
+    assert {str(row["prompt"]) for row in read_pairs(built / "pairs.jsonl")} == asked
+    assert len(learnt) == len(asked) == 800
+    assert not learnt & asked
+
+
+def test_more_rows_than_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metaalign_training.stages.data.hierarchy.CODES", ("maple-42", "echo-5"))
+    with pytest.raises(StageError, match=r"data\.hierarchy\.rows: .* of the kind 'secret'; lower it"):
+        build_hierarchy(HierarchyConfig(rows=4000, evaluation_per_kind=1), 1, tmp_path)
 
 
 def test_authority_decides(built: Path) -> None:

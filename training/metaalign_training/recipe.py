@@ -215,7 +215,11 @@ class InstructionConfig(_Model):
 
 
 class HierarchyConfig(_Model):
-    """Rows in which authorities contradict each other; see `stages/data/hierarchy.py`."""
+    """Rows in which authorities contradict each other; see `stages/data/hierarchy.py`.
+
+    Attributes:
+        rows: Conversations for SFT; as many other questions become pairs and prompts for the stages after it.
+    """
 
     rows: int = Field(4000, ge=1)
     evaluation_per_kind: int = Field(50, ge=1)

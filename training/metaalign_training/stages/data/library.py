@@ -156,7 +156,7 @@ class PriorityMatrix(_Model):
         )
 
     def winner(self, cell: Cell) -> str | None:
-        """The principle that decides a conflict whatever System Info puts first, if there is one for its kind of query."""
+        """The principle that decides a conflict whatever System Info puts first, if its kind of query has one."""
         return self.agreed.get(cell.query)
 
 
