@@ -12,7 +12,7 @@ import yaml
 
 from metaalign_training.cli import main
 from metaalign_training.errors import DataError
-from metaalign_training.recipe import FilterConfig
+from metaalign_training.recipe import FilterConfig, SourceConfig
 from metaalign_training.rows import (
     draw_questions,
     read_conversations,
@@ -24,7 +24,7 @@ from metaalign_training.rows import (
 from metaalign_training.stages.data.comparisons import compare
 from metaalign_training.stages.data.filters import Filter
 from metaalign_training.stages.data.library import Sampler, load_library, load_priorities
-from metaalign_training.stages.data.sources import Instruction
+from metaalign_training.stages.data.sources import Instruction, read_pair_source
 from tests.training.endpoints import fake_teacher
 
 LIBRARY: dict[str, Any] = {
@@ -476,6 +476,10 @@ def test_each_stage_has_questions_of_its_own(tmp_path: Path, capsys: pytest.Capt
     assert not held_out & (sft | pairs | prompts)
     assert pairs == prompts
     assert len(prompts) == report["set_aside"]
+    for own, others in (("sft", pairs | prompts), ("pairs", sft)):
+        text = (tmp_path / "work" / "build-data" / f"{own}.jsonl").read_text()
+        assert '"preferred' in text or "Preferred" in text, "some preferences are shown by an example"
+        assert not any(question in text for question in others), "nor in the examples of another stage"
     for part in ("helpful", "opinion"):
         of_sft, of_later = (sum(part in text for text in texts) for texts in (sft, prompts))
         assert of_later == round(0.4 * (of_sft + of_later)) > 0
@@ -522,6 +526,56 @@ def test_a_source_of_which_nothing_is_kept_is_an_error(
     message = capsys.readouterr().err
     assert "data.instructions.sources[0]: none of 3 texts of" in message
     assert "(3 too short); relax `filters.min_characters`" in message
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "remedy"),
+    [
+        ("equal", "3 equal answers", "ask another `teacher`"),
+        ("", "3 answer too short", "relax `filters.min_answer_characters`"),
+        ("tie", "3 no better answer", "ask another `annotator`"),
+    ],
+)
+def test_comparisons_that_give_nothing_are_told_apart(
+    answer: str,
+    reason: str,
+    remedy: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Other sources go on: what the teacher wrote for them is paid for."""
+    write_inputs(tmp_path)
+
+    def poor(body: dict[str, Any]) -> str:
+        text = body["messages"][-1]["content"]
+        if not any(word in text for word in ("tide", "bees", "sky")):
+            return teach(body)
+        if "[Answer 1]" in text:
+            return json.dumps({"better": "tie"})
+        return teach(body) if answer == "tie" else answer
+
+    with fake_teacher(poor) as teacher:
+        assert build(tmp_path, teacher.url) == 0
+    report = json.loads(capsys.readouterr().out)
+    count, _, why = reason.partition(" ")
+    assert report["annotation"]["left_out"] == {"helpful.jsonl": {why: int(count)}}
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert "0 of 3 comparisons of helpful.jsonl give rows" in warning
+    assert f"({reason}); if that is not meant, {remedy}" in warning
+    card = (tmp_path / "work/build-data/README.md").read_text()
+    assert f"| helpful.jsonl: comparisons left out | {reason} |" in card
+
+
+def test_pairs_that_are_mostly_none_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    user, one, two = (
+        {"role": r, "content": c} for r, c in (("user", "Hi"), ("assistant", "A"), ("assistant", "B"))
+    )
+    rows = [{"prompt": [user], "chosen": [one], "rejected": [one]}] * 4
+    write_rows(tmp_path / "p.jsonl", [*rows, {"prompt": [user], "chosen": [one], "rejected": [two]}])
+    pairs, unusable = read_pair_source(SourceConfig(path=str(tmp_path / "p.jsonl"), kind="pairs"), 0)
+    assert (len(pairs), unusable) == (1, 4)
+    assert f"4 of 5 rows of {tmp_path / 'p.jsonl'} are left out: chosen and rejected must be" in caplog.text
 
 
 def test_a_forced_run_asks_nothing_that_was_paid_for(tmp_path: Path) -> None:

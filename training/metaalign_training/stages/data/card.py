@@ -20,9 +20,16 @@ class SourceReport(TypedDict):
 
 
 class AnnotationReport(TypedDict):
-    """Outcomes of the comparisons, and the usage of teacher and annotator."""
+    """Outcomes of the comparisons, and the usage of teacher and annotator.
+
+    Attributes:
+        counts: Outcome -> number of comparisons.
+        left_out: Source -> reason -> number of comparisons that give no row.
+        usage: Endpoint -> requests, tokens, cost.
+    """
 
     counts: dict[str, int]
+    left_out: dict[str, dict[str, int]]
     usage: dict[str, dict[str, float]]
 
 
@@ -117,11 +124,15 @@ def write_card(
     coverage: Mapping[str, Mapping[str, int]],
 ) -> None:
     """Write the card for the data that the report describes."""
-    annotation: AnnotationReport = {"counts": {}, "usage": {}}
+    annotation: AnnotationReport = {"counts": {}, "left_out": {}, "usage": {}}
     if "annotation" in report:
         annotation = report["annotation"]
     usage = {
         f"{name}: {key}": value for name, use in annotation["usage"].items() for key, value in use.items()
+    }
+    lost = {
+        f"{source}: comparisons left out": ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        for source, reasons in annotation["left_out"].items()
     }
     leaves = {f"{group}: {leaf}": count for group, own in coverage.items() for leaf, count in own.items()}
     sources = {Path(name).name: _source(own) for name, own in report["sources"].items()}
@@ -142,7 +153,7 @@ def write_card(
             sources=_table("source", sources),
             filtered=_table("reason", report["filtered"]),
             teacher=config.teacher.model if config.teacher.base_url else Path(config.teacher.model).name,
-            annotation=_table("what", {**annotation["counts"], **usage}),
+            annotation=_table("what", {**annotation["counts"], **lost, **usage}),
             coverage=_table("leaf, times used", leaves),
         ),
         encoding="utf-8",

@@ -11,7 +11,7 @@ import logging
 import random
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from metaalign.preferences import LIMITS
@@ -41,12 +41,15 @@ logger = logging.getLogger(__name__)
 
 
 _REMEDIES = {
-    "too short": "`filters.min_characters`",
-    "too long": "`filters.max_characters`",
-    "near-duplicate": "`filters.near_duplicate`",
-    "in an evaluation set": "`filters.contaminated` or `decontaminate`",
+    "too short": "relax `filters.min_characters`",
+    "too long": "relax `filters.max_characters`",
+    "near-duplicate": "relax `filters.near_duplicate`",
+    "in an evaluation set": "relax `filters.contaminated` or `decontaminate`",
+    "answer too short": "relax `filters.min_answer_characters`, or ask another `teacher`",
+    "equal answers": "ask another `teacher`",
+    "no better answer": "ask another `annotator`, or set `annotate: false`",
 }
-"""Why a text is left out -> what to change below `data.instructions`."""
+"""Why a text, or its answers, are left out -> what to change below `data.instructions`."""
 
 
 class _Rows:
@@ -64,11 +67,15 @@ class _Rows:
         self.evaluation: list[Question] = []
         self._seen: set[str] = set()
 
+    def sets_aside(self, text: str) -> bool:
+        """Whether a question is the later stages' and not SFT's."""
+        return text in self._aside
+
     def _is_for(self, prompt: Sequence[Message]) -> tuple[bool, bool]:
         """Whether a question is SFT's, and whether it is the later stages'."""
         if not self._aside:
             return True, True
-        aside = prompt[-1]["content"] in self._aside
+        aside = self.sets_aside(prompt[-1]["content"])
         return not aside, aside
 
     def add_pair(self, pair: Pair) -> None:
@@ -214,16 +221,50 @@ def _report_left_out(field: str, name: str, found: int, kept: int, reasons: Mapp
         StageError: all are.
     """
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-    remedy = " or ".join(_REMEDIES[reason] for reason in reasons)
     if not kept:
         raise StageError(
-            f"{field}: none of {found} texts of {name} is kept ({why}); relax {remedy}, or remove it"
+            f"{field}: none of {found} texts of {name} is kept ({why}); {_remedy(reasons)}, or remove it"
         )
     if kept < found / 2:
         logger.warning(
-            "build-data: %d of %d texts of %s are kept (%s); if that is not meant, relax %s",
-            kept, found, name, why, remedy,
+            "build-data: %d of %d texts of %s are kept (%s); if that is not meant, %s",
+            kept, found, name, why, _remedy(reasons),
         )  # fmt: skip
+
+
+def _remedy(reasons: Iterable[str]) -> str:
+    return ", or ".join(_REMEDIES[reason] for reason in reasons)
+
+
+class _Lost:
+    """Comparisons that give no row, by source and reason.
+
+    Most of a source may be lost after the teacher was paid, so this only warns: an error would change what is drawn for
+    the other sources, and with it what they were asked.
+    """
+
+    def __init__(self, comparisons: Iterable[Comparison]) -> None:
+        self._asked = Counter(self._source(comparison) for comparison in comparisons)
+        self.by_source: dict[str, Counter[str]] = {}
+
+    @staticmethod
+    def _source(comparison: Comparison) -> str:
+        return comparison.instruction.origin.rpartition(":")[0]
+
+    def add(self, comparison: Comparison, reason: str) -> None:
+        """Count a comparison that gives no row."""
+        self.by_source.setdefault(self._source(comparison), Counter())[reason] += 1
+
+    def warn(self) -> None:
+        """Warn of each source of which most comparisons are lost."""
+        for source, reasons in self.by_source.items():
+            asked, kept = self._asked[source], self._asked[source] - reasons.total()
+            if kept < asked / 2:
+                why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+                logger.warning(
+                    "build-data: %d of %d comparisons of %s give rows (%s); if that is not meant, %s",
+                    kept, asked, source, why, _remedy(reasons),
+                )  # fmt: skip
 
 
 def _set_aside(
@@ -307,8 +348,16 @@ def _annotate(
     ]
     answers = [answer.strip() for answer in teacher.complete(requests, "teacher: answers")]
     drafted = list(zip(comparisons, answers[::2], answers[1::2], strict=True))
-    least = config.filters.min_answer_characters
-    usable = [(c, a, b) for c, a, b in drafted if min(len(a), len(b)) >= max(1, least) and a != b]
+    least = max(1, config.filters.min_answer_characters)
+    lost = _Lost(comparisons)
+    usable: list[tuple[Comparison, str, str]] = []
+    for comparison, first, second in drafted:
+        if min(len(first), len(second)) < least:
+            lost.add(comparison, "answer too short")
+        elif first == second:
+            lost.add(comparison, "equal answers")
+        else:
+            usable.append((comparison, first, second))
     endpoints = {"teacher": teacher}
     counts: Counter[str] = Counter({"unusable answers": len(drafted) - len(usable)})
     if config.annotate:
@@ -320,7 +369,9 @@ def _annotate(
     else:
         verdicts = [("first", "second") for _ in usable]
     for (comparison, first, second), (here, there) in zip(usable, verdicts, strict=True):
-        _add(rows, comparison, first, second, here, there, config.held_out, counts)
+        if not _add(rows, comparison, first, second, here, there, config.held_out, counts):
+            lost.add(comparison, "no better answer")
+    lost.warn()
     confirmed = [
         case
         for case, verdict in zip(usable, verdicts, strict=True)
@@ -329,7 +380,11 @@ def _annotate(
         and not _held_out(case[0].instruction.text, config.held_out)
     ]
     _add_implicit(rows, confirmed, counts)
-    return {"counts": dict(counts), "usage": usage_report(endpoints)}
+    return {
+        "counts": dict(counts),
+        "left_out": {source: dict(reasons) for source, reasons in lost.by_source.items()},
+        "usage": usage_report(endpoints),
+    }
 
 
 def _add_implicit(
@@ -338,13 +393,14 @@ def _add_implicit(
     """Add pairs whose preference is shown by an example instead of stated.
 
     Of two comparisons with the same label, the first becomes an example in the second's User Info, so this needs no
-    further answer.
+    further answer. Both are questions of the same stage.
     """
-    latest: dict[str, tuple[Comparison, str, str]] = {}
+    latest: dict[tuple[str, bool], tuple[Comparison, str, str]] = {}
     limit = LIMITS["example_text"]
     for comparison, first, second in confirmed:
-        before = latest.get(comparison.label)
-        latest[comparison.label] = (comparison, first, second)
+        key = comparison.label, rows.sets_aside(comparison.instruction.text)
+        before = latest.get(key)
+        latest[key] = (comparison, first, second)
         if before is None or comparison.instruction.part == "priority":
             continue
         shown, liked, disliked = before
@@ -387,7 +443,8 @@ def _add(
     there: Verdict,
     share: float,
     counts: Counter[str],
-) -> None:
+) -> bool:
+    """Add the rows of a comparison; whether it gives any pair, or is held out."""
     text, part = comparison.instruction.text, comparison.instruction.part
     prompt, turned = comparison.here.prompt(text), comparison.there.prompt(text)
     if _held_out(text, share):
@@ -403,7 +460,7 @@ def _add(
             row["opposite"] = {"prompt": turned, "answer": second, "expect": {"rubric": rubric}}
         rows.evaluation.append(row)
         counts["held out"] += 1
-        return
+        return True
     question: Question = {"part": part, "prompt": prompt, "answer": first}
     if comparison.swaps:
         question["opposite"] = {"prompt": turned, "answer": second}
@@ -423,3 +480,5 @@ def _add(
         rows.prefer(prompt, second, first, part, "annotated")
     else:
         counts["ties and refused"] += 1
+        return False
+    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import logging
 import random
 import re
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ __all__ = [
     "read_pair_source",
     "source_files",
 ]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +222,11 @@ def read_pair_source(source: SourceConfig, seed: int) -> tuple[list[Pair], int]:
         rows.append(made)
     if not rows:
         raise DataError(source.path or str(source.dataset), None, "has no usable pair")
+    if unusable > len(rows):
+        logger.warning(
+            "build-data: %d of %d rows of %s are left out: chosen and rejected must be two answers to one prompt",
+            unusable, unusable + len(rows), source.path or source.dataset,
+        )  # fmt: skip
     if source.limit is not None and source.limit < len(rows):
         rows = random.Random(f"source {seed}").sample(rows, source.limit)
     return rows, unusable
