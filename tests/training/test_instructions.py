@@ -12,6 +12,7 @@ import yaml
 
 from metaalign_training.cli import main
 from metaalign_training.errors import DataError
+from metaalign_training.grading import decidable, failed_checks
 from metaalign_training.recipe import FilterConfig, SourceConfig
 from metaalign_training.rows import (
     draw_questions,
@@ -24,7 +25,9 @@ from metaalign_training.rows import (
 from metaalign_training.stages.data.comparisons import compare
 from metaalign_training.stages.data.filters import Filter
 from metaalign_training.stages.data.library import Sampler, load_library, load_priorities
-from metaalign_training.stages.data.sources import Instruction, read_pair_source
+from metaalign_training.stages.data.sources import Instruction, read_check_source, read_pair_source
+from metaalign_training.stages.evaluation.adapters import read_suite
+from metaalign_training.stages.evaluation.items import score
 from tests.training.endpoints import fake_teacher
 
 LIBRARY: dict[str, Any] = {
@@ -576,6 +579,131 @@ def test_pairs_that_are_mostly_none_are_reported(tmp_path: Path, caplog: pytest.
     pairs, unusable = read_pair_source(SourceConfig(path=str(tmp_path / "p.jsonl"), kind="pairs"), 0)
     assert (len(pairs), unusable) == (1, 4)
     assert f"4 of 5 rows of {tmp_path / 'p.jsonl'} are left out: chosen and rejected must be" in caplog.text
+
+
+def checks_source(folder: Path, rows: list[dict[str, Any]], **fields: Any) -> str:
+    """The setting that adds a source of kind `checks` to those of the recipe."""
+    write_rows(folder / "checks.jsonl", rows)
+    own = yaml.safe_load((folder / "recipe.yaml").read_text())["data"]["instructions"]["sources"]
+    own = [{**source, "path": str(folder / source["path"])} for source in own]
+    own.append({"path": str(folder / "checks.jsonl"), "kind": "checks", **fields})
+    return f"data.instructions.sources={json.dumps(own)}"
+
+
+PUBLISHED = {
+    "key": 1001,
+    "instruction_id_list": ["punctuation:no_comma", "combination:repeat_prompt"],
+    "kwargs": [{"relation": None}, {}],
+    "messages": [
+        {"role": "system", "content": "Use no comma. Repeat the question first."},
+        {"role": "user", "content": "Plan a trip to Kyoto."},
+    ],
+}
+
+
+def test_questions_with_checks_are_for_the_later_stages(tmp_path: Path) -> None:
+    """As published by S-IFEval, or with the checks of a request; some are held out, and none is SFT's."""
+    write_inputs(tmp_path)
+    rows = [PUBLISHED] + [
+        {
+            "messages": [{"role": "user", "content": f"Name {n} rivers."}],
+            "verify": [{"name": "count", "arguments": {"what": "words", "at_most": n}}],
+        }
+        for n in range(2, 30)
+    ]
+    source = checks_source(tmp_path, rows, text="messages")
+    with fake_teacher(teach) as teacher:
+        assert build(tmp_path, teacher.url, source, "data.instructions.held_out=0.3") == 0
+    folder = tmp_path / "work" / "build-data"
+    found = {
+        name: [row for row in read_questions(folder / f"{name}.jsonl") if row.get("split") == "checks"]
+        for name in ("prompts", "eval")
+    }
+    assert len(found["prompts"]) + len(found["eval"]) == 29
+    assert found["eval"]
+    assert not any("rivers" in text or "Kyoto" in text for text in questions_of(tmp_path, "sft"))
+    (trip,) = [r for r in found["prompts"] + found["eval"] if "Kyoto" in r["prompt"][-1]["content"]]
+    assert [m["role"] for m in trip["prompt"]] == ["system", "user"]
+    answer = "Plan a trip to Kyoto. First the temples"
+    assert failed_checks(trip, answer) == []
+    assert failed_checks(trip, "First the temples, then home") == PUBLISHED["instruction_id_list"]
+    items = [item for item in read_suite("rows", folder / "eval.jsonl") if item.split == "checks"]
+    assert {score("one, two", item.expected).value for item in items} <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"instruction": "Hi", "verify": [{"name": "formt"}]}, "no such check; the nearest is `format`"),
+        ({"instruction": "Hi"}, "needs `verify`, or `instruction_id_list` and `kwargs`"),
+        ({"instruction": "Hi", "verify": []}, "has no check; leave the row out"),
+        ({"instruction": "Hi", "verify": 7}, "needs `verify`, or `instruction_id_list` and `kwargs`"),
+        ({"instruction": [{"role": "user"}], "verify": [{"name": "format"}]}, "prompt"),
+        ({"verify": [{"name": "format"}]}, "column `instruction` is missing"),
+        (
+            {"instruction": "Hi", "instruction_id_list": ["punctuation:no_comma"], "kwargs": []},
+            "1 names and 0 sets of arguments",
+        ),
+    ],
+)
+def test_a_question_whose_checks_are_wrong_is_refused_with_its_line(
+    row: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    write_rows(
+        tmp_path / "c.jsonl", [{"instruction": "Hi", "verify": [{"name": "punctuation:no_comma"}]}, row]
+    )
+    with pytest.raises(DataError) as caught:
+        read_check_source(SourceConfig(path=str(tmp_path / "c.jsonl"), kind="checks"), 0)
+    assert str(caught.value).startswith(f"{tmp_path / 'c.jsonl'}:2: ")
+    assert message in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:TRL currently supports vLLM")  # it does not start vLLM here
+def test_stages_learn_from_checks_of_a_users_own_instructions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Questions under a dimension that a program can check carry the checks; verifiers leave the others alone."""
+    write_inputs(tmp_path)
+    library = LIBRARY | {
+        "dimensions": [
+            {"dimension": "format", "values": ["bullets", "plain"], "guides": ["GUIDE-b", "GUIDE-p"]}
+        ]
+    }
+    (tmp_path / "library.yaml").write_text(yaml.safe_dump(library))
+    write_rows(tmp_path / "helpful.jsonl", [{"q": f"What is a tide of {n} metres?"} for n in range(40)])
+    own = {"verify": [{"name": "count", "arguments": {"what": "words", "at_least": 1}}]}
+    rows = [{"instruction": f"Name {n} rivers.", **own} for n in range(8)]
+    settings = [
+        checks_source(tmp_path, rows),
+        "data.instructions.annotate=false",
+        "data.instructions.preference_share=0.5",
+        "rejection={steps: 1, batch_size: 2, learning_rate: 0.0001,"
+        " samples: {prompts: 12, candidates: 2, max_new_tokens: 16, engine: transformers}}",
+        "dpo={steps: 1, batch_size: 2, learning_rate: 0.0001,"
+        " pairs: {prompts: 8, engine: transformers, max_new_tokens: 16}}",
+        "grpo={steps: 1, batch_size: 8, candidates: 4, learning_rate: 0.0001, prompts: 8, max_new_tokens: 16,"
+        " engine: transformers}",
+    ]
+    with fake_teacher(lambda body: f"{teach(body)} {len(str(body))}") as teacher:
+        assert build(tmp_path, teacher.url, *settings) == 0
+        questions = read_questions(tmp_path / "work" / "build-data" / "prompts.jsonl")
+        shaped = [q for q in questions if "expect" in q and "opposite" in q]
+        for question in shaped:
+            wanted = [
+                q["expect"]["verify"][0]["arguments"]["value"] for q in (question, question["opposite"])
+            ]
+            assert sorted(wanted) == ["bullets", "plain"]
+        assert shaped
+        assert {decidable(question) for question in questions} == {True, False}
+        for stage in ("sft", "rejection", "dpo", "grpo"):
+            arguments = ["--work", str(tmp_path / "work")]
+            for setting in (f"data.instructions.teacher.base_url={teacher.url}", *settings):
+                arguments += ["--set", setting]
+            assert main([stage, str(tmp_path / "recipe.yaml"), *arguments]) == 0, capsys.readouterr().err
+    asked = {str(m) for m in (q["prompt"] for q in questions if decidable(q))}
+    sampled = read_conversations(tmp_path / "work" / "samples" / "sft.jsonl")
+    assert sampled
+    assert all(str(row["messages"][:-1]) in asked for row in sampled)
 
 
 def test_a_forced_run_asks_nothing_that_was_paid_for(tmp_path: Path) -> None:

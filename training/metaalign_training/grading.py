@@ -19,7 +19,7 @@ from metaalign_training.inference.endpoint import open_endpoint
 from metaalign_training.inference.generation import TransformersGenerator
 from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge
 from metaalign_training.recipe import EndpointConfig, SamplingConfig
-from metaalign_training.rows import Asked
+from metaalign_training.rows import Asked, Question, draw_questions
 from metaalign_training.world.samples import Check
 from metaalign_training.world.verifiers import failures
 
@@ -28,11 +28,13 @@ __all__ = [
     "Ratings",
     "Reward",
     "Verifiers",
+    "decidable",
     "failed_checks",
     "graded",
     "implicit",
     "open_grader",
     "open_judge",
+    "questions_to_grade",
     "wrong_words",
 ]
 
@@ -54,6 +56,15 @@ class Grader(Protocol):
     def reward(self, row: Asked, answer: str) -> float:
         """The grade between 0 and 1; 1 is perfect."""
         ...
+
+
+def decidable(row: Question) -> bool:
+    """Whether programs can decide of answers to a question and, if it has one, to its opposite."""
+
+    def has_checks(asked: Asked) -> bool:
+        return "check" in asked or not {"verify", "words"}.isdisjoint(asked.get("expect", {}))
+
+    return has_checks(row) and ("opposite" not in row or has_checks(row["opposite"]))
 
 
 def failed_checks(row: Asked, answer: str) -> list[str]:
@@ -132,6 +143,16 @@ class Ratings:
 def open_judge(judge: EndpointConfig, journal: Path) -> Ratings:
     """The judge, whose ratings are kept in `journal`."""
     return Ratings(Judge(open_endpoint(judge, journal)))
+
+
+def questions_to_grade(path: Path, config: SamplingConfig, seed: str, skip: int = 0) -> list[Question]:
+    """The questions of a file to sample answers for; verifiers take only those that they can decide.
+
+    Raises:
+        DataError: the file is wrong, or has no such question.
+    """
+    usable = decidable if config.label == "verifier" else None
+    return draw_questions(path, config.prompts, seed, skip, usable)
 
 
 def open_grader(config: SamplingConfig, journal: Path) -> Grader:

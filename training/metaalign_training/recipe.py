@@ -144,10 +144,12 @@ class SourceConfig(_Model):
         path: File (`.jsonl`, `.json`, `.csv`, `.parquet`, also `.gz`) or glob; relative to the recipe.
         dataset, subset, split: A Hugging Face data set instead, from its cache or the hub.
         kind: `instructions`: one text per row; `facts`: question and answer; `persona`: statements that someone with
-            this disposition would agree with; `pairs`: chosen and rejected dialogues, used as they are.
-        text, answer: Names of the columns.
+            this disposition would agree with; `pairs`: chosen and rejected dialogues, used as they are; `checks`:
+            questions whose answers a program checks, for the stages that learn from the model's own answers. They
+            have `instruction_id_list` and `kwargs` as in IFEval, or `verify` as in requests.
+        text, answer: Names of the columns; for `checks`, `text` may hold a dialogue.
         part: Part of the data set that is built from it.
-        system: System Info under which `pairs` were ranked.
+        system: System Info under which `pairs` were ranked, or `checks` are asked.
         query: Kind of request, for the priority matrix, if it is the same for all rows.
         query_column, query_values: Column that tells the kind, and its values -> kinds.
         limit: Maximum number of rows; they are drawn with the recipe's seed.
@@ -157,7 +159,7 @@ class SourceConfig(_Model):
     dataset: str | None = None
     subset: str | None = None
     split: str = "train"
-    kind: Literal["instructions", "facts", "persona", "pairs"] = "instructions"
+    kind: Literal["instructions", "facts", "persona", "pairs", "checks"] = "instructions"
     text: str = "instruction"
     answer: str = "answer"
     part: Literal["helpful", "priority", "consensus", "opinion"] = "helpful"

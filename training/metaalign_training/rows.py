@@ -35,6 +35,7 @@ __all__ = [
     "Question",
     "Thumb",
     "check_pair",
+    "check_question",
     "check_variables",
     "draw_questions",
     "held_out_questions",
@@ -287,7 +288,7 @@ def _check_conversation(row: JsonObject) -> str | None:
     return check_variables(row) or _check_messages(row.get("messages"), "messages", "assistant")
 
 
-def _check_question(row: JsonObject) -> str | None:
+def check_question(row: JsonObject) -> str | None:
     """What is wrong with a question row, or None if nothing is."""
     if "chat_template_kwargs" in row:
         return "`chat_template_kwargs` is for conversations and pairs; remove it"
@@ -364,7 +365,7 @@ def read_conversations(path: Path) -> list[Conversation]:
 
 def read_questions(path: Path) -> list[Question]:
     """All question rows of a file; raises as `read_conversations`."""
-    return cast(list[Question], _checked(path, _check_question, _NO_QUESTION))
+    return cast(list[Question], _checked(path, check_question, _NO_QUESTION))
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -396,15 +397,27 @@ def question_of(row: Any) -> str:
     return next((m.get("content") or "" for m in reversed(messages) if m["role"] == "user"), "")
 
 
-def draw_questions(path: Path, count: int, seed: int | str, skip: int = 0) -> list[Question]:
-    """`count` questions of a file, shuffled by `seed`, after the first `skip`; all of them at most once.
+def draw_questions(
+    path: Path,
+    count: int,
+    seed: int | str,
+    skip: int = 0,
+    usable: Callable[[Question], bool] | None = None,
+) -> list[Question]:
+    """`count` usable questions of a file, shuffled by `seed`, after the first `skip`; all of them at most once.
 
     Any stretch of them has each part's share of the file. Past the end it begins again, so a later round never has
     fewer questions. Raises as `read_conversations`.
     """
     rng, parts = random.Random(f"questions {seed}"), dict[str, list[Question]]()
-    for row in read_questions(path):
+    for row in filter(usable, read_questions(path)):
         parts.setdefault(row.get("part", ""), []).append(row)
+    if not parts:
+        raise DataError(
+            path,
+            None,
+            "no question has `check`, `expect.verify` or `expect.words` for a verifier; let a judge grade",
+        )
     placed: list[tuple[float, Question]] = []
     for own in parts.values():
         rng.shuffle(own)

@@ -23,7 +23,7 @@ from trl import GRPOTrainer
 from metaalign.prompt import PromptAssembler
 from metaalign_training.encoding import as_served, encode_prompt, template_variables
 from metaalign_training.errors import StageError
-from metaalign_training.grading import Reward, Verifiers, graded, implicit, open_judge
+from metaalign_training.grading import Reward, Verifiers, decidable, graded, implicit, open_judge
 from metaalign_training.inference.generation import TransformersGenerator
 from metaalign_training.inference.offline import VllmGenerator, vllm_is_installed
 from metaalign_training.models import load_model, load_tokenizer, lora_config, save_merged, save_untied
@@ -202,7 +202,12 @@ def train(
         raise StageError("grpo: the recipe has no `grpo` section")
     set_seed(recipe.seed)
     tokenizer = load_tokenizer(recipe.model, start)
-    questions = draw_questions(data / "prompts.jsonl", config.prompts, f"{recipe.seed} grpo")
+    questions = draw_questions(
+        data / "prompts.jsonl",
+        config.prompts,
+        f"{recipe.seed} grpo",
+        usable=decidable if "verifier" in config.rewards else None,
+    )
     rewards = open_rewards(recipe, models, folder)
     trainer = make_trainer(recipe, config, tokenizer, start, questions, rewards, folder)
     with _rollouts(trainer, config, folder):

@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 
 from metaalign_training.errors import StageError
-from metaalign_training.grading import Grader, open_grader
+from metaalign_training.grading import Grader, open_grader, questions_to_grade
 from metaalign_training.inference.generation import Generator, KeepingGenerator, open_generator
 from metaalign_training.messages import Message
 from metaalign_training.recipe import PairConfig, Recipe
-from metaalign_training.rows import Asked, Pair, Question, draw_questions, mix, read_pairs, write_rows
+from metaalign_training.rows import Asked, Pair, Question, mix, read_pairs, write_rows
 
 __all__ = ["make_pairs", "sample_pairs"]
 
@@ -50,9 +50,8 @@ def make_pairs(recipe: Recipe, model: Path, data: Path, folder: Path, turn: int 
     counts: Counter[str] = Counter()
     if config.prompts:
         seed = f"{recipe.seed} dpo"
-        questions = draw_questions(
-            data / "prompts.jsonl", config.prompts, seed, skip=(turn - 1) * config.prompts
-        )
+        skip = (turn - 1) * config.prompts
+        questions = questions_to_grade(data / "prompts.jsonl", config, seed, skip)
         grader = open_grader(config, folder / "judge.jsonl")
         opener = partial(open_generator, config.engine, model, recipe.meta_prompt)
         with closing(KeepingGenerator(opener, folder / "answers.jsonl")) as generator:

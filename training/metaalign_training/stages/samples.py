@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from metaalign_training.errors import StageError
-from metaalign_training.grading import Grader, open_grader
+from metaalign_training.grading import Grader, open_grader, questions_to_grade
 from metaalign_training.inference.generation import KeepingGenerator, open_generator
 from metaalign_training.messages import Message
 from metaalign_training.recipe import Recipe
-from metaalign_training.rows import Conversation, Question, draw_questions, write_rows
+from metaalign_training.rows import Conversation, Question, write_rows
 
 __all__ = ["best_of", "make_samples"]
 
@@ -34,7 +34,7 @@ def make_samples(recipe: Recipe, model: Path, data: Path, folder: Path) -> dict[
     if recipe.rejection is None:
         raise StageError("rejection: the recipe has no `rejection` section")
     config = recipe.rejection.samples
-    questions = draw_questions(data / "prompts.jsonl", config.prompts, f"{recipe.seed} rejection")
+    questions = questions_to_grade(data / "prompts.jsonl", config, f"{recipe.seed} rejection")
     sampled: list[list[str]] = []
     opener = partial(open_generator, config.engine, model, recipe.meta_prompt)
     with closing(KeepingGenerator(opener, folder / "answers.jsonl")) as generator:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from metaalign.prompt import fold
+from metaalign.verifiers import checks_for
 from metaalign_training.errors import DataError
 from metaalign_training.messages import Message, ask, meta_prompt
 from metaalign_training.stages.data.library import Library, PriorityMatrix, Sampler
@@ -54,6 +55,14 @@ class Side:
     def prompt(self, text: str) -> list[Message]:
         """Tiers and question: what the model is trained to answer."""
         return ask(self.preferences, {"role": "user", "content": text})
+
+    def checks(self) -> list[Mapping[str, object]]:
+        """What a program can check of an answer that serves the preference."""
+        tiers = (self.preferences.get("user", {}), self.preferences.get("system", {}))
+        wanted = {name: value for tier in tiers for name, value in tier.get("attributes", {}).items()}
+        return [
+            {"name": check.name, "arguments": {"value": wanted[check.name]}} for check in checks_for(wanted)
+        ]
 
     def teacher_prompt(self, text: str) -> list[Message]:
         """What the teacher is asked: both tiers and the guide as one system message."""

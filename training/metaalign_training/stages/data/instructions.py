@@ -33,7 +33,13 @@ from metaalign_training.stages.data.card import (
 from metaalign_training.stages.data.comparisons import Comparison, Side, compare
 from metaalign_training.stages.data.filters import Filter, evaluation_texts
 from metaalign_training.stages.data.library import PriorityMatrix, Sampler, load_library, load_priorities
-from metaalign_training.stages.data.sources import Instruction, files_of, read_instructions, read_pair_source
+from metaalign_training.stages.data.sources import (
+    Instruction,
+    files_of,
+    read_check_source,
+    read_instructions,
+    read_pair_source,
+)
 
 __all__ = ["build_instructions", "check_kinds"]
 
@@ -100,6 +106,11 @@ class _Rows:
         if self._is_for(question["prompt"])[1]:
             self.prompts.append(question)
 
+    def add_checked(self, question: Question, share: float) -> None:
+        """Add a question whose answers programs check; nobody has answered it, so it is never SFT's."""
+        held_out = _held_out(str(question["prompt"][-1]["content"]), share)
+        (self.evaluation if held_out else self.prompts).append(question)
+
     def prefer(self, prompt: Sequence[Message], chosen: str, rejected: str, part: str, source: str) -> None:
         """Add the pair of two answers to `prompt`."""
         better: Message = {"role": "assistant", "content": chosen}
@@ -128,6 +139,7 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> In
     kept: list[Instruction] = []
     personas: list[tuple[SourceConfig, list[PersonaQuestion]]] = []
     ready: list[Pair] = []
+    checked: list[Question] = []
     for index, source in enumerate(config.sources):
         name, before = source.path or str(source.dataset), Counter(accept.reasons)
         if source.kind == "persona":
@@ -142,6 +154,14 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> In
             ready.extend(own)
             sources[name] = {"rows": len(own), "unusable": unusable}
             found, left = len(usable), len(own)
+        elif source.kind == "checks":
+            questions = read_check_source(source, seed)
+            few_questions = [
+                q for q in questions if accept.keeps(str(q["prompt"][-1]["content"]), once=False)
+            ]
+            checked.extend(few_questions)
+            found, left = len(questions), len(few_questions)
+            sources[name] = {"rows": left}
         else:
             instructions = read_instructions(source, seed)
             few = [instruction for instruction in instructions if accept.keeps(instruction.text)]
@@ -152,7 +172,10 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> In
             sources[name]["left_out"] = reasons
             _report_left_out(f"data.instructions.sources[{index}]", name, found, left, reasons)
     aside = _set_aside(config, kept, personas, ready, seed)
+    aside |= {str(q["prompt"][-1]["content"]) for q in checked} if aside else frozenset()
     rows = _Rows(aside)
+    for question in checked:
+        rows.add_checked(question, config.held_out)
     for pair in ready:
         rows.add_pair(pair)
     for source, asked in personas:
@@ -168,7 +191,8 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> In
         annotated = {"annotation": _annotate(config, comparisons, rows, folder)}
     if not rows.sft:
         raise StageError(
-            "build-data: no row is left; relax `data.instructions.filters`, and check that the teacher answers"
+            "build-data: no row for SFT is left; relax `data.instructions.filters`, check that the teacher answers, and"
+            " have other sources than `kind: checks`, whose questions nobody has answered"
         )
     for name, own_rows in (
         ("sft", rows.sft),
@@ -464,6 +488,10 @@ def _add(
     question: Question = {"part": part, "prompt": prompt, "answer": first}
     if comparison.swaps:
         question["opposite"] = {"prompt": turned, "answer": second}
+        ours, theirs = comparison.here.checks(), comparison.there.checks()
+        if ours and theirs:
+            question["expect"] = {"verify": ours}
+            question["opposite"]["expect"] = {"verify": theirs}
     rows.add_question(question)
     if here == "first":
         counts["as the guide says"] += 1

@@ -12,15 +12,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from metaalign.verifiers import Check, InvalidCheck, parse_checks, published_checks
 from metaalign_training.errors import DataError
 from metaalign_training.messages import Message
 from metaalign_training.recipe import InstructionConfig, SourceConfig
-from metaalign_training.rows import JsonObject, Pair, check_pair, check_variables, read_rows
+from metaalign_training.rows import (
+    JsonObject,
+    Pair,
+    Question,
+    check_pair,
+    check_question,
+    check_variables,
+    read_rows,
+)
 
 __all__ = [
     "Instruction",
     "files_of",
     "parse_dialogue",
+    "read_check_source",
     "read_instructions",
     "read_pair_source",
     "source_files",
@@ -165,6 +175,49 @@ def read_instructions(source: SourceConfig, seed: int) -> list[Instruction]:
     if source.limit is not None and source.limit < len(found):
         found = random.Random(f"source {seed}").sample(found, source.limit)
     return found
+
+
+def read_check_source(source: SourceConfig, seed: int) -> list[Question]:
+    """The questions of a source of kind `checks`, each with the checks on its answer in `expect.verify`.
+
+    Raises:
+        DataError: a row, or one of its checks, is wrong, or the source is empty.
+    """
+    found: list[Question] = []
+    for path, number, row in _rows(source):
+        asked = row.get(source.text)
+        if not isinstance(asked, list):
+            system: list[Message] = [{"role": "system", "content": source.system}] if source.system else []
+            asked = [*system, {"role": "user", "content": _text(path, number, row, source.text)}]
+        question: Question = {"split": "checks", "part": source.part, "prompt": asked}
+        if (problem := check_question({**question})) is not None:
+            raise DataError(path, number, problem)
+        try:
+            checks = _checks_of(row, str(asked[-1]["content"]))
+        except (InvalidCheck, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                path, number, f"needs `verify`, or `instruction_id_list` and `kwargs`: {error}"
+            ) from error
+        if not checks:
+            raise DataError(path, number, "has no check; leave the row out")
+        question["expect"] = {
+            "verify": [
+                {"name": c.name, "arguments": c.arguments.model_dump(by_alias=True, exclude_none=True)}
+                for c in checks
+            ]
+        }
+        found.append(question)
+    if not found:
+        raise DataError(source.path or str(source.dataset), None, "is empty; there is nothing to build from")
+    if source.limit is not None and source.limit < len(found):
+        found = random.Random(f"source {seed}").sample(found, source.limit)
+    return found
+
+
+def _checks_of(row: JsonObject, prompt: str) -> tuple[Check, ...]:
+    if "verify" in row:
+        return parse_checks(row["verify"], prompt=prompt)
+    return published_checks(row["instruction_id_list"], row["kwargs"], prompt=prompt)
 
 
 _TURN = re.compile(r"\n\n(Human|Assistant): ?")
