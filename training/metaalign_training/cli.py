@@ -40,9 +40,10 @@ _STAGES = {
     "dpo": "sample pairs from the model, then preference optimisation (DPO and other losses), in one or more rounds",
     "grpo": "learn from verifiers or a judge online (GRPO)",
     "evaluate": "score the checkpoint and write the report",
+    "probe": "score the checkpoint on requests to the demo that were written by hand, and on names",
     "rescore": "score the stored answers of an evaluation again, without asking a model",
     "export": "write the checkpoint folder that servers load",
-    "run": "all of these, in order",
+    "run": "all of these but probe and rescore, in order",
 }
 
 
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name in ("export", "run"):
             stage.add_argument("--out", type=Path, help="checkpoint folder; default: WORK/checkpoint")
-        if name == "evaluate":
+        if name in ("evaluate", "probe"):
             stage.add_argument(
                 "--model", type=Path, help="checkpoint folder, instead of the last training stage's"
             )
@@ -226,6 +227,7 @@ def _run_stage(options: argparse.Namespace, arguments: Sequence[str]) -> None:
         "dpo": pipeline.dpo,
         "grpo": pipeline.grpo,
         "evaluate": lambda: pipeline.evaluate(options.model),
+        "probe": lambda: pipeline.probe(options.model),
         "rescore": pipeline.rescore,
         "export": lambda: pipeline.export(out),
         "run": lambda: pipeline.run(out),

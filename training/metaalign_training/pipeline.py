@@ -8,6 +8,7 @@ WORK/pairs        pairs.jsonl, sampled from the model before; further rounds: pa
 WORK/dpo          the model, laid out as in sft; further rounds: dpo-2, dpo-3, …
 WORK/grpo         the model, laid out as in sft
 WORK/evaluate     answers, scores, results.json, report.md, report.html
+WORK/probe        the same for requests that were written by hand
 WORK/export       the record; the checkpoint itself goes where --out says
 """
 
@@ -22,7 +23,7 @@ from pydantic import BaseModel
 
 from metaalign.prompt.manifest import sha256_of
 from metaalign_training.errors import StageError
-from metaalign_training.recipe import DataConfig, Recipe
+from metaalign_training.recipe import DataConfig, Recipe, SuiteConfig
 from metaalign_training.records import RECORD_NAME, Json, Record, Stage, read_record, update_metrics
 
 if TYPE_CHECKING:  # stages import torch, so each is imported only when it runs
@@ -326,10 +327,20 @@ class Pipeline:
 
     def evaluate(self, model: Path | None = None) -> Summary:
         """Score the last training stage's model, the checkpoint in `model`, or the recipe's endpoint."""
+        return self._evaluated("evaluate", self.recipe, model)
+
+    def probe(self, model: Path | None = None) -> Summary:
+        """Score as `evaluate` does, but on the package's hand-written requests to the demo, and names."""
+        suites = (SuiteConfig(kind="probe"), SuiteConfig(kind="probe-names"))
+        config = self.recipe.evaluate.model_copy(update={"suites": suites, "judge": None, "baseline": None})
+        return self._evaluated("probe", self.recipe.model_copy(update={"evaluate": config}), model)
+
+    def _evaluated(self, name: str, recipe: Recipe, model: Path | None) -> Summary:
+        from metaalign_training.stages.evaluation.adapters import suite_file
         from metaalign_training.stages.evaluation.evaluate import evaluate
         from metaalign_training.stages.sft import model_folder
 
-        config = self.recipe.evaluate
+        config = recipe.evaluate
         inputs: dict[str, Path] = {}
         losses: dict[str, Path] = {}
         if model is not None:
@@ -343,27 +354,24 @@ class Pipeline:
             }
         rows = self.work / "build-data" / "eval.jsonl"
         for suite in config.suites:
-            path = Path(suite.path) if suite.path is not None else self._done("build-data") / "eval.jsonl"
+            path = suite_file(suite, rows)
+            if path == rows:
+                self._done("build-data")
             if path.is_file():
-                inputs[str(suite.path or "eval.jsonl")] = path
-        settings = {
-            "seed": self.recipe.seed,
-            "meta_prompt": self.recipe.meta_prompt,
-            "evaluate": _plain(config),
-        }
-        stage = self._stage("evaluate", settings, inputs)
-        return stage.run(lambda folder: evaluate(self.recipe, model, rows, folder, losses), force=self._force)
+                inputs[suite.path or path.name] = path
+        settings = {"seed": recipe.seed, "meta_prompt": recipe.meta_prompt, "evaluate": _plain(config)}
+        stage = self._stage(name, settings, inputs)
+        return stage.run(lambda folder: evaluate(recipe, model, rows, folder, losses), force=self._force)
 
     def rescore(self) -> Summary:
         """Score the answers of the finished evaluation again, without asking a model."""
+        from metaalign_training.stages.evaluation.adapters import suite_file
         from metaalign_training.stages.evaluation.evaluate import rescore
 
         folder, config = self._done("evaluate"), self.recipe.evaluate
         record = read_record(folder)
         rows = self.work / "build-data" / "eval.jsonl"
-        files = {
-            str(s.path or "eval.jsonl"): Path(s.path) if s.path is not None else rows for s in config.suites
-        }
+        files = {s.path or suite_file(s, rows).name: suite_file(s, rows) for s in config.suites}
         for name, path in files.items():
             known = record["inputs"].get(name) if record is not None else None
             if known is not None and path.is_file() and sha256_of(path) != known:

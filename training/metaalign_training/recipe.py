@@ -489,6 +489,8 @@ class SuiteConfig(_Model):
         "sys-ifeval",
         "manyih",
         "lamp",
+        "probe",
+        "probe-names",
     ] = "rows"
     path: str | None = None
     limit: int | None = Field(None, ge=1)

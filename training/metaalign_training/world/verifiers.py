@@ -18,7 +18,7 @@ from metaalign_training.world.languages import (
 )
 from metaalign_training.world.samples import Check
 
-__all__ = ["failures", "obeys"]
+__all__ = ["facts_said", "failures", "obeys", "text_of"]
 
 
 def obeys(answer: str, check: Check) -> bool:
@@ -40,6 +40,16 @@ def failures(answer: str, check: Check) -> list[str]:
         failed.append("repetition")
     failed.extend(f"unasked {name}" for name in _unasked(read, check.asked, check.content))
     return failed
+
+
+def facts_said(answer: str) -> list[str]:
+    """What the answer says of animals, in lower case and in its order."""
+    return _read(answer).predicates
+
+
+def text_of(answer: str) -> str:
+    """The answer without the marks of its format."""
+    return _read(answer).text
 
 
 # --- reading -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 adapters                                   published formats and our own rows, as items
 iheval, prefeval, guardrails, manyih       benchmarks with definitions of their own; styles: those of code
+probe                                      requests as people type them to the demo, and names to copy
 definitions                                published definitions of scores
 items                                      a prompt, and how an answer to it is scored
 readers                                    the option that an answer chooses, and whether it declines

@@ -7,7 +7,7 @@ xstest        safe prompts that look unsafe, and unsafe contrasts (`xstest_promp
 multifaceted  Multifaceted Bench: system message, prompt, reference, rubrics (needs a judge)  arXiv 2405.17977
 lamp          LaMP: a profile of past items, an input, the gold output  arXiv 2304.11406
 
-The others have modules of their own: `prefeval`, `iheval`, `guardrails` and `manyih`.
+The others have modules of their own: `prefeval`, `iheval`, `guardrails`, `manyih` and `probe`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,19 @@ from metaalign.verifiers import parse_checks
 from metaalign_training.errors import DataError
 from metaalign_training.messages import Message, ask
 from metaalign_training.published import files_in, need, read_entries, read_personas
+from metaalign_training.recipe import SuiteConfig
 from metaalign_training.rows import JsonObject
-from metaalign_training.stages.evaluation import guardrails, iheval, manyih, prefeval
+from metaalign_training.stages.evaluation import guardrails, iheval, manyih, prefeval, probe
 from metaalign_training.stages.evaluation.definitions import verified, words
 from metaalign_training.stages.evaluation.items import Expectation, Item, Opposite
 from metaalign_training.world.samples import Check
 
-__all__ = ["read_suite"]
+__all__ = ["read_suite", "suite_file"]
+
+
+def suite_file(suite: SuiteConfig, rows: Path) -> Path:
+    """What a suite reads: its `path`, else the package's own file of this kind, else build-data's `rows`."""
+    return Path(suite.path) if suite.path is not None else probe.FILES.get(suite.kind, rows)
 
 
 def read_suite(
@@ -252,5 +258,7 @@ _ADAPTERS: dict[str, Callable[[Path, str], list[Item]]] = {
     "sys-ifeval": guardrails.read_sys_ifeval,
     "manyih": manyih.read_manyih,
     "lamp": _lamp,
+    "probe": probe.read_probe,
+    "probe-names": probe.read_names,
 }
 """Kind of suite -> reader for one file."""

@@ -26,7 +26,7 @@ from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge
 from metaalign_training.messages import MetaPromptView
 from metaalign_training.recipe import EvaluationConfig, Recipe
 from metaalign_training.rows import read_rows
-from metaalign_training.stages.evaluation.adapters import read_suite
+from metaalign_training.stages.evaluation.adapters import read_suite, suite_file
 from metaalign_training.stages.evaluation.intervals import ShareRow, mean_with_interval
 from metaalign_training.stages.evaluation.items import Item, Score, score
 from metaalign_training.stages.evaluation.report import write_report
@@ -121,11 +121,10 @@ def rescore(recipe: Recipe, rows: Path, folder: Path) -> Summary:
 def _items(recipe: Recipe, rows: Path) -> list[Item]:
     items: list[Item] = []
     for suite in recipe.evaluate.suites:
-        path = Path(suite.path) if suite.path is not None else rows
         items.extend(
             read_suite(
                 suite.kind,
-                path,
+                suite_file(suite, rows),
                 suite.name,
                 suite.limit,
                 recipe.seed,
@@ -219,8 +218,8 @@ def _score_row(item: Item, one: Score, swaps: Mapping[str, float]) -> ScoreRow:
         "prompt": item.fingerprint,
         "question": item.question,
     }
-    if item.expected.check is not None:
-        row["asked"] = list(item.expected.check.asked)
+    if item.expected.check is not None or item.expected.dimensions:
+        row["asked"] = list(item.expected.asked)
     if (swap := swaps.get(_key(item))) is not None:
         row["swap"] = swap
     return row

@@ -46,6 +46,7 @@ class Expectation:
         program: A published definition that needs no judge.
         rubric: For the judge, who rates from 1 to 5: what makes an answer good.
         criteria: For the judge, who says yes or no to each: what must hold; 1 if all do.
+        dimensions: Dimensions that a `program` looks at and names when they fail; a `check` has its own.
     """
 
     check: Check | None = None
@@ -55,6 +56,12 @@ class Expectation:
     program: Callable[[str], Score] | None = None
     rubric: str | None = None
     criteria: tuple[str, ...] = ()
+    dimensions: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Dimensions that the answer must obey, where they are known."""
+        return self.dimensions if self.check is None else tuple(self.check.asked)
 
     @property
     def needs_judge(self) -> bool:
