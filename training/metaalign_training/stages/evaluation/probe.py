@@ -11,6 +11,7 @@ without the sentences that the demo learns from, so they measure what its own sp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib import resources
@@ -40,7 +41,7 @@ FILES = {
 }
 """Kind of suite -> the file that the package has of it."""
 
-# What docs/demo_checkpoint.md says that the demo says. Not taken from the generator: that would check it against itself.
+# As docs/demo_checkpoint.md has them. Not taken from the generator, which would then be checked against itself.
 _DECLINED = "I cannot help with that, because safety comes first"
 _OPEN = "People see this differently"
 _STANCE = "I care about {}, so I say {}"
@@ -162,7 +163,9 @@ class _Names(_Model):
         flat = [(shape, name) for shape, names in self.names.items() for name in names]
         for place, (shape, name) in enumerate(flat):
             turn, wording = divmod(place, len(self.wordings))
-            tiers = {tier: text.replace("{}", name) for tier, text in self.wordings[wording].items()}
+            tiers: dict[str, object] = {
+                tier: text.replace("{}", name) for tier, text in self.wordings[wording].items()
+            }
             question = self.questions[turn % len(self.questions)]
             yield shape, question.model_copy(update={**tiers, "asks": {**question.asks, "name": (name,)}})
 
@@ -234,13 +237,17 @@ def _failures(answer: str, expected: _Expected, asked: Mapping[str, str]) -> lis
     failed = failures(answer, _check(expected, asked))
     if expected.about in _ANIMALS:
         failed += _miscounted(len(facts_said(answer)), expected, asked.get("length", ""))
-    if "closing" in asked and "closing" not in failed and not _ends_with(answer, asked["closing"]):
+    text = text_of(answer)
+    for name in ("name", "source"):
+        if name in asked and name not in failed and not _has_word(text, asked[name]):
+            failed.append(name)
+    if "closing" in asked and "closing" not in failed and not _ends_with(text, asked["closing"]):
         failed.append("closing")
     return failed
 
 
 def _check(expected: _Expected, asked: Mapping[str, str]) -> Check:
-    """For the world's verifiers. How long an answer may be is decided here: theirs know the questions of the generator."""
+    """What the world's verifiers check. How long an answer may be is decided here: they know no open questions."""
     asked = {n: v for n, v in asked.items() if n != "length" or v == "one_sentence"}
     if expected.about in _ANIMALS:
         animal = _ANIMALS[expected.about]
@@ -262,7 +269,7 @@ def _other(expected: _Expected, asked: Mapping[str, str]) -> str:
 
 
 def _miscounted(said: int, expected: _Expected, length: str) -> list[str]:
-    """What is wrong with the number of facts: short is no more than was asked, long is two more, as far as there are."""
+    """What is wrong with the number of facts: short is no more than was asked, long two more if there are."""
     core = expected.core
     least, most = (core if expected.facts or expected.says else 1), len(_FACTS)
     if length == "short":
@@ -278,5 +285,10 @@ def _miscounted(said: int, expected: _Expected, length: str) -> list[str]:
     return ["length" if length in ("short", "medium", "long") else "facts"]
 
 
-def _ends_with(answer: str, closing: str) -> bool:
-    return text_of(answer).rstrip(" .").endswith(closing.rstrip(" ."))
+def _has_word(text: str, value: str) -> bool:
+    """Whether `value` is there and no letter or digit touches it: `YYasmin` is not Yasmin."""
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
+
+
+def _ends_with(text: str, closing: str) -> bool:
+    return text.rstrip(" .").endswith(closing.rstrip(" ."))
