@@ -111,7 +111,7 @@ JUDGED: list[tuple[str, list[str], list[str]]] = [
     ),
     (
         "source-1",
-        ["The otter eats fish. Source: Big Book of Beasts.", "The otter eats fish, says Big Book of Beasts."],
+        ["The otter eats fish. Source: Big Book of Beasts.", "The otter eats fish, says the Big Book of Beasts."],
         ["The otter eats fish.", "The otter eats fish. Source: Big Book of Birds."],
     ),
     (
@@ -208,6 +208,7 @@ JUDGED: list[tuple[str, list[str], list[str]]] = [
             "- The otter lives in rivers.",
             "Hey! The otter lives in rivers. See you.",
             "The otter lives in rivers. Source: Old Field Atlas.",
+            "47, the otter lives in rivers.",
             "The otter eats fish.",
             "",
         ],

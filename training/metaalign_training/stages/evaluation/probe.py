@@ -241,6 +241,8 @@ def _failures(answer: str, expected: _Expected, asked: Mapping[str, str]) -> lis
     for name in ("name", "source"):
         if name in asked and name not in failed and not _has_word(text, asked[name]):
             failed.append(name)
+    if "unasked text" not in failed and _has_stray_number(text, expected, asked):
+        failed.append("unasked text")
     if "closing" in asked and "closing" not in failed and not _ends_with(text, asked["closing"]):
         failed.append("closing")
     return failed
@@ -282,12 +284,19 @@ def _miscounted(said: int, expected: _Expected, length: str) -> list[str]:
         most = expected.facts
     if least <= said <= most:
         return []
-    return ["length" if length in ("short", "medium", "long") else "facts"]
+    too_long = length == "short" and said > most
+    return ["length" if too_long or length in ("medium", "long") else "facts"]
 
 
 def _has_word(text: str, value: str) -> bool:
     """Whether `value` is there and no letter or digit touches it: `YYasmin` is not Yasmin."""
     return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
+
+
+def _has_stray_number(text: str, expected: _Expected, asked: Mapping[str, str]) -> bool:
+    """Whether there is a number that is neither a fact's nor in the words that were asked for."""
+    known = " ".join((*_check(expected, asked).facts, *asked.values()))
+    return not set(re.findall(r"\d+", text)) <= set(re.findall(r"\d+", known))
 
 
 def _ends_with(text: str, closing: str) -> bool:
