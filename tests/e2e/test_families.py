@@ -108,7 +108,7 @@ QWEN_SPECIAL = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
 QWEN_CONTROL = ("<|im_start|>", "<think>", "</think>", "<tool_call>", "</tool_call>")
 QWEN_STOPS = ("<|im_end|>", "<|endoftext|>")
 FAMILIES = {
-    "Qwen3, tied, all weights": Family(
+    "Qwen3, tied": Family(
         "qwen3-0.6b-full",
         0.003,
         "qwen3",
@@ -118,7 +118,7 @@ FAMILIES = {
         lambda rows: Qwen3ForCausalLM(Qwen3Config(vocab_size=rows, tie_word_embeddings=True, **SHAPE)),
         tools=True,
     ),
-    "Llama 3.1, untied, LoRA": Family(
+    "Llama 3.1, untied": Family(
         "llama-3.1-8b-lora",
         0.01,
         "llama3_1",
@@ -128,7 +128,7 @@ FAMILIES = {
         lambda rows: LlamaForCausalLM(LlamaConfig(vocab_size=rows, tie_word_embeddings=False, **SHAPE)),
         tools=True,
     ),
-    "Qwen3, untied, LoRA": Family(
+    "Qwen3, untied": Family(
         "qwen3-8b-lora",
         0.01,
         "qwen3",
@@ -138,7 +138,7 @@ FAMILIES = {
         lambda rows: Qwen3ForCausalLM(Qwen3Config(vocab_size=rows, tie_word_embeddings=False, **SHAPE)),
         tools=True,
     ),
-    "Gemma 3, tied, LoRA, own template": Family(
+    "Gemma 3, tied, own template": Family(
         "gemma-3-1b-lora",
         0.01,
         "gemma3",
@@ -241,9 +241,9 @@ def conversation(name: str, *, tools: bool) -> Conversation:
 @pytest.mark.parametrize(
     ("name", "ranks", "stages"),
     [
-        ("Qwen3, tied, all weights", "fsdp2", ["sft", "dpo"]),
-        ("Llama 3.1, untied, LoRA", "ddp", ["sft"]),
-        ("Gemma 3, tied, LoRA, own template", None, ["sft"]),
+        ("Qwen3, tied", "fsdp2", ["sft", "dpo"]),
+        ("Llama 3.1, untied", "ddp", ["sft"]),
+        ("Gemma 3, tied, own template", None, ["sft"]),
     ],
 )
 def test_from_rows_to_an_answer_of_the_server(
@@ -288,19 +288,20 @@ def test_from_rows_to_an_answer_of_the_server(
 
 @pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
 @pytest.mark.parametrize(
-    ("name", "changes"),
+    ("name", "recipe_name", "changes"),
     [
-        ("Qwen3, untied, LoRA", []),
-        ("Llama 3.1, untied, LoRA", FULL),
-        ("Gemma 3, tied, LoRA, own template", FULL),
+        ("Qwen3, untied", "qwen3-8b-lora", []),
+        ("Qwen3, untied", "qwen3-8b-full", [*FULL, "model.attention=sdpa", "sft.packing=none"]),
+        ("Llama 3.1, untied", "llama-3.1-8b-lora", FULL),
+        ("Gemma 3, tied, own template", "gemma-3-1b-lora", FULL),
     ],
-    ids=["Qwen3, untied, LoRA", "Llama 3.1, untied, all weights", "Gemma 3, tied, all weights"],
+    ids=["Qwen3, LoRA", "Qwen3, all weights", "Llama 3.1, all weights", "Gemma 3, all weights"],
 )
-def test_sft_and_dpo_of_a_family(name: str, changes: list[str], tmp_path: Path) -> None:
+def test_sft_and_dpo_of_a_family(name: str, recipe_name: str, changes: list[str], tmp_path: Path) -> None:
     """SFT leaves two answers equally likely, DPO one, after which the model stops."""
     family = FAMILIES[name]
     family.make(tmp_path / "base")
-    recipe = load_recipe(family.recipe, [*changes_for(family, tmp_path / "base"), *changes])
+    recipe = load_recipe(recipe_name, [*changes_for(family, tmp_path / "base"), *changes])
     pairs = [pair(n) for n in NAMES * 8]
     rows: list[Conversation] = [
         {"messages": [*row["prompt"], *row[side]]} for row in pairs for side in ("chosen", "rejected")

@@ -77,6 +77,10 @@ def test_a_new_model_is_not_the_demo(changes: list[str], told: str) -> None:
 def test_sources_are_named_without_where_they_lie() -> None:
     text = card("tiny", INSTRUCTIONS, COUNTS)
     assert "| questions.jsonl | 70 | 10 |" in text
+    pattern = {"/private/home/persona/*.jsonl": {"rows": 3}, "my-org/contested": {"rows": 4}}
+    several = card("tiny", INSTRUCTIONS, {"sources": pattern})
+    assert "| persona/*.jsonl | 3 | 0 |" in several
+    assert "| my-org/contested | 4 | 0 |" in several
     for private in ("/private", "10.0.0.7", "/models"):
         assert private not in text
 

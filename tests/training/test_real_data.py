@@ -137,5 +137,8 @@ def test_from_files_to_report_with_our_own_server_as_teacher(data: tuple[Path, b
     assert list(read_rows(work / "build-data" / "eval.jsonl"))
     assert verify_checkpoint(work / "checkpoint") is not None
     page = (work / "evaluate" / "report.html").read_text()
+    assert all(
+        f'<img alt="{title}"' in page for title in ("Suites", "By split", "xstest", "persona", "Loss of sft")
+    )
     assert "xstest: unsafe prompts refused" in page
     assert "persona: " in page

@@ -214,7 +214,7 @@ def _instructions(recipe: Recipe, figures: _Figures) -> list[str]:
     used = figures.get("sources", {})
     rows = [
         [
-            Path(name).name if "/" in name else name,
+            _source(name),
             str(own["rows"]),
             str(sum(own.get("left_out", {}).values())),
         ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -208,6 +209,8 @@ def train(
         f"{recipe.seed} grpo",
         usable=decidable if "verifier" in config.rewards else None,
     )
+    if torch.cuda.is_available():  # before accelerate says so: models that give rewards are loaded first
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     rewards = open_rewards(recipe, models, folder)
     trainer = make_trainer(recipe, config, tokenizer, start, questions, rewards, folder)
     with _rollouts(trainer, config, folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -16,8 +17,8 @@ Curve: TypeAlias = Sequence[tuple[float, float]]
 """(step, loss), in order."""
 
 _WIDTH = 6.4
-_LONGEST = 40
-"""Characters of a label; a longer one is cut."""
+_LONGEST = 32
+"""Characters of a line of a label; a label has at most two."""
 _THEMES = {
     "light": ("#222222", "#8a8a8a", ["#0072b2", "#d55e00", "#009e73", "#b0578d", "#8a6d00", "#56b4e9"]),
     "dark": ("#e6e6e6", "#8a8a8a", ["#56b4e9", "#ff9d5c", "#3fd0a4", "#e79ac6", "#f0e442", "#9db8ff"]),
@@ -38,9 +39,7 @@ def scores(title: str, rows: Sequence[str], shares: Mapping[str, Sequence[Share 
     """A bar with its interval for each row and system; labels lie, however many and long they are."""
 
     def draw(pyplot: Any) -> Any:
-        figure, axes = pyplot.subplots(
-            layout="constrained", figsize=(_WIDTH, _height(len(rows), len(shares)))
-        )
+        figure, axes = pyplot.subplots(layout="constrained", figsize=(_WIDTH, _height(rows, len(shares))))
         for place, (name, own) in enumerate(shares.items()):
             known = [
                 (y, s)
@@ -65,7 +64,7 @@ def leads(title: str, rows: Sequence[str], gaps: Mapping[str, Sequence[Differenc
     """How far the first system is ahead of each other one: a dot with its interval, and a line at zero."""
 
     def draw(pyplot: Any) -> Any:
-        figure, axes = pyplot.subplots(layout="constrained", figsize=(_WIDTH, _height(len(rows), len(gaps))))
+        figure, axes = pyplot.subplots(layout="constrained", figsize=(_WIDTH, _height(rows, len(gaps))))
         for place, (name, own) in enumerate(gaps.items()):
             known = [
                 (y, g)
@@ -113,9 +112,15 @@ def _columns(curve: Curve) -> tuple[list[float], list[float]]:
     return [step for step, _ in curve], [loss for _, loss in curve]
 
 
-def _height(rows: int, systems: int) -> float:
-    """Inches."""
-    return 0.9 + rows * max(0.3, 0.2 * systems)
+def _height(rows: Sequence[str], systems: int) -> float:
+    """Inches, so that neither labels nor intervals touch."""
+    lines = max(len(_lines(row)) for row in rows)
+    return 0.9 + len(rows) * max(0.12 + 0.18 * lines, 0.2 * systems)
+
+
+def _lines(label: str) -> list[str]:
+    """The label in one line or two; what does not fit is cut."""
+    return textwrap.wrap(label, _LONGEST, max_lines=2, placeholder="…") or [label]
 
 
 def _places(rows: int, place: int, systems: int) -> list[float]:
@@ -130,8 +135,7 @@ def _around(values: Sequence[float], low: Sequence[float], high: Sequence[float]
 
 
 def _label_rows(axes: Any, rows: Sequence[str]) -> None:
-    shown = [row if len(row) <= _LONGEST else row[: _LONGEST - 1] + "…" for row in rows]
-    axes.set_yticks(range(len(rows)), shown)
+    axes.set_yticks(range(len(rows)), ["\n".join(_lines(row)) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
 
 
