@@ -26,6 +26,7 @@ COUNTS = {
     "pairs": 30,
     "eval": 5,
     "parts": {"helpful": 30},
+    "annotation": {"usage": {"teacher": {"requests": 60}, "annotator": {"requests": 60}}},
 }  # fmt: skip
 TRAINING = {"sft": {"train_runtime": 90.0, "train_loss": 1.25, "validation_loss": 1.5, "rows": 40}}
 
@@ -81,6 +82,7 @@ def test_sources_are_named_without_where_they_lie() -> None:
     several = card("tiny", INSTRUCTIONS, {"sources": pattern})
     assert "| persona/*.jsonl | 3 | 0 |" in several
     assert "| my-org/contested | 4 | 0 |" in several
+    assert "big-teacher" not in several  # ready pairs: nobody was asked
     for private in ("/private", "10.0.0.7", "/models"):
         assert private not in text
 

@@ -221,12 +221,14 @@ def _instructions(recipe: Recipe, figures: _Figures) -> list[str]:
         for name, own in used.items()
     ]
     parts = [markdown_table(["source", "rows used", "left out"], rows)] if rows else []
-    told = f"Each question was answered by `{_asked(config.teacher)}` under two opposite preferences."
-    if config.annotate:
-        told += (
-            f" `{_asked(config.annotator or config.teacher)}` ranked both answers under both, in both orders."
-        )
-    return [*parts, told]
+    asked = figures.get("annotation", {}).get("usage", {})  # nobody is asked about ready pairs and checks
+    if "teacher" in asked:
+        told = f"Questions were answered by `{_asked(config.teacher)}` under two opposite preferences."
+        if "annotator" in asked:
+            judge = _asked(config.annotator or config.teacher)
+            told += f" `{judge}` ranked both answers under both, in both orders."
+        parts.append(told)
+    return parts
 
 
 def _source(name: str) -> str:
