@@ -174,7 +174,8 @@ def _worker(options: argparse.Namespace) -> None:
     rows = json.loads(options.rows.read_text())
     run = _run_ours if options.worker == "ours" else _run_plain
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(run(options.stage, options.base, rows, options.steps, Path(folder))))
+        # A folder of its own: tokenised rows lie beside it, and the next round is to make them again.
+        print(json.dumps(run(options.stage, options.base, rows, options.steps, Path(folder) / "stage")))
 
 
 def _measure(variant: str, stage: str, options: argparse.Namespace, rows: Path) -> dict[str, float]:
