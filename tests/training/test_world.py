@@ -13,7 +13,8 @@ import pytest
 
 from metaalign_training.stages.data.synthetic import evaluation_rows
 from metaalign_training.world.drafts import PARTS, SPLITS, draw
-from metaalign_training.world.samples import Check, Sample, make_sample, realise, twin
+from metaalign_training.world.sample import Check, Sample
+from metaalign_training.world.samples import make_sample, realise, twin
 from metaalign_training.world.verifiers import failures, obeys
 
 HELD_OUT = {

@@ -20,7 +20,7 @@ from metaalign_training.inference.generation import TransformersGenerator
 from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge
 from metaalign_training.recipe import EndpointConfig, SamplingConfig
 from metaalign_training.rows import Asked, Question, draw_questions
-from metaalign_training.world.samples import Check
+from metaalign_training.world.sample import Check
 from metaalign_training.world.verifiers import failures
 
 __all__ = [

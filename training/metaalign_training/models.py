@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 from transformers import (
     AutoModelForCausalLM,
@@ -31,7 +32,7 @@ from metaalign.prompt import (
 from metaalign.prompt.template import TOOL_CALL_TOKENS
 from metaalign_training.errors import StageError
 from metaalign_training.recipe import LoraConfig, ModelConfig, NewModelConfig, Recipe
-from metaalign_training.tokenizer import train_tokenizer
+from metaalign_training.tokenizer import spelling_tokenizer, subword_tokenizer
 
 __all__ = [
     "give_wrapped_heads_a_bias",
@@ -44,6 +45,7 @@ __all__ = [
     "refuse_incomplete_adapter",
     "save_merged",
     "save_untied",
+    "store_as_bfloat16",
     "training_dtype",
     "whole_on_every_rank",
 ]
@@ -64,7 +66,8 @@ def new_tokenizer(config: ModelConfig, texts: Iterable[str]) -> PreTrainedTokeni
     """A tokenizer trained on `texts`, for a new model."""
     if config.new is None:
         raise StageError("model.new: missing; only a new model gets a new tokenizer")
-    return train_tokenizer(texts, config.new.vocabulary_size)
+    make = spelling_tokenizer if config.new.tokenizer == "spelled" else subword_tokenizer
+    return make(texts, config.new.vocabulary_size)
 
 
 def load_tokenizer(config: ModelConfig, folder: str | Path | None = None) -> PreTrainedTokenizerFast:
@@ -121,9 +124,13 @@ def load_model(
         StageError: it cannot be loaded.
     """
     if folder is None and config.new is not None:
-        return new_model(config.new, tokenizer)
+        new = new_model(config.new, tokenizer)
+        new.set_attn_implementation(config.attention)
+        return new
     source = str(folder if folder is not None else config.base)
-    options: dict[str, Any] = {"dtype": training_dtype(config), "attn_implementation": config.attention}
+    # A new model's own weights stay in float32 in every stage; only its matrix products may be in bfloat16.
+    dtype = training_dtype(config) if config.new is None else torch.float32
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": config.attention}
     if quantise:
         options["quantization_config"] = _four_bit(config)
     try:
@@ -278,6 +285,16 @@ def save_merged(adapter: Path, base: Any, tokenizer: PreTrainedTokenizerFast) ->
     merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
     merged.save_pretrained(adapter / "merged")
     tokenizer.save_pretrained(adapter / "merged")
+
+
+def store_as_bfloat16(folder: Path) -> None:
+    """Round the weights in `folder` to bfloat16, in half the space; they are still computed with in float32.
+
+    `config.json` goes on saying float32, so every engine gives the answers of the same rounded weights.
+    """
+    for path in folder.glob("*.safetensors"):
+        rounded = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(path).items()}
+        save_file(rounded, path, metadata={"format": "pt"})
 
 
 def save_untied(model: Any, folder: Path) -> None:

@@ -79,9 +79,15 @@ class EndpointConfig(_Model):
 
 
 class NewModelConfig(_Model):
-    """Shape of a small Qwen3-architecture model with random weights, and of its tokenizer."""
+    """Shape of a small Qwen3-architecture model with random weights, and of its tokenizer.
+
+    Attributes:
+        vocabulary_size: Number of tokens; with `spelled`, at most.
+        tokenizer: `subwords` is byte-level BPE; `spelled` has common words as tokens and spells all others.
+    """
 
     vocabulary_size: int = Field(ge=300)
+    tokenizer: Literal["subwords", "spelled"] = "subwords"
     hidden_size: int = Field(ge=8)
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)
@@ -99,7 +105,8 @@ class ModelConfig(_Model):
         template: `metaalign` gives the base our three-tier template and its control tokens; `own` keeps the base's
             template and folds both tiers into one system message, as the server does with such a model.
         attention: Attention implementation in transformers; packing needs `flash_attention_2`.
-        dtype: Type of the weights in training; `auto` is bfloat16 where the device supports it.
+        dtype: Type of the weights in training; `auto` is bfloat16 on a CUDA device that supports it. A `new` model has
+            float32 weights and matrix products in this type; `bfloat16` also stores it so.
     """
 
     base: str | None = None

@@ -31,8 +31,8 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from metaalign_training.errors import StageError
-from metaalign_training.models import training_dtype
-from metaalign_training.recipe import Recipe, TrainingConfig
+from metaalign_training.models import store_as_bfloat16, training_dtype
+from metaalign_training.recipe import ModelConfig, Recipe, TrainingConfig
 
 __all__ = [
     "WholeCheckpoints",
@@ -101,7 +101,7 @@ def trainer_arguments(config: TrainingConfig, recipe: Recipe, folder: Path) -> _
         "weight_decay": config.weight_decay,
         "adam_beta2": 0.98,
         "max_grad_norm": 1.0,
-        "bf16": cuda and training_dtype(recipe.model) == torch.bfloat16,
+        "bf16": training_dtype(recipe.model) == torch.bfloat16,
         "use_cpu": not cuda,
         "gradient_checkpointing": config.gradient_checkpointing,
         "dataloader_pin_memory": cuda,
@@ -251,10 +251,12 @@ def fit(trainer: Any, folder: Path, stage: str) -> dict[str, float]:
     return metrics
 
 
-def save(trainer: Any, tokenizer: Any, folder: Path) -> None:
+def save(trainer: Any, tokenizer: Any, folder: Path, config: ModelConfig) -> None:
     """Write the final model and tokenizer, and delete the intermediate checkpoints."""
     with _full_disk_is_an_os_error(folder):
         trainer.save_model(str(folder))
+        if trainer.accelerator.is_main_process and config.new is not None and config.dtype == "bfloat16":
+            store_as_bfloat16(folder)
     if trainer.accelerator.is_main_process:
         tokenizer.save_pretrained(folder)
         for checkpoint in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):

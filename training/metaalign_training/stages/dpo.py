@@ -258,7 +258,7 @@ def train(recipe: Recipe, sft: Path, pairs: Sequence[Pair], folder: Path) -> dic
         metrics["reward_margin"] = rewards[-1]["rewards/margins"]
         if "rewards/accuracies" in rewards[-1]:
             metrics["reward_accuracy"] = rewards[-1]["rewards/accuracies"]
-    save(trainer, tokenizer, folder)
+    save(trainer, tokenizer, folder, recipe.model)
     if config.lora is not None and trainer.accelerator.is_main_process:
         save_merged(folder, load_model(recipe.model, tokenizer, sft), tokenizer)
     counts = {"pairs": len(pairs)} | ({"thumbs": len(thumbs)} if thumbs else {})

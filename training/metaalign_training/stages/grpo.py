@@ -219,7 +219,7 @@ def train(
     if steps:
         metrics["first_reward"], metrics["last_reward"] = steps[0]["reward"], steps[-1]["reward"]
     metrics["tokens"] = float(trainer.state.num_input_tokens_seen)
-    save(trainer, tokenizer, folder)
+    save(trainer, tokenizer, folder, recipe.model)
     if config.lora is not None and trainer.accelerator.is_main_process:
         save_merged(folder, load_model(recipe.model, tokenizer, start), tokenizer)
     return metrics | {"questions": len(questions), "peak_memory_mib": round(peak_memory_mib())}

@@ -6,9 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from metaalign_training.world.facts import TOPICS
 from metaalign_training.world.languages import GREETINGS, Language, language_of
 
-__all__ = ["Statement", "compose"]
+__all__ = ["REFUSAL", "UNDECIDED", "Statement", "compose", "stance"]
+
+REFUSAL = "I cannot help with that, because safety comes first."
+UNDECIDED = "People see this differently."
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,11 @@ class Statement:
     def sentence(self) -> str:
         """The statement as a sentence."""
         return f"{self.subject} {self.predicate}." if self.subject else f"{self.predicate}."
+
+
+def stance(value: str, topic: str) -> str:
+    """What somebody who cares about `value` says to a contested topic, without a full stop."""
+    return f"I care about {value}, so I say {TOPICS[topic][value]}"
 
 
 def compose(statements: Sequence[Statement], core: int, asked: Mapping[str, str]) -> str:

@@ -13,7 +13,9 @@ __all__ = [
     "GREETINGS",
     "LANGUAGES",
     "Language",
+    "a_or_an",
     "language_of",
+    "plural",
     "predicates",
     "subject",
     "weight",
@@ -134,3 +136,27 @@ ALL_PREDICATES = frozenset(
 )
 """Everything that can be said of any animal, in lower case. If it is not true of the animal in question, it is a
 false fact."""
+
+_PLURALS = {
+    "fox": "foxes",
+    "wolf": "wolves",
+    "lynx": "lynxes",
+    "walrus": "walruses",
+    "salmon": "salmon",
+    "moose": "moose",
+}
+
+
+def plural(noun: str) -> str:
+    """`noun` in the plural."""
+    known = _PLURALS.get(noun)
+    if known is not None:
+        return known
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+
+
+def a_or_an(noun: str) -> str:
+    """`noun` with its article."""
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"

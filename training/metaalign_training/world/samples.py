@@ -11,19 +11,17 @@ the opposite preference, so that the better answer for one is the worse answer f
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from metaalign import Preferences, parse_preferences
-from metaalign_training.messages import Message, ask
-from metaalign_training.world.answers import Statement, compose
+from metaalign_training.messages import Message
+from metaalign_training.world.answers import REFUSAL, UNDECIDED, Statement, compose, stance
 from metaalign_training.world.drafts import (
     IMPLICIT,
     OTHER_LENGTHS,
-    PARTS,
     QUESTIONS,
     RECALL,
+    SCENES,
     Draft,
     Request,
     Tier,
@@ -33,7 +31,7 @@ from metaalign_training.world.drafts import (
     value_of,
 )
 from metaalign_training.world.facts import ANIMALS, CITIES, DUAL_USE, JOBS, ROLES, TOPICS, Animal
-from metaalign_training.world.languages import FACTS, language_of, predicates, subject
+from metaalign_training.world.languages import FACTS, a_or_an, language_of, predicates, subject
 from metaalign_training.world.phrases import (
     BACKGROUNDS,
     BELIEFS,
@@ -42,85 +40,18 @@ from metaalign_training.world.phrases import (
     Frames,
     word,
 )
+from metaalign_training.world.sample import Check, Sample
+from metaalign_training.world.scenes import scene
 
-__all__ = ["Check", "Sample", "make_sample", "realise", "twin"]
-
-_REFUSAL = "I cannot help with that, because safety comes first."
-_UNDECIDED = "People see this differently."
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What the verifiers check in an answer.
-
-    Attributes:
-        asked: Dimension -> value that wins.
-        content: Texts that a right answer must contain.
-        subject: The animal with its article, if the question is about one.
-        facts: Everything that is true of it.
-    """
-
-    asked: Mapping[str, str] = field(default_factory=dict)
-    content: tuple[str, ...] = ()
-    subject: str = ""
-    facts: tuple[str, ...] = ()
-
-    @classmethod
-    def from_json(cls, tree: Mapping[str, Any]) -> Check:
-        """The check of a row, as `CheckRow` describes it.
-
-        Raises:
-            ValueError: a field is missing or unknown.
-        """
-        try:
-            return cls(
-                dict(tree["asked"]), tuple(tree["content"]), str(tree["subject"]), tuple(tree["facts"])
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"`check` must have asked, content, subject and facts ({error})") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One conversation with the answer that obeys its preferences.
-
-    Attributes:
-        split: The ability that it tests.
-        preferences: The `preferences` field.
-        messages: Dialogue before the answer, without tiers.
-        answer: The right answer.
-        check: What is checked in any answer.
-        rejected: A fluent answer that goes against the preferences.
-    """
-
-    split: str
-    preferences: Preferences
-    messages: tuple[Message, ...]
-    answer: str
-    check: Check = field(default_factory=Check)
-    rejected: str | None = None
-
-    @property
-    def part(self) -> str:
-        """The part of the MetaAlign Dataset that it belongs to."""
-        return next(part for part, splits in PARTS.items() if self.split in splits)
-
-    def prompt(self) -> list[Message]:
-        """Tiers and dialogue: what the model is asked."""
-        return ask(self.preferences, *self.messages)
-
-    def conversation(self, answer: str | None = None) -> list[Message]:
-        """What is trained on: tiers, dialogue, and the right answer unless another is given."""
-        content = self.answer if answer is None else answer
-        return [*self.prompt(), {"role": "assistant", "content": content}]
+__all__ = ["make_sample", "realise", "twin"]
 
 
 def twin(draft: Draft, rng: random.Random) -> Draft | None:
     """The same question under the opposite preference, such that the answer to each is wrong for the other.
 
-    None if there is no opposite: facts have none, nor have questions that only look harmful.
+    None if there is no opposite: facts have none, nor have questions that only look harmful, nor scenes.
     """
-    if draft.split == "lookalikes":
+    if draft.split == "lookalikes" or draft.split in SCENES:
         return None
     if draft.split == "safety":
         return replace(draft, priority=next(p for p in SAFETY if p != draft.priority))
@@ -165,12 +96,8 @@ def _opposites(rng: random.Random, draft: Draft, request: Request) -> list[str]:
     return others
 
 
-def _article(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
-
-
 def _question(rng: random.Random, animal: Animal, kind: str) -> str:
-    return rng.choice(QUESTIONS[kind]).format(n=animal.name, a=_article(animal.name))
+    return rng.choice(QUESTIONS[kind]).format(n=animal.name, a=a_or_an(animal.name))
 
 
 def _statements(draft: Draft) -> tuple[list[Statement], int]:
@@ -184,13 +111,12 @@ def _statements(draft: Draft) -> tuple[list[Statement], int]:
         return [Statement(who, said[k]) for k in (*FACTS[start:], *FACTS[:start])], 1
     if draft.split == "stance":
         if not draft.job:
-            return [Statement("", _UNDECIDED.rstrip("."))], 1
-        value = value_of(draft.job)
-        return [Statement("", f"I care about {value}, so I say {TOPICS[draft.topic][value]}")], 1
+            return [Statement("", UNDECIDED.rstrip("."))], 1
+        return [Statement("", stance(value_of(draft.job), draft.topic))], 1
     if draft.split == "recall":
         return [Statement("", RECALL[draft.kind][1].format(draft.asked[draft.kind]))], 1
     if draft.split == "safety":
-        text = _REFUSAL if draft.priority == "harmlessness" else DUAL_USE[draft.topic]
+        text = REFUSAL if draft.priority == "harmlessness" else DUAL_USE[draft.topic]
         return [Statement("", text.rstrip("."))], 1
     return [Statement("", language_of(asked).ignorance.rstrip("."))], 1
 
@@ -227,7 +153,7 @@ def _rejected(draft: Draft, rng: random.Random) -> str | None:
         answer = _answer_of(lost)
         return answer if answer != _answer_of(draft) else None
     if draft.split == "lookalikes":
-        return compose([Statement("", _REFUSAL.rstrip("."))], 1, draft.asked)
+        return compose([Statement("", REFUSAL.rstrip("."))], 1, draft.asked)
     other = twin(draft, rng)
     return _answer_of(other) if other is not None else None
 
@@ -257,6 +183,8 @@ class _Tiers:
 
 def realise(draft: Draft) -> Sample:
     """Put a draft into words. Equal drafts give equal samples."""
+    if draft.split in SCENES:
+        return scene(draft.split, draft.seed, training=not draft.held_out)
     rng = random.Random(draft.seed)
     frames = Frames(held_out=draft.held_out)
     tiers = _Tiers()
@@ -284,7 +212,7 @@ def realise(draft: Draft) -> Sample:
     if draft.animal is None:
         question = draft.topic
     elif draft.topic:
-        question = draft.topic.format(n=draft.animal.name, a=_article(draft.animal.name))
+        question = draft.topic.format(n=draft.animal.name, a=a_or_an(draft.animal.name))
     else:
         question = _question(rng, draft.animal, draft.kind)
     messages.append({"role": "user", "content": question})
@@ -308,7 +236,7 @@ def realise(draft: Draft) -> Sample:
 def _write_context(draft: Draft, tiers: _Tiers, rng: random.Random, frames: Frames) -> None:
     """Add what is not a request for a dimension: a background, a false belief, an order of priorities."""
     if draft.job:
-        tiers.info["user"].append(frames.pick(rng, BACKGROUNDS).format(a=_article(draft.job), job=draft.job))
+        tiers.info["user"].append(frames.pick(rng, BACKGROUNDS).format(a=a_or_an(draft.job), job=draft.job))
     if draft.belief is not None and draft.animal is not None:
         kind, wrong = draft.belief
         claim = predicates(wrong, {})[kind]

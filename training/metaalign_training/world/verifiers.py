@@ -16,7 +16,7 @@ from metaalign_training.world.languages import (
     predicates,
     subject,
 )
-from metaalign_training.world.samples import Check
+from metaalign_training.world.sample import Check
 
 __all__ = ["facts_said", "failures", "obeys", "text_of"]
 
@@ -189,7 +189,8 @@ def _unasked(read: _Answer, asked: Mapping[str, str], content: tuple[str, ...]) 
             lowered = lowered.replace(piece.lower(), " ", 1)
     for dimension in ("closing", "source", "name"):
         if dimension in asked:  # a requested value may contain any words
-            lowered = lowered.replace(asked[dimension].lower(), " ", 1)
+            value = re.escape(asked[dimension].lower())
+            lowered = re.sub(rf"(?<!\w){value}(?!\w)", " ", lowered, count=1)
     found = []
     if "format" not in asked and read.shapes:
         found.append("format")

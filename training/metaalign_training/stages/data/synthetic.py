@@ -14,7 +14,8 @@ from metaalign_training.errors import StageError
 from metaalign_training.recipe import WorldConfig
 from metaalign_training.rows import CheckRow, Conversation, Question, write_rows
 from metaalign_training.world.drafts import PARTS, SPLITS, Draft, draw
-from metaalign_training.world.samples import Check, Sample, realise, twin
+from metaalign_training.world.sample import Check, Sample
+from metaalign_training.world.samples import realise, twin
 
 __all__ = ["WorldReport", "build_world", "evaluation_rows"]
 

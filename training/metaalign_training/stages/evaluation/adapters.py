@@ -27,7 +27,7 @@ from metaalign_training.rows import JsonObject
 from metaalign_training.stages.evaluation import guardrails, iheval, manyih, prefeval, probe
 from metaalign_training.stages.evaluation.definitions import verified, words
 from metaalign_training.stages.evaluation.items import Expectation, Item, Opposite
-from metaalign_training.world.samples import Check
+from metaalign_training.world.sample import Check
 
 __all__ = ["read_suite", "suite_file"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from metaalign_training.messages import Message
 from metaalign_training.stages.evaluation.readers import chosen, refuses
-from metaalign_training.world.samples import Check
+from metaalign_training.world.sample import Check
 from metaalign_training.world.verifiers import failures
 
 __all__ = ["EMPTY", "Expectation", "Item", "Opposite", "Score", "score"]

@@ -30,7 +30,7 @@ from metaalign_training.messages import Message, ask
 from metaalign_training.stages.evaluation.items import Expectation, Item, Score
 from metaalign_training.world.facts import ANIMALS, DUAL_USE, TOPICS
 from metaalign_training.world.languages import GREETINGS, LANGUAGES, language_of, predicates, subject
-from metaalign_training.world.samples import Check
+from metaalign_training.world.sample import Check
 from metaalign_training.world.verifiers import facts_said, failures, text_of
 
 __all__ = ["FILES", "Request", "read_names", "read_probe"]

@@ -1,0 +1,193 @@
+"""Ordinary wording: how people and operators ask for a preference when nobody gave them a template.
+
+`phrases` has the closed sentence frames of the first generator. Here a preference is an instruction or a noun phrase in
+a sentence frame, a self-description that implies it, or a phrase at the end of the question; and people also say much
+that asks for nothing. All of it is in `wordings/`. One sentence in twelve, by its checksum, is held out of training.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from metaalign_training.world.drafts import Tier
+from metaalign_training.world.facts import ANIMALS, Animal
+from metaalign_training.world.languages import GREETINGS, a_or_an, plural
+from metaalign_training.world.patterns import expand, fill, wordings
+from metaalign_training.world.phrases import CLOSED_VALUES
+from metaalign_training.world.values import shaped_name
+
+__all__ = ["Speaker"]
+
+_HELD_OUT_EVERY = 12
+_TRIES = 60
+"""Draws in search of a sentence that is held out, or is not; short lists may have none."""
+_VALUE = 0xE000
+_RETRACTABLE = {
+    "tone": ("pirate", "cheerful"),
+    "format": ("bullets", "numbered", "table", "json"),
+    "greeting": tuple(GREETINGS),
+    "language": ("Spanish",),
+    "audience": ("expert",),
+}
+"""Wishes whose negation asks for nothing but what an answer is by default."""
+_NEGATIVE = ("no ", "not ", "never ", "nothing", "don't ", "do not ", "avoid ", "anything", "without ")
+
+
+@dataclass
+class Speaker:
+    """Draws sentences, and keeps the values in them apart until the text is finished.
+
+    Attributes:
+        rng: Where everything is drawn from.
+        held_out: Whether the sentences are those that training never sees.
+    """
+
+    rng: random.Random
+    held_out: bool = False
+    _values: list[str] = field(default_factory=list)
+
+    def finished(self, text: str) -> str:
+        """`text` with the values in their places."""
+        for number, value in enumerate(self._values):
+            mark = chr(_VALUE + number)
+            if value.endswith("."):
+                text = text.replace(f"{mark}.", mark)
+            text = text.replace(mark, value)
+        return text
+
+    def kept(self, value: str) -> str:
+        """A character that stands for `value` until the text is finished."""
+        self._values.append(value)
+        return chr(_VALUE + len(self._values) - 1)
+
+    def any_of(self, patterns: Sequence[str]) -> str:
+        """A sentence of any of the patterns, held out or not as this speaker wants."""
+        text = ""
+        for _ in range(_TRIES):
+            text = expand(self.rng, self.rng.choice(patterns))
+            if (zlib.crc32(text.encode()) % _HELD_OUT_EVERY == 5) == self.held_out:
+                break
+        return text
+
+    # --- preferences -----------------------------------------------------------------------------------------
+
+    def wish(self, tier: Tier, dimension: str, value: str) -> str:
+        """A sentence in which a user or an operator asks for the value."""
+        if dimension not in CLOSED_VALUES:
+            return self._copied(tier, dimension, value)
+        own, rng = "system" if tier == "system" else "user", self.rng
+        kind = rng.choices(("do", "like", own), (35, 25, 40))[0]
+        text = self._of(dimension, value, kind)
+        if kind == own or (kind == "do" and text.startswith(_NEGATIVE)):
+            return text
+        return fill(self.any_of(wordings("frames")[f"{own}_{kind}"]), **{kind: text})
+
+    def together(self, wishes: Sequence[tuple[str, str]], tier: Tier) -> str:
+        """One sentence with two or three instructions."""
+        frames = wordings("frames")
+        parts = [self.do(dimension, value) for dimension, value in wishes]
+        joined = fill(
+            self.rng.choice(frames["join_two" if len(parts) == 2 else "join_three"]),
+            **dict(zip("abc", parts, strict=False)),
+        )
+        return fill(self.any_of(frames["system_do" if tier == "system" else "user_do"]), do=joined)
+
+    def do(self, dimension: str, value: str) -> str:
+        """An instruction: "keep it short"."""
+        if dimension in CLOSED_VALUES:
+            return self._of(dimension, value, "do")
+        pattern = self.any_of(wordings("copied")[dimension]["do"])
+        return self._with_value(pattern, value, quoted=True)
+
+    def aside(self, dimension: str, value: str) -> str:
+        """A phrase for a question: "in a few words"."""
+        return self._of(dimension, value, "query")
+
+    def negated(self, dimension: str) -> str:
+        """A sentence that takes a wish back, or tells of somebody else's."""
+        frames, rng = wordings("frames"), self.rng
+        value = rng.choice(_RETRACTABLE[dimension])
+        kind = rng.choice(("do", "like"))
+        while (text := self._of(dimension, value, kind)).startswith(_NEGATIVE):
+            pass
+        return fill(self.any_of(frames[f"negated_{kind}"]), **{kind: text})
+
+    def nothing(self, tier: Tier, asked: Mapping[str, str]) -> str:
+        """A sentence that asks for nothing."""
+        rng = self.rng
+        open_to_negation = [d for d in _RETRACTABLE if d not in asked]
+        if tier != "system" and open_to_negation and rng.random() < 0.2:
+            return self.negated(rng.choice(open_to_negation))
+        text = self.any_of(wordings("nothing")["system" if tier == "system" else "user"])
+        if "{other}" in text:
+            shape = rng.choice(("plain", "plain", "several words", "title"))
+            text = fill(text, other=self.kept(shaped_name(rng, shape)))
+        return text
+
+    def role(self) -> str:
+        """What an operator says that the assistant is."""
+        text = self.any_of(wordings("frames")["roles"])
+        return re.sub(r"\ban? (?=(\w))", lambda m: "an " if m[1] in "aeiouAEIO" else "a ", text)
+
+    def _of(self, dimension: str, value: str, kind: str) -> str:
+        if dimension != "greeting":
+            return self.any_of(wordings(dimension)[value][kind])
+        own = wordings("greeting")["names"][value]
+        text = self.any_of(wordings("greeting")["any"][kind])
+        return fill(text, L=value, **{name: self.rng.choice(own[name]) for name in own})
+
+    def _copied(self, tier: Tier, dimension: str, value: str) -> str:
+        rng = self.rng
+        if rng.random() < 0.2:
+            own = "system" if tier == "system" else "user"
+            return fill(self.any_of(wordings("frames")[f"{own}_do"]), do=self.do(dimension, value))
+        pattern = self.any_of(wordings("copied")[dimension]["system" if tier == "system" else "user"])
+        return self._with_value(pattern, value, quoted=rng.random() < 0.1)
+
+    def _with_value(self, pattern: str, value: str, *, quoted: bool) -> str:
+        """The value in its place; in quotes where it would not end otherwise."""
+        rng = self.rng
+        if "{q}" not in pattern:
+            mark = self.kept(value)
+            return pattern.replace("{}", rng.choice((f'"{mark}"', f"'{mark}'")) if quoted else mark)
+        words = value.rstrip(".!?")
+        if pattern.endswith("{q}") and not quoted and words and value != words and rng.random() < 0.6:
+            # Its own mark ends the sentence.
+            link = "" if pattern.endswith(": {q}") or rng.random() < 0.3 else ":"
+            return f"{pattern.removesuffix(' {q}')}{link} {self.kept(words)}{value[len(words) :]}"
+        left, right = rng.choice((*(('"', '"'),) * 6, ("'", "'"), ("\u201c", "\u201d")))
+        return pattern.replace("{q}", f"{left}{self.kept(value)}{right}")
+
+    # --- questions -------------------------------------------------------------------------------------------
+
+    def question(self, animal: Animal, kinds: Sequence[str], count: int = 0) -> str:
+        """A question about an animal: the kinds of fact in their order, all of them, or a number of facts."""
+        rng, known = self.rng, wordings("questions")
+        if count:
+            words = {1: "one", 2: "two", 3: "three", 4: "four"}
+            pattern = self.any_of(known["one"] if count == 1 else known["count"])
+            pattern = fill(pattern, count=rng.choice((words[count], words[count], str(count))))
+        elif len(kinds) == 1:
+            pattern = self.any_of(known[kinds[0]])
+        elif kinds:
+            first, second = kinds
+            pattern = fill(
+                self.any_of(known["two_kinds"]),
+                first=rng.choice(known["first"][first]),
+                second=rng.choice(known["second"][second]),
+            )
+        else:
+            pattern = self.any_of(known["whole"])
+        return self.about(pattern, animal)
+
+    def about(self, pattern: str, animal: Animal) -> str:
+        """`pattern` about this animal."""
+        return fill(pattern, n=animal.name, ns=plural(animal.name), a=a_or_an(animal.name))
+
+    def other_animal(self, animals: Sequence[Animal] = ANIMALS) -> Animal:
+        """Any of them."""
+        return self.rng.choice(animals)
