@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoTokenizer, set_seed
 
 from metaalign.prompt import PromptAssembler
 from metaalign_training.encoding import (
@@ -101,6 +102,40 @@ def test_sft_batches(
         for place in range(len(batch["input_ids"]))
     ]
     assert sorted(found) == sorted((row["input_ids"], row["labels"]) for row in expected)
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["whole", "lora"])
+def test_scoring_only_learned_positions_is_the_same_step(
+    adapter: bool, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loss, metrics and all gradients are those of TRL's own head, which scores every position on a CPU."""
+    rng = random.Random(4)
+    rows: list[Conversation] = [
+        {"messages": make_sample(rng, split, training=True).conversation()}
+        for split in ("conflict", "ordinary", "none", "names") * 2
+    ]
+    changes = [f"model={{base: {CHECKPOINT}}}", "sft.lora={rank: 4}"] if adapter else []
+    recipe = load_recipe("tiny", changes)
+    found = []
+    for ours in (True, False):
+        if not ours:
+            monkeypatch.setattr(sft, "_score_learned_positions_only", lambda model: None)
+        set_seed(1)
+        trainer = sft.make_trainer(recipe, tokenizer, rows, tmp_path / str(ours))
+        batch = next(iter(trainer.get_train_dataloader()))
+        trainer.model.train()
+        loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=torch.tensor(50))
+        loss.backward()
+        gradients = {n: p.grad for n, p in trainer.model.named_parameters() if p.grad is not None}
+        measured = {name: values[-1] for name, values in trainer._metrics["train"].items()}
+        found.append((loss.item(), gradients, measured))
+    (loss, gradients, measured), (other_loss, other_gradients, other_measured) = found
+    assert loss == pytest.approx(other_loss, rel=1e-5)
+    assert gradients.keys() == other_gradients.keys()
+    assert gradients
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, other_gradients[name], rtol=1e-4, atol=1e-6)
+    assert measured == pytest.approx(other_measured, rel=1e-4)
 
 
 def test_dpo_batches(tokenizer: Any, assembler: PromptAssembler, tiny: Recipe, tmp_path: Path) -> None:

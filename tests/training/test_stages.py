@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from metaalign.prompt import verify_checkpoint
 from metaalign_training.cli import main
@@ -272,6 +274,23 @@ def test_lora_from_a_base_checkpoint(work: Path, tmp_path: Path) -> None:
     assert main(["run", "tiny", *base[:-1], str(tmp_path / "own"), *alone]) == 0
     assert (tmp_path / "own" / "checkpoint" / "adapter_config.json").is_file()
     assert not (tmp_path / "own" / "checkpoint" / "model.safetensors").exists()
+
+
+def test_a_new_model_is_stored_in_half_the_space(work: Path, tmp_path: Path) -> None:
+    """`dtype: bfloat16` rounds the stored weights; `config.json` still says that they are computed with in float32."""
+    folder = tmp_path / "work"
+    shutil.copytree(work / "build-data", folder / "build-data")
+    assert main(["sft", "tiny", "--work", str(folder), "--set", "model.dtype=bfloat16"]) == 0
+    weights = load_file(folder / "sft" / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    assert json.loads((folder / "sft" / "config.json").read_text())["dtype"] == "float32"
+    size, before = ((f / "sft" / "model.safetensors").stat().st_size for f in (folder, work))
+    assert size < 0.55 * before
+    prompt = [{"role": "user", "content": "Where does the otter live?"}]
+    whole = TransformersGenerator(folder / "sft").generate([prompt], max_new_tokens=12)
+    rounded = {name: tensor.float() for name, tensor in weights.items()}
+    save_file(rounded, folder / "sft" / "model.safetensors", metadata={"format": "pt"})
+    assert TransformersGenerator(folder / "sft").generate([prompt], max_new_tokens=12) == whole
 
 
 def test_two_processes_train_together(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from metaalign_training.stages.data.synthetic import evaluation_rows
-from metaalign_training.world.drafts import PARTS, SPLITS, draw
+from metaalign_training.world.drafts import PARTS, SCENES, SPLITS, draw
 from metaalign_training.world.sample import Check, Sample
 from metaalign_training.world.samples import make_sample, realise, twin
 from metaalign_training.world.verifiers import failures, obeys
@@ -31,7 +31,11 @@ HELD_OUT = {
     "lookalikes": "10ed84cc58bdfae3",
     "implicit": "0e7e73f383c5dcb0",
     "none": "f9af9d9e027e66c0",
+    "ordinary": "ad281da04096da58",
+    "names": "515e85bc45abf4d1",
 }
+
+WITHOUT_OPPOSITE = ("consensus", "lookalikes")
 
 
 def test_same_seed_same_world() -> None:
@@ -62,7 +66,7 @@ def test_the_world_satisfies_its_own_verifiers(split: str, training: bool) -> No
     assert accepted <= 0.03 * rejected
 
 
-@pytest.mark.parametrize("split", [s for s in SPLITS if s not in ("consensus", "lookalikes")])
+@pytest.mark.parametrize("split", [s for s in SPLITS if s not in (*WITHOUT_OPPOSITE, *SCENES)])
 def test_the_answers_of_twins_are_wrong_for_each_other(split: str) -> None:
     """Swap the preference, and chosen and rejected swap."""
     rng = random.Random(7)
@@ -80,8 +84,8 @@ def test_the_answers_of_twins_are_wrong_for_each_other(split: str) -> None:
     assert turned >= (10 if split == "none" else 40)
 
 
-@pytest.mark.parametrize("split", ["consensus", "lookalikes"])
-def test_what_is_right_under_every_preference_has_no_opposite(split: str) -> None:
+@pytest.mark.parametrize("split", [*WITHOUT_OPPOSITE, *SCENES])
+def test_what_is_right_under_every_preference_has_no_opposite_nor_have_scenes(split: str) -> None:
     rng = random.Random(8)
     assert all(twin(draw(rng, split, training=True), rng) is None for _ in range(50))
 

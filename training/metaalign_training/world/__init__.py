@@ -5,6 +5,15 @@ languages   what can be said of them, in English and Spanish
 phrases     how people word preferences
 drafts      what a sample is about, drawn by seed; what is held out of training
 answers     the answer that obeys every preference
-samples     drafts in words, with the right answer and its check
+sample      a conversation, its right answer, and the check
+samples     drafts in words
 verifiers   whether an answer passes its check
+
+In ordinary wording, which is data (`wordings/*.yaml`):
+
+patterns    sentences with alternatives
+values      names, closings and sources of every shape
+ordinary    how people and operators ask for a preference, and what asks for nothing
+surface     how people type
+scenes      whole conversations
 """

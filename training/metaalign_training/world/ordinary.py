@@ -23,7 +23,7 @@ from metaalign_training.world.values import shaped_name
 __all__ = ["Speaker"]
 
 _HELD_OUT_EVERY = 12
-_TRIES = 60
+_TRIES = 400
 """Draws in search of a sentence that is held out, or is not; short lists may have none."""
 _VALUE = 0xE000
 _RETRACTABLE = {
