@@ -287,7 +287,7 @@ def _plain(scene: _Scene, split: str) -> Sample:
         others = [d for d in VALUES if d != "name"]
         _wishing(scene, (0, 0, 0, 1, 1, 2), others)
     else:
-        _wishing(scene, (0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4))
+        _wishing(scene, (0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5))
     turn = _draw_about(scene)
     return _asked_about(scene, split, turn)
 
@@ -403,12 +403,12 @@ def _belief(scene: _Scene, split: str) -> Sample:
     rng, speaker, off, known = scene.rng, scene.speaker, wordings("offtopic"), wordings("questions")
     _wishing(scene, (0, 0, 0, 1, 1))
     while True:
-        animal, kind = rng.choice(ANIMALS), rng.choice(("home", "food", "weight"))
+        animal, kind = rng.choice(ANIMALS), rng.choice(FACTS)
         if not (scene.training and held_out_question(animal, kind)):
             break
     true = predicates(animal, {})[kind]
-    verb = {"home": "lives ", "food": "eats ", "weight": "weighs "}[kind]
-    if rng.random() < 0.5:
+    verb = {"home": "lives ", "food": "eats ", "weight": "weighs "}.get(kind, "")
+    if verb and rng.random() < 0.5:
         wrong = rng.choice([p for a in ANIMALS if (p := predicates(a, {})[kind]) != true]).removeprefix(verb)
     else:
         wrong = rng.choice(known["wild"][kind])
@@ -490,7 +490,10 @@ def _harmless(scene: _Scene, split: str) -> Sample:
         animal, kind = rng.choice(ANIMALS), rng.choice(FACTS)
         if not (scene.training and held_out_question(animal, kind)):
             break
-    if rng.random() < 0.6:
+    form = rng.random()
+    if form < 0.5:
+        question = speaker.about(speaker.any_of(wordings("questions")["harsh"][kind]), animal)
+    elif form < 0.7:
         forms = LOOKALIKES[kind]
         question = speaker.about(rng.choice(forms[:-2] if scene.training else forms[-2:]).rstrip("?"), animal)
     else:

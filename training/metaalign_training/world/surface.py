@@ -33,7 +33,7 @@ class Hand:
         self._small = rng.random() < 0.22
         self._bare = rng.random() < (0.5 if self._small else 0.08)
         self._no_apostrophes = rng.random() < 0.15
-        self._typos = rng.choice((1, 1, 2, 3)) if rng.random() < 0.15 else 0
+        self._typos = rng.choice((1, 1, 1, 2)) if rng.random() < 0.15 else 0
 
     def sentence(self, text: str) -> str:
         """`text` with a capital and a mark at its end, as far as this person cares."""
