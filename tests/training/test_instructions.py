@@ -10,18 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from metaalign_training.choosing import draw_questions
 from metaalign_training.cli import main
 from metaalign_training.errors import DataError
 from metaalign_training.grading import decidable, failed_checks
 from metaalign_training.recipe import FilterConfig, SourceConfig
-from metaalign_training.rows import (
-    draw_questions,
-    read_conversations,
-    read_pairs,
-    read_questions,
-    read_rows,
-    write_rows,
-)
+from metaalign_training.rows import read_conversations, read_pairs, read_questions, read_rows, write_rows
 from metaalign_training.stages.data.comparisons import compare
 from metaalign_training.stages.data.filters import Filter
 from metaalign_training.stages.data.library import Sampler, load_library, load_priorities

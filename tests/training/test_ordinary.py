@@ -105,7 +105,9 @@ def test_names_have_the_shape_that_was_asked_for(shape: str) -> None:
 def test_held_out_values_never_train() -> None:
     rng = random.Random(5)
     for dimension in ("name", "closing", "source"):
-        drawn = {held: {any_value(rng, dimension, held_out=held) for _ in range(500)} for held in (True, False)}
+        drawn = {
+            held: {any_value(rng, dimension, held_out=held) for _ in range(500)} for held in (True, False)
+        }
         assert not drawn[True] & drawn[False]
 
 
@@ -177,7 +179,10 @@ def test_typing_touches_neither_values_nor_the_end_of_sentences() -> None:
         text = user_text(hand, [f"my name is {mark}", "I don't like long answers", "what do otters eat"])
         assert text.count(mark) == 1
         assert len(text) > 40
-    assert len({user_text(Hand(random.Random(seed)), ["I don't like lists", "be brief"]) for seed in range(200)}) > 15
+    assert (
+        len({user_text(Hand(random.Random(seed)), ["I don't like lists", "be brief"]) for seed in range(200)})
+        > 15
+    )
 
 
 def test_operators_write_sentences_or_lists() -> None:

@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from metaalign.prompt import verify_checkpoint
+from metaalign_training.choosing import question_of
 from metaalign_training.cli import main
 from metaalign_training.recipe import SourceConfig
-from metaalign_training.rows import question_of, read_conversations, read_pairs, read_rows
+from metaalign_training.rows import read_conversations, read_pairs, read_rows
 from metaalign_training.stages.data.comparisons import compare
 from metaalign_training.stages.data.library import Sampler, load_library, load_priorities
 from metaalign_training.stages.data.sources import read_instructions, read_pair_source

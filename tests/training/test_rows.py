@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from metaalign_training.choosing import mix
 from metaalign_training.errors import DataError
 from metaalign_training.messages import Message, view
 from metaalign_training.recipe import SourceConfig
-from metaalign_training.rows import Conversation, mix, read_conversations, read_pairs, write_rows
+from metaalign_training.rows import Conversation, read_conversations, read_pairs, write_rows
 from metaalign_training.stages.data.sources import parse_dialogue, read_instructions, read_pair_source
 
 USER: Message = {"role": "user", "content": "Hello"}

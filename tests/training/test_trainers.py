@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import pytest
 from transformers import Trainer
 
+from metaalign_training.choosing import ConversationFiles, held_out_questions, question_of
 from metaalign_training.cli import main
 from metaalign_training.errors import DataError
 from metaalign_training.recipe import FileShare
 from metaalign_training.recipe_files import load_recipe
-from metaalign_training.rows import ConversationFiles, held_out_questions, question_of, write_rows
+from metaalign_training.rows import write_rows
 from metaalign_training.trainers import _full_disk_is_an_os_error
 
 SAVING = {"sft.save_every": "2", "sft.steps": "6"}

@@ -31,8 +31,8 @@ HELD_OUT = {
     "lookalikes": "10ed84cc58bdfae3",
     "implicit": "0e7e73f383c5dcb0",
     "none": "f9af9d9e027e66c0",
-    "ordinary": "ad281da04096da58",
-    "names": "515e85bc45abf4d1",
+    "ordinary": "61f51ad4f199bf42",
+    "names": "ba843ca9b3670122",
 }
 
 WITHOUT_OPPOSITE = ("consensus", "lookalikes")

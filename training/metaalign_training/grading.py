@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from metaalign.verifiers import check_all
+from metaalign_training.choosing import draw_questions
 from metaalign_training.errors import StageError
 from metaalign_training.inference.chat import Tools
 from metaalign_training.inference.endpoint import open_endpoint
 from metaalign_training.inference.generation import TransformersGenerator
 from metaalign_training.inference.judge import DEFAULT_RUBRIC, Judge
 from metaalign_training.recipe import EndpointConfig, SamplingConfig
-from metaalign_training.rows import Asked, Question, draw_questions
+from metaalign_training.rows import Asked, Question
 from metaalign_training.world.sample import Check
 from metaalign_training.world.verifiers import failures
 

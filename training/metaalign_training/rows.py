@@ -13,22 +13,18 @@ from __future__ import annotations
 
 import gzip
 import json
-import random
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NotRequired, TextIO, TypeAlias, TypedDict, TypeVar, cast
+from typing import Any, NotRequired, TextIO, TypeAlias, TypedDict, cast
 
-from metaalign.prompt.manifest import sha256_of
 from metaalign.verifiers import InvalidCheck, parse_checks
 from metaalign_training.errors import DataError
 from metaalign_training.messages import Message
-from metaalign_training.recipe import FileShare
 
 __all__ = [
     "Asked",
     "CheckRow",
     "Conversation",
-    "ConversationFiles",
     "Expect",
     "JsonObject",
     "Pair",
@@ -37,15 +33,12 @@ __all__ = [
     "check_pair",
     "check_question",
     "check_variables",
-    "draw_questions",
-    "held_out_questions",
-    "mix",
-    "question_of",
     "read_conversations",
     "read_pairs",
     "read_questions",
     "read_rows",
     "read_thumbs",
+    "stream_conversations",
     "texts_of",
     "write_rows",
 ]
@@ -135,9 +128,6 @@ class Thumb(TypedDict):
     prompt: list[Message]
     completion: list[Message]
     label: bool
-
-
-_Row = TypeVar("_Row")
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, JsonObject]]:
@@ -378,55 +368,6 @@ def read_thumbs(path: Path) -> list[Thumb]:
     return cast(list[Thumb], _checked(path, _check_thumb, _empty("thumb")))
 
 
-def held_out_questions(rows: Iterable[Any], share: float, seed: int) -> frozenset[str]:
-    """The questions of the rows to validate on; see `question_of`.
-
-    Raises:
-        DataError: there are not enough questions to learn some and validate on others.
-    """
-    questions = sorted({question_of(row) for row in rows})
-    if len(questions) < 2:
-        raise DataError("validation", None, "all rows ask the same; leave `validation` out")
-    count = min(len(questions) - 1, max(1, round(len(questions) * share)))
-    return frozenset(random.Random(f"validation {seed}").sample(questions, count))
-
-
-def question_of(row: Any) -> str:
-    """The user's last words: rows that share them are validated on together, or not at all."""
-    messages: Sequence[Message] = row.get("prompt") or row["messages"]
-    return next((m.get("content") or "" for m in reversed(messages) if m["role"] == "user"), "")
-
-
-def draw_questions(
-    path: Path,
-    count: int,
-    seed: int | str,
-    skip: int = 0,
-    usable: Callable[[Question], bool] | None = None,
-) -> list[Question]:
-    """`count` usable questions of a file, shuffled by `seed`, after the first `skip`; all of them at most once.
-
-    Any stretch of them has each part's share of the file. Past the end it begins again, so a later round never has
-    fewer questions. Raises as `read_conversations`.
-    """
-    rng, parts = random.Random(f"questions {seed}"), dict[str, list[Question]]()
-    for row in filter(usable, read_questions(path)):
-        parts.setdefault(row.get("part", ""), []).append(row)
-    if not parts:
-        raise DataError(
-            path,
-            None,
-            "no question has `check`, `expect.verify` or `expect.words` for a verifier; let a judge grade",
-        )
-    placed: list[tuple[float, Question]] = []
-    for own in parts.values():
-        rng.shuffle(own)
-        start = rng.random()
-        placed.extend(((n + start) / len(own), row) for n, row in enumerate(own))
-    rows = [row for _, row in sorted(placed, key=lambda place: place[0])]
-    return [rows[(skip + n) % len(rows)] for n in range(min(count, len(rows)))]
-
-
 def _empty(kind: str) -> str:
     return f"has no {kind} row; build data first or name another file"
 
@@ -434,6 +375,11 @@ def _empty(kind: str) -> str:
 _NO_QUESTION = (
     "has no question to sample answers for; raise `world.pair_prompts` or `instructions.preference_share`"
 )
+
+
+def stream_conversations(path: Path) -> Iterator[Conversation]:
+    """Conversation rows of a file one by one, as they are read; raises as `read_conversations`."""
+    return cast(Iterator[Conversation], _stream(path, _check_conversation, _empty("conversation")))
 
 
 def _checked(path: Path, check: Callable[[JsonObject], str | None], empty: str) -> list[JsonObject]:
@@ -452,58 +398,6 @@ def _stream(path: Path, check: Callable[[JsonObject], str | None], empty: str) -
         raise DataError(path, None, empty)
 
 
-class ConversationFiles(Collection[Conversation]):
-    """The conversations of a file and of a share of others, read anew each time, so that they need not fit into memory.
-
-    Args:
-        path: The file.
-        mixture: Further files, and the share of each that is drawn.
-        seed: Decides which rows are drawn.
-    """
-
-    def __init__(self, path: Path, mixture: Sequence[FileShare], seed: int) -> None:
-        self._files = [FileShare(path=str(path)), *mixture]
-        self._seed = seed
-        self._counts: list[int] = []
-
-    @property
-    def made_from(self) -> dict[str, Any]:
-        """What decides which rows these are: the files' contents, the shares and the seed."""
-        files = [[sha256_of(Path(file.path)), file.share] for file in self._files]
-        return {"files": files, "seed": self._seed if len(files) > 1 else None}
-
-    def __len__(self) -> int:
-        return sum(self._taken(n) for n in range(len(self._files)))
-
-    def __contains__(self, row: object) -> bool:
-        return any(own == row for own in self)
-
-    def __iter__(self) -> Iterator[Conversation]:
-        for number, file in enumerate(self._files):
-            wanted = self._drawn(number)
-            for index, row in enumerate(
-                _stream(Path(file.path), _check_conversation, _empty("conversation"))
-            ):
-                if wanted is None or index in wanted:
-                    yield cast(Conversation, row)
-
-    def _taken(self, number: int) -> int:
-        count, share = self._count(number), self._files[number].share
-        return max(1, round(count * share)) if share < 1 else count
-
-    def _drawn(self, number: int) -> set[int] | None:
-        """Which rows of a file are taken; None for all."""
-        if self._files[number].share >= 1:
-            return None
-        rng = random.Random(f"mixture {self._seed} {number}")
-        return set(rng.sample(range(self._count(number)), self._taken(number)))
-
-    def _count(self, number: int) -> int:
-        if not self._counts:
-            self._counts = [sum(1 for _ in read_rows(Path(file.path))) for file in self._files]
-        return self._counts[number]
-
-
 def texts_of(row: Conversation) -> Iterator[str]:
     """All texts of a conversation; calls and definitions of tools as JSON."""
     for message in row["messages"]:
@@ -512,17 +406,3 @@ def texts_of(row: Conversation) -> Iterator[str]:
             yield json.dumps(message["tool_calls"], ensure_ascii=False)
     if row.get("tools"):
         yield json.dumps(row["tools"], ensure_ascii=False)
-
-
-def mix(
-    rows: Sequence[_Row], files: Iterable[FileShare], read: Callable[[Path], list[_Row]], seed: int
-) -> list[_Row]:
-    """The rows together with a share of each further file's, shuffled by `seed` if there are such files."""
-    rng = random.Random(f"mixture {seed}")
-    mixed = list(rows)
-    for file in files:
-        own = read(Path(file.path))
-        mixed.extend(rng.sample(own, max(1, round(len(own) * file.share))) if file.share < 1 else own)
-    if files:
-        rng.shuffle(mixed)
-    return mixed

@@ -19,6 +19,7 @@ from trl import DPOConfig as TrlConfig
 from trl import DPOTrainer, KTOConfig, KTOTrainer
 
 from metaalign.prompt import PromptAssembler
+from metaalign_training.choosing import held_out_questions, mix, question_of
 from metaalign_training.encoding import (
     IGNORED,
     EncodedRow,
@@ -36,7 +37,7 @@ from metaalign_training.models import (
     whole_on_every_rank,
 )
 from metaalign_training.recipe import DpoConfig, Recipe
-from metaalign_training.rows import Pair, Thumb, held_out_questions, mix, question_of, read_thumbs
+from metaalign_training.rows import Pair, Thumb, read_thumbs
 from metaalign_training.trainers import (
     WholeCheckpoints,
     callbacks,

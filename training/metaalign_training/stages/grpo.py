@@ -22,6 +22,7 @@ from trl import GRPOConfig as TrlConfig
 from trl import GRPOTrainer
 
 from metaalign.prompt import PromptAssembler
+from metaalign_training.choosing import draw_questions
 from metaalign_training.encoding import as_served, encode_prompt, template_variables
 from metaalign_training.errors import StageError
 from metaalign_training.grading import Reward, Verifiers, decidable, graded, implicit, open_judge
@@ -29,7 +30,7 @@ from metaalign_training.inference.generation import TransformersGenerator
 from metaalign_training.inference.offline import VllmGenerator, vllm_is_installed
 from metaalign_training.models import load_model, load_tokenizer, lora_config, save_merged, save_untied
 from metaalign_training.recipe import GrpoConfig, Recipe, RewardKind
-from metaalign_training.rows import Question, draw_questions
+from metaalign_training.rows import Question
 from metaalign_training.trainers import (
     WholeCheckpoints,
     callbacks,

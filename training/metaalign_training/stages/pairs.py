@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from metaalign_training.choosing import mix
 from metaalign_training.errors import StageError
 from metaalign_training.grading import Grader, open_grader, questions_to_grade
 from metaalign_training.inference.generation import Generator, KeepingGenerator, open_generator
 from metaalign_training.messages import Message
 from metaalign_training.recipe import PairConfig, Recipe
-from metaalign_training.rows import Asked, Pair, Question, mix, read_pairs, write_rows
+from metaalign_training.rows import Asked, Pair, Question, read_pairs, write_rows
 
 __all__ = ["make_pairs", "sample_pairs"]
 

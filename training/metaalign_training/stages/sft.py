@@ -24,6 +24,7 @@ from trl import SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
 from metaalign.prompt import PromptAssembler
+from metaalign_training.choosing import ConversationFiles, held_out_questions, question_of
 from metaalign_training.encoding import IGNORED, encode_conversations
 from metaalign_training.errors import StageError
 from metaalign_training.models import (
@@ -37,7 +38,7 @@ from metaalign_training.models import (
     save_merged,
 )
 from metaalign_training.recipe import Recipe, SftConfig
-from metaalign_training.rows import Conversation, ConversationFiles, held_out_questions, question_of, texts_of
+from metaalign_training.rows import Conversation, texts_of
 from metaalign_training.tokenised import tokenised
 from metaalign_training.trainers import (
     WholeCheckpoints,
