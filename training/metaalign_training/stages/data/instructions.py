@@ -11,7 +11,8 @@ import logging
 import random
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from metaalign.preferences import LIMITS
@@ -32,6 +33,7 @@ from metaalign_training.stages.data.card import (
 )
 from metaalign_training.stages.data.comparisons import Comparison, Side, compare
 from metaalign_training.stages.data.filters import Filter, evaluation_texts
+from metaalign_training.stages.data.left_out import Lost, report_left_out
 from metaalign_training.stages.data.library import PriorityMatrix, Sampler, load_library, load_priorities
 from metaalign_training.stages.data.sources import (
     Instruction,
@@ -44,18 +46,6 @@ from metaalign_training.stages.data.sources import (
 __all__ = ["build_instructions", "check_kinds"]
 
 logger = logging.getLogger(__name__)
-
-
-_REMEDIES = {
-    "too short": "relax `filters.min_characters`",
-    "too long": "relax `filters.max_characters`",
-    "near-duplicate": "relax `filters.near_duplicate`",
-    "in an evaluation set": "relax `filters.contaminated` or `decontaminate`",
-    "answer too short": "relax `filters.min_answer_characters`, or ask another `teacher`",
-    "equal answers": "ask another `teacher`",
-    "no better answer": "ask another `annotator`, or set `annotate: false`",
-}
-"""Why a text, or its answers, are left out -> what to change below `data.instructions`."""
 
 
 class _Rows:
@@ -134,58 +124,23 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> In
     library, priorities = load_library(config.library), load_priorities(config.priorities)
     sampler = Sampler(seed)
     check_kinds(config, priorities)
-    sources: dict[str, SourceReport] = {}
     accept = Filter(config.filters, evaluation_texts(config.decontaminate))
-    kept: list[Instruction] = []
-    personas: list[tuple[SourceConfig, list[PersonaQuestion]]] = []
-    ready: list[Pair] = []
-    checked: list[Question] = []
-    for index, source in enumerate(config.sources):
-        name, before = source.path or str(source.dataset), Counter(accept.reasons)
-        if source.kind == "persona":
-            asked = _read_personas(source, seed)
-            personas.append((source, asked))
-            sources[name] = {"rows": len(asked)}
-            continue
-        if source.kind == "pairs":
-            usable, unusable = read_pair_source(source, seed)
-            # Several pairs may share a question, but none may be a question of an evaluation set.
-            own = [r for r in usable if accept.keeps(str(r["prompt"][-1]["content"]), once=False)]
-            ready.extend(own)
-            sources[name] = {"rows": len(own), "unusable": unusable}
-            found, left = len(usable), len(own)
-        elif source.kind == "checks":
-            questions = read_check_source(source, seed)
-            few_questions = [
-                q for q in questions if accept.keeps(str(q["prompt"][-1]["content"]), once=False)
-            ]
-            checked.extend(few_questions)
-            found, left = len(questions), len(few_questions)
-            sources[name] = {"rows": left}
-        else:
-            instructions = read_instructions(source, seed)
-            few = [instruction for instruction in instructions if accept.keeps(instruction.text)]
-            kept.extend(few)
-            found, left = len(instructions), len(few)
-            sources[name] = {"rows": left}
-        if reasons := dict(accept.reasons - before):
-            sources[name]["left_out"] = reasons
-            _report_left_out(f"data.instructions.sources[{index}]", name, found, left, reasons)
-    aside = _set_aside(config, kept, personas, ready, seed)
-    aside |= {str(q["prompt"][-1]["content"]) for q in checked} if aside else frozenset()
+    found = _read_sources(config, seed, accept)
+    aside = _set_aside(config, found, seed)
+    aside |= {_asks(q) for q in found.checked} if aside else frozenset()
     rows = _Rows(aside)
-    for question in checked:
+    for question in found.checked:
         rows.add_checked(question, config.held_out)
-    for pair in ready:
+    for pair in found.pairs:
         rows.add_pair(pair)
-    for source, asked in personas:
+    for source, asked in found.personas:
         _add_personas(source, asked, rows, config.held_out)
     comparisons = [
         compare(instruction, library, priorities, sampler)
-        for instruction in kept
+        for instruction in found.instructions
         for _ in range(config.comparisons_per_instruction)
     ]
-    logger.info("build-data: %d instructions, %d comparisons", len(kept), len(comparisons))
+    logger.info("build-data: %d instructions, %d comparisons", len(found.instructions), len(comparisons))
     annotated: Annotated = {}
     if comparisons:
         annotated = {"annotation": _annotate(config, comparisons, rows, folder)}
@@ -206,7 +161,7 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> In
         json.dumps(coverage, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     report: InstructionReport = {
-        "sources": sources,
+        "sources": found.report,
         "filtered": dict(accept.reasons),
         "set_aside": len(aside),
         **annotated,
@@ -222,6 +177,65 @@ def build_instructions(config: InstructionConfig, seed: int, folder: Path) -> In
     return report
 
 
+@dataclass
+class _Found:
+    """What the sources hold after filtering.
+
+    Attributes:
+        instructions: Questions to compare answers to.
+        personas: Persona sources with their statements.
+        pairs: Ready pairs.
+        checked: Questions whose answers a program checks.
+        report: Of each source the rows, and what was left out.
+    """
+
+    instructions: list[Instruction] = field(default_factory=list)
+    personas: list[tuple[SourceConfig, list[PersonaQuestion]]] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+    checked: list[Question] = field(default_factory=list)
+    report: dict[str, SourceReport] = field(default_factory=dict)
+
+
+def _read_sources(config: InstructionConfig, seed: int, accept: Filter) -> _Found:
+    """Read all sources; raises DataError if one is wrong, StageError if all of one is left out."""
+    found = _Found()
+    for index, source in enumerate(config.sources):
+        name, before = source.path or str(source.dataset), Counter(accept.reasons)
+        if source.kind == "persona":
+            asked = _read_personas(source, seed)
+            found.personas.append((source, asked))
+            found.report[name] = {"rows": len(asked)}
+            continue
+        if source.kind == "pairs":
+            usable, unusable = read_pair_source(source, seed)
+            # Several pairs may share a question, but none may be a question of an evaluation set.
+            pairs = [pair for pair in usable if accept.keeps(_asks(pair), once=False)]
+            found.pairs.extend(pairs)
+            found.report[name] = {"rows": len(pairs), "unusable": unusable}
+            read, left = len(usable), len(pairs)
+        elif source.kind == "checks":
+            questions = read_check_source(source, seed)
+            checked = [question for question in questions if accept.keeps(_asks(question), once=False)]
+            found.checked.extend(checked)
+            found.report[name] = {"rows": len(checked)}
+            read, left = len(questions), len(checked)
+        else:
+            instructions = read_instructions(source, seed)
+            few = [instruction for instruction in instructions if accept.keeps(instruction.text)]
+            found.instructions.extend(few)
+            found.report[name] = {"rows": len(few)}
+            read, left = len(instructions), len(few)
+        if reasons := dict(accept.reasons - before):
+            found.report[name]["left_out"] = reasons
+            report_left_out(f"data.instructions.sources[{index}]", name, read, left, reasons)
+    return found
+
+
+def _asks(row: Pair | Question) -> str:
+    """The last words of the prompt."""
+    return str(row["prompt"][-1]["content"])
+
+
 def check_kinds(config: InstructionConfig, priorities: PriorityMatrix) -> None:
     """Check the kinds of query that sources name.
 
@@ -230,82 +244,23 @@ def check_kinds(config: InstructionConfig, priorities: PriorityMatrix) -> None:
     """
     for index, source in enumerate(config.sources):
         named = {"query": source.query} | {f"query_values.{v}": k for v, k in source.query_values.items()}
-        for field, kind in named.items():
+        for name, kind in named.items():
             if kind not in priorities.kinds:
                 raise StageError(
-                    f"data.instructions.sources[{index}].{field}: {kind!r} is no kind of query in the priority matrix"
+                    f"data.instructions.sources[{index}].{name}: {kind!r} is no kind of query in the priority matrix"
                     f"{nearest(kind, priorities.kinds)}"
                 )
 
 
-def _report_left_out(field: str, name: str, found: int, kept: int, reasons: Mapping[str, int]) -> None:
-    """Warn if most texts of a source are left out.
-
-    Raises:
-        StageError: all are.
-    """
-    why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-    if not kept:
-        raise StageError(
-            f"{field}: none of {found} texts of {name} is kept ({why}); {_remedy(reasons)}, or remove it"
-        )
-    if kept < found / 2:
-        logger.warning(
-            "build-data: %d of %d texts of %s are kept (%s); if that is not meant, %s",
-            kept, found, name, why, _remedy(reasons),
-        )  # fmt: skip
-
-
-def _remedy(reasons: Iterable[str]) -> str:
-    return ", or ".join(_REMEDIES[reason] for reason in reasons)
-
-
-class _Lost:
-    """Comparisons that give no row, by source and reason.
-
-    Most of a source may be lost after the teacher was paid, so this only warns: an error would change what is drawn for
-    the other sources, and with it what they were asked.
-    """
-
-    def __init__(self, comparisons: Iterable[Comparison]) -> None:
-        self._asked = Counter(self._source(comparison) for comparison in comparisons)
-        self.by_source: dict[str, Counter[str]] = {}
-
-    @staticmethod
-    def _source(comparison: Comparison) -> str:
-        return comparison.instruction.origin.rpartition(":")[0]
-
-    def add(self, comparison: Comparison, reason: str) -> None:
-        """Count a comparison that gives no row."""
-        self.by_source.setdefault(self._source(comparison), Counter())[reason] += 1
-
-    def warn(self) -> None:
-        """Warn of each source of which most comparisons are lost."""
-        for source, reasons in self.by_source.items():
-            asked, kept = self._asked[source], self._asked[source] - reasons.total()
-            if kept < asked / 2:
-                why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-                logger.warning(
-                    "build-data: %d of %d comparisons of %s give rows (%s); if that is not meant, %s",
-                    kept, asked, source, why, _remedy(reasons),
-                )  # fmt: skip
-
-
-def _set_aside(
-    config: InstructionConfig,
-    instructions: Sequence[Instruction],
-    personas: Sequence[tuple[SourceConfig, Sequence[PersonaQuestion]]],
-    pairs: Sequence[Pair],
-    seed: int,
-) -> frozenset[str]:
+def _set_aside(config: InstructionConfig, found: _Found, seed: int) -> frozenset[str]:
     """The questions that are the later stages': of each part the same share, drawn by the seed."""
     if not config.preference_share:
         return frozenset()
     strata: dict[str, dict[str, None]] = {}
     asked = [
-        *((i.part, i.text) for i in instructions),
-        *((f"persona {source.part}", q.prompt[-1]["content"]) for source, own in personas for q in own),
-        *((f"pairs {pair['part']}", pair["prompt"][-1]["content"]) for pair in pairs),
+        *((i.part, i.text) for i in found.instructions),
+        *((f"persona {source.part}", q.prompt[-1]["content"]) for source, own in found.personas for q in own),
+        *((f"pairs {pair['part']}", _asks(pair)) for pair in found.pairs),
     ]
     for stratum, text in asked:
         if not _held_out(text, config.held_out):
@@ -373,7 +328,7 @@ def _annotate(
     answers = [answer.strip() for answer in teacher.complete(requests, "teacher: answers")]
     drafted = list(zip(comparisons, answers[::2], answers[1::2], strict=True))
     least = max(1, config.filters.min_answer_characters)
-    lost = _Lost(comparisons)
+    lost = Lost(comparisons)
     usable: list[tuple[Comparison, str, str]] = []
     for comparison, first, second in drafted:
         if min(len(first), len(second)) < least:
