@@ -17,7 +17,8 @@ from metaalign_training.rows import write_rows
 from metaalign_training.stages.evaluation.adapters import read_suite
 from metaalign_training.stages.evaluation.charts import scores
 from metaalign_training.stages.evaluation.intervals import Share
-from metaalign_training.stages.evaluation.items import Expectation, score
+from metaalign_training.stages.evaluation.items import Expectation, Item, Score, score
+from metaalign_training.stages.evaluation.samples import write_samples
 from tests.training.endpoints import fake_teacher
 
 YES_NO = Expectation(choice=(("Yes",), ("No",)))
@@ -388,3 +389,31 @@ def test_a_chart_of_many_long_names_shows_them_all() -> None:
 def _size(image: str) -> tuple[int, int]:
     """Width and height of a PNG in dots."""
     return struct.unpack(">II", base64.b64decode(image)[16:24])
+
+
+def test_answers_are_shown_as_they_are(tmp_path: Path) -> None:
+    items = [
+        Item(
+            f"q{n}",
+            "mine",
+            "seen",
+            [
+                {"role": "system", "content": "Be brief.\nUse pounds."},
+                {"role": "user", "content": f"Question {n}?"},
+            ],
+            Expectation(text="yes"),
+        )
+        for n in range(30)
+    ]
+    answers = ["yes" if n % 3 else "```\nno\n```" for n in range(30)]
+    scores = [Score(1.0) if n % 3 else Score(0.0, ["content"]) for n in range(30)]
+    write_samples(tmp_path, items, answers, scores, seed=1)
+    first = (tmp_path / "answers.md").read_text(encoding="utf-8")
+    assert "### Full score (20 of 30)" in first
+    assert "### Less (10 of 30)" in first
+    assert first.count("\n```text\nyes\n```\n") == 10
+    assert first.count("\n````text\n```\nno\n```\n````\n") == 10
+    assert first.count("q0: content") == 1
+    assert "> System Info: Be brief.\\\n> Use pounds.\\\n> User: Question 0?\n" in first
+    write_samples(tmp_path, items, answers, scores, seed=1)
+    assert (tmp_path / "answers.md").read_text(encoding="utf-8") == first

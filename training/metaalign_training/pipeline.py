@@ -7,7 +7,7 @@ WORK/rejection    the model, laid out as in sft
 WORK/pairs        pairs.jsonl, sampled from the model before; further rounds: pairs-2, pairs-3, …
 WORK/dpo          the model, laid out as in sft; further rounds: dpo-2, dpo-3, …
 WORK/grpo         the model, laid out as in sft
-WORK/evaluate     answers, scores, results.json, report.md, report.html
+WORK/evaluate     answers, scores, results.json, answers.md, report.md, report.html
 WORK/probe        the same for requests that were written by hand
 WORK/export       the record; the checkpoint itself goes where --out says
 """

@@ -9,5 +9,6 @@ readers                                    the option that an answer chooses, an
 evaluate                                   the run: ask, score, count; or score stored answers again
 intervals                                  means and paired differences, with intervals over questions
 results                                    what results.json and scores.jsonl hold
+samples                                    some answers to read, good and bad
 report, charts                             tables, charts, and systems compared question by question
 """

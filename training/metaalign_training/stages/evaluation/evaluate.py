@@ -1,7 +1,7 @@
 """`metaalign-train evaluate RECIPE [--model DIR]`: ask, score, and report; `rescore`: score stored answers again.
 
 Answers are written to `answers.jsonl` as they arrive, so a killed run asks only for the rest. Writes `results.json`,
-`scores.jsonl`, `report.md` and `report.html`.
+`scores.jsonl`, `answers.md`, `report.md` and `report.html`.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from metaalign_training.stages.evaluation.results import (
     summarise,
     write_results,
 )
+from metaalign_training.stages.evaluation.samples import write_samples
 
 __all__ = ["evaluate", "rescore", "suite_problems"]
 
@@ -204,6 +205,7 @@ def _conclude(
             **usage_report({"judge": judge.endpoint})["judge"],
         }
     write_results(folder, results, iter(rows))
+    write_samples(folder, items, answers, scores, recipe.seed)
     write_report(folder, {recipe.name: [folder]})
     return summarise(results)
 
