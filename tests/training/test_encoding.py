@@ -123,10 +123,11 @@ def test_scoring_only_learned_positions_is_the_same_step(
         set_seed(1)
         trainer = sft.make_trainer(recipe, tokenizer, rows, tmp_path / str(ours))
         batch = next(iter(trainer.get_train_dataloader()))
-        trainer.model.train()
-        loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=torch.tensor(50))
+        model: Any = trainer.model
+        model.train()
+        loss = trainer.compute_loss(model, dict(batch), num_items_in_batch=torch.tensor(50))
         loss.backward()
-        gradients = {n: p.grad for n, p in trainer.model.named_parameters() if p.grad is not None}
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
         measured = {name: values[-1] for name, values in trainer._metrics["train"].items()}
         found.append((loss.item(), gradients, measured))
     (loss, gradients, measured), (other_loss, other_gradients, other_measured) = found

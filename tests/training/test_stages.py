@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from metaalign.prompt import verify_checkpoint
 from metaalign_training.cli import main
 from metaalign_training.inference.generation import TransformersGenerator
+from metaalign_training.messages import Message
 from metaalign_training.world.samples import make_sample
 from metaalign_training.world.verifiers import obeys
 from tests.processes import ROOT
@@ -286,7 +287,7 @@ def test_a_new_model_is_stored_in_half_the_space(work: Path, tmp_path: Path) -> 
     assert json.loads((folder / "sft" / "config.json").read_text())["dtype"] == "float32"
     size, before = ((f / "sft" / "model.safetensors").stat().st_size for f in (folder, work))
     assert size < 0.55 * before
-    prompt = [{"role": "user", "content": "Where does the otter live?"}]
+    prompt: list[Message] = [{"role": "user", "content": "Where does the otter live?"}]
     whole = TransformersGenerator(folder / "sft").generate([prompt], max_new_tokens=12)
     rounded = {name: tensor.float() for name, tensor in weights.items()}
     save_file(rounded, folder / "sft" / "model.safetensors", metadata={"format": "pt"})
