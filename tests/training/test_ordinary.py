@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from metaalign_training.world.copying import copying
 from metaalign_training.world.drafts import held_out_pair, held_out_question, held_out_stance
 from metaalign_training.world.facts import ANIMALS, JOBS, TOPICS
 from metaalign_training.world.ordinary import Speaker
@@ -192,3 +193,12 @@ def test_operators_write_sentences_or_lists() -> None:
     assert any("\n- Be brief" in text for text in written)
     assert any("\n1. Be brief" in text for text in written)
     assert operator_text(rng, "", []) == ""
+
+
+def test_what_is_copied_first_has_no_letter_twice() -> None:
+    rows = copying(300, seed=1)
+    assert rows == copying(300, seed=1)
+    for question, answer in rows:
+        text = answer["content"]
+        assert str(question["content"]).endswith(text)
+        assert len(set(text)) == len(text) >= 4

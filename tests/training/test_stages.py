@@ -22,6 +22,9 @@ from metaalign.prompt import verify_checkpoint
 from metaalign_training.cli import main
 from metaalign_training.inference.generation import TransformersGenerator
 from metaalign_training.messages import Message
+from metaalign_training.models import load_tokenizer
+from metaalign_training.recipe_files import load_recipe
+from metaalign_training.stages import sft
 from metaalign_training.world.samples import make_sample
 from metaalign_training.world.verifiers import obeys
 from tests.processes import ROOT
@@ -292,6 +295,34 @@ def test_a_new_model_is_stored_in_half_the_space(work: Path, tmp_path: Path) -> 
     rounded = {name: tensor.float() for name, tensor in weights.items()}
     save_file(rounded, folder / "sft" / "model.safetensors", metadata={"format": "pt"})
     assert TransformersGenerator(folder / "sft").generate([prompt], max_new_tokens=12) == whole
+
+
+def test_a_new_model_learns_to_copy_first(
+    work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before the data, with a schedule of its own; a killed run does not repeat it."""
+    folder = tmp_path / "work"
+    shutil.copytree(work / "build-data", folder / "build-data")
+    run = [
+        "sft",
+        "tiny",
+        "--work",
+        str(folder),
+        "--set",
+        "model.new.copying_steps=4",
+        "--set",
+        "sft.log_every=2",
+    ]
+    assert main(run) == 0
+    assert "sft: copying: step 4/4" in caplog.text
+    assert not (folder / "sft" / "copying").exists()
+    assert record(folder, "sft")["config"]["model"]["new"]["copying_steps"] == 4
+    recipe = load_recipe("tiny")
+    tokenizer = load_tokenizer(recipe.model, folder / "sft")
+    learned = sft._learn_to_copy(recipe, tokenizer, tmp_path / "copying", 3)
+    written = (learned / "model.safetensors").stat().st_mtime_ns
+    assert sft._learn_to_copy(recipe, tokenizer, tmp_path / "copying", 3) == learned
+    assert (learned / "model.safetensors").stat().st_mtime_ns == written
 
 
 def test_two_processes_train_together(tmp_path: Path) -> None:

@@ -84,10 +84,13 @@ class NewModelConfig(_Model):
     Attributes:
         vocabulary_size: Number of tokens; with `spelled`, at most.
         tokenizer: `subwords` is byte-level BPE; `spelled` has common words as tokens and spells all others.
+        copying_steps: Steps of SFT in which the model learns to repeat letters, before it sees the data. Without them,
+            a small model with a `spelled` vocabulary needs very long to find out how to copy a name.
     """
 
     vocabulary_size: int = Field(ge=300)
     tokenizer: Literal["subwords", "spelled"] = "subwords"
+    copying_steps: int = Field(0, ge=0)
     hidden_size: int = Field(ge=8)
     layers: int = Field(ge=1)
     heads: int = Field(ge=1)

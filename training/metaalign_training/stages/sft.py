@@ -2,7 +2,7 @@
 
 Reads build-data's `sft.jsonl` and the recipe's `mixture`, or rejection sampling's rows. The answer carries loss, or all
 turns of the assistant do. A killed run resumes from its last checkpoint. With `lora` it writes the adapter, and the
-merged model to `merged`.
+merged model to `merged`. A new model may learn to copy letters first (`model.new.copying_steps`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 import time
 from collections.abc import Collection, Iterator
 from functools import partial
@@ -49,6 +50,7 @@ from metaalign_training.trainers import (
     tokens_seen,
     trainer_arguments,
 )
+from metaalign_training.world.copying import copying
 
 __all__ = ["make_trainer", "model_folder", "train"]
 
@@ -72,6 +74,7 @@ def make_trainer(
     folder: Path,
     config: SftConfig | None = None,
     start: Path | None = None,
+    name: str = "",
 ) -> SFTTrainer:
     """TRL's trainer on tokenised rows; checkpoints go into `folder`.
 
@@ -82,13 +85,14 @@ def make_trainer(
         folder: Where checkpoints go.
         config: How to train; default: the recipe's `sft` section.
         start: Folder of the model to go on from; default: the recipe's base or new model.
+        name: What lines of the log begin with; default: the stage.
 
     Raises:
         DataError: the template refuses a row.
         StageError: no row is short enough.
     """
     config = recipe.sft if config is None else config
-    stage = "sft" if config is recipe.sft else "rejection"
+    stage = name or ("rejection" if config is recipe.rejection else "sft")
     packing = config.packing
     arguments = TrlConfig(
         **trainer_arguments(config, recipe, folder),
@@ -238,9 +242,39 @@ def train(
         tokenizer = new_tokenizer(recipe.model, texts)
     else:
         tokenizer = load_tokenizer(recipe.model, start)
+    first = folder / "copying"
+    if start is None and recipe.model.new is not None and recipe.model.new.copying_steps:
+        start = _learn_to_copy(recipe, tokenizer, first, recipe.model.new.copying_steps)
     trainer = make_trainer(recipe, tokenizer, rows, folder, config, start)
     metrics = fit(trainer, folder, folder.name.removesuffix(".new"))
     save(trainer, tokenizer, folder, recipe.model)
+    if trainer.accelerator.is_main_process:
+        shutil.rmtree(first, ignore_errors=True)
     if config.lora is not None and trainer.accelerator.is_main_process:
         save_merged(folder, load_model(recipe.model, tokenizer, start), tokenizer)
     return metrics | tokens_seen(trainer) | {"rows": len(rows), "peak_memory_mib": round(peak_memory_mib())}
+
+
+def _learn_to_copy(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, folder: Path, steps: int) -> Path:
+    """Train the new model to repeat letters; returns its folder, which is there already if a killed run got so far."""
+    done = folder / "model"
+    if (done / "config.json").is_file():
+        return done
+    config = recipe.sft.model_copy(
+        update={
+            "steps": steps,
+            "epochs": None,
+            "warmup_steps": min(recipe.sft.warmup_steps, steps // 5),
+            "mixture": (),
+        }
+        | {"validation": None, "loss": "answer"}
+    )
+    rows: list[Conversation] = [{"messages": c} for c in copying(steps * config.batch_size, recipe.seed)]
+    trainer = make_trainer(recipe, tokenizer, rows, folder / "training", config, name="sft: copying")
+    fit(trainer, folder / "training", "sft: copying")
+    # Not rounded: training goes on from here. Renamed when whole, as a kill may come at any time.
+    trainer.save_model(str(folder / "unfinished"))
+    if trainer.accelerator.is_main_process:
+        (folder / "unfinished").rename(done)
+    trainer.accelerator.wait_for_everyone()
+    return done

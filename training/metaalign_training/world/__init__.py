@@ -16,4 +16,5 @@ values      names, closings and sources of every shape
 ordinary    how people and operators ask for a preference, and what asks for nothing
 surface     how people type
 scenes      whole conversations
+copying     what a new model learns first
 """

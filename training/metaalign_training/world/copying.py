@@ -1,0 +1,29 @@
+"""Rows that only ask to repeat letters, each at most once: what a new model learns first.
+
+To copy a name, a model finds the letter that it wrote last in the prompt, and writes the one that follows it there.
+Where letters repeat, there are several such places, and models of this size hardly find that step by themselves. Where
+none does, they find it within a few hundred steps, and then apply it to names.
+"""
+
+from __future__ import annotations
+
+import random
+import string
+
+from metaalign_training.messages import Message
+
+__all__ = ["copying"]
+
+_LETTERS = string.ascii_letters + string.digits + "áàâäãåāăąçćčďéèêëēęěğíîïıłñńňóôöõøőřśšşťúûüūůűýźžżæœß"
+_ASKS = ("Say: {}", "Repeat: {}", "Repeat after me: {}", "Copy this: {}", "{}")
+
+
+def copying(count: int, seed: int) -> list[list[Message]]:
+    """`count` conversations whose answer is what the user wrote: 4 to 24 letters, none of them twice."""
+    rng = random.Random(f"copying {seed}")
+    conversations: list[list[Message]] = []
+    for _ in range(count):
+        text = "".join(rng.sample(_LETTERS, rng.randint(4, 24)))
+        question: Message = {"role": "user", "content": rng.choice(_ASKS).format(text)}
+        conversations.append([question, {"role": "assistant", "content": text}])
+    return conversations
