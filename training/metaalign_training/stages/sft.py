@@ -272,8 +272,8 @@ def _learn_to_copy(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, folder: P
         | {"validation": None, "loss": "answer"}
     )
     rows: list[Conversation] = [{"messages": c} for c in copying(steps * config.batch_size, recipe.seed)]
-    # In a batch of one length, what is to be copied always stands at the same distance: the model learns distances, each
-    # batch another one, and never how to copy.
+    # In a batch of one length, what is to be copied always stands at the same distance: the model learns distances,
+    # each batch another one, and never how to copy.
     trainer = make_trainer(
         recipe, tokenizer, rows, folder / "training", config, name="sft: copying", grouped=False
     )
