@@ -15,6 +15,7 @@ patterns    sentences with alternatives
 values      names, closings and sources of every shape
 ordinary    how people and operators ask for a preference, and what asks for nothing
 surface     how people type
+staging     what scenes are made of
 scenes      whole conversations
 copying     what a new model learns first
 """

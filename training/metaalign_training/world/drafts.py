@@ -55,23 +55,7 @@ PARTS = {
 }
 """Part of the MetaAlign Dataset -> the splits that belong to it."""
 
-SPLITS = (
-    "seen",
-    "questions",
-    "combinations",
-    "wordings",
-    "values",
-    "recall",
-    "conflict",
-    "consensus",
-    "stance",
-    "safety",
-    "lookalikes",
-    "implicit",
-    "none",
-    "ordinary",
-    "names",
-)
+SPLITS = tuple(split for own in PARTS.values() for split in own)
 SCENES = ("ordinary", "names")
 """Splits in ordinary wording, whatever their part; see `scenes`."""
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from metaalign_training.world.drafts import Tier
-from metaalign_training.world.facts import ANIMALS, Animal
+from metaalign_training.world.facts import Animal
 from metaalign_training.world.languages import GREETINGS, a_or_an, plural
 from metaalign_training.world.patterns import expand, fill, wordings
 from metaalign_training.world.phrases import CLOSED_VALUES
@@ -187,7 +187,3 @@ class Speaker:
     def about(self, pattern: str, animal: Animal) -> str:
         """`pattern` about this animal."""
         return fill(pattern, n=animal.name, ns=plural(animal.name), a=a_or_an(animal.name))
-
-    def other_animal(self, animals: Sequence[Animal] = ANIMALS) -> Animal:
-        """Any of them."""
-        return self.rng.choice(animals)
