@@ -28,6 +28,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler, get_length_grouped_indices
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from metaalign_training.errors import StageError
@@ -35,7 +36,8 @@ from metaalign_training.models import store_as_bfloat16, training_dtype
 from metaalign_training.recipe import ModelConfig, Recipe, TrainingConfig
 
 __all__ = [
-    "WholeCheckpoints",
+    "LengthGroups",
+    "MetaAlignTrainer",
     "callbacks",
     "fit",
     "peak_memory_mib",
@@ -139,10 +141,49 @@ def tokens_seen(trainer: Any) -> dict[str, float]:
     return {"tokens": counts[-1]} if counts else {}
 
 
-class WholeCheckpoints:
-    """Mixed into transformers' `Trainer`: its checkpoints are whole or absent."""
+class LengthGroups(LengthGroupedSampler):
+    """Batches of rows of similar length, in random order.
+
+    transformers gives them in the order of their length, fifty from long to short and then again. Every few dozen steps
+    a model then learns short rows only and forgets long ones, and with high learning rates it learns far less.
+    """
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
+        super().__init__(batch_size, lengths=lengths)
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw another order; accelerate calls this when an epoch begins, also after a kill."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        """Row numbers, batch after batch; the longest rows come first, so that too little memory shows at once."""
+        generator = torch.Generator().manual_seed(self._seed + self._epoch)
+        rows = get_length_grouped_indices(self.lengths, self.batch_size, generator=generator)
+        whole = len(rows) // self.batch_size
+        order = [
+            0,
+            *(1 + torch.randperm(max(whole - 1, 0), generator=generator)).tolist(),
+            *range(max(whole, 1), whole + 1),
+        ]
+        for batch in order:
+            yield from rows[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+
+class MetaAlignTrainer:
+    """Mixed into transformers' `Trainer`: its checkpoints are whole or absent, and its batches in random order."""
 
     _aside: str | None = None
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        trainer: Any = self
+        sampler = super()._get_train_sampler(train_dataset)  # type: ignore[misc]
+        if not isinstance(sampler, LengthGroupedSampler):
+            return sampler
+        # The batches of one step, on all devices: they wait for the longest.
+        size = sampler.batch_size * trainer.args.world_size
+        return LengthGroups(size, list(sampler.lengths), trainer.args.seed)
 
     def _get_output_dir(self, trial: Any) -> str:
         return self._aside or super()._get_output_dir(trial)  # type: ignore[misc]

@@ -39,7 +39,7 @@ from metaalign_training.models import (
 from metaalign_training.recipe import DpoConfig, Recipe
 from metaalign_training.rows import Pair, Thumb, read_thumbs
 from metaalign_training.trainers import (
-    WholeCheckpoints,
+    MetaAlignTrainer,
     callbacks,
     fit,
     peak_memory_mib,
@@ -60,7 +60,7 @@ _WITH_REFERENCE = {"dpo": "sigmoid", "ipo": "ipo", "hinge": "hinge", "robust": "
 """Losses of TRL's DPO trainer, and their names there."""
 
 
-class _TokenisedDPOTrainer(WholeCheckpoints, DPOTrainer):
+class _TokenisedDPOTrainer(MetaAlignTrainer, DPOTrainer):
     """Takes rows that are tokenised already; TRL's own trainer would render and tokenise text."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
@@ -73,21 +73,21 @@ class _TokenisedDPOTrainer(WholeCheckpoints, DPOTrainer):
             columns.append("length")  # the sampler groups rows by length
 
 
-class _TokenisedKTOTrainer(WholeCheckpoints, KTOTrainer):
+class _TokenisedKTOTrainer(MetaAlignTrainer, KTOTrainer):
     """As above. TRL's preparation also adds, to each row, the answer of the row before: see `_thumb_rows`."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
 
 
-class _TokenisedCPOTrainer(WholeCheckpoints, CPOTrainer):
+class _TokenisedCPOTrainer(MetaAlignTrainer, CPOTrainer):
     """As above, for SimPO."""
 
     def tokenize_row(self, feature: Any, model: Any = None) -> Any:
         return feature
 
 
-class _TokenisedORPOTrainer(WholeCheckpoints, ORPOTrainer):
+class _TokenisedORPOTrainer(MetaAlignTrainer, ORPOTrainer):
     """As above."""
 
     def tokenize_row(self, feature: Any, model: Any = None) -> Any:

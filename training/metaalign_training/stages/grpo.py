@@ -32,7 +32,7 @@ from metaalign_training.models import load_model, load_tokenizer, lora_config, s
 from metaalign_training.recipe import GrpoConfig, Recipe, RewardKind
 from metaalign_training.rows import Question
 from metaalign_training.trainers import (
-    WholeCheckpoints,
+    MetaAlignTrainer,
     callbacks,
     fit,
     peak_memory_mib,
@@ -45,7 +45,7 @@ __all__ = ["make_trainer", "open_rewards", "train"]
 logger = logging.getLogger(__name__)
 
 
-class _TokenisedGRPOTrainer(WholeCheckpoints, GRPOTrainer):
+class _TokenisedGRPOTrainer(MetaAlignTrainer, GRPOTrainer):
     """Takes prompts as keys of rows that are tokenised already; answers come from the model itself, or from vLLM.
 
     Attributes:

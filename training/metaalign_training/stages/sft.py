@@ -42,7 +42,7 @@ from metaalign_training.recipe import Recipe, SftConfig
 from metaalign_training.rows import Conversation, texts_of
 from metaalign_training.tokenised import tokenised
 from metaalign_training.trainers import (
-    WholeCheckpoints,
+    MetaAlignTrainer,
     callbacks,
     fit,
     peak_memory_mib,
@@ -63,7 +63,7 @@ def model_folder(stage: Path) -> Path:
     return merged if merged.is_dir() else stage
 
 
-class _Trainer(WholeCheckpoints, SFTTrainer):
+class _Trainer(MetaAlignTrainer, SFTTrainer):
     """TRL's, with whole checkpoints."""
 
 

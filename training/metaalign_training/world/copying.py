@@ -1,4 +1,4 @@
-"""Rows that only ask to repeat letters, each at most once: what a new model learns first.
+"""Rows that only ask to repeat letters, none of them twice: what a new model learns first.
 
 To copy a name, a model finds the letter that it wrote last in the prompt, and writes the one that follows it there.
 Where letters repeat, there are several such places, and models of this size hardly find that step by themselves. Where
@@ -11,11 +11,13 @@ import random
 import string
 
 from metaalign_training.messages import Message
+from metaalign_training.world.values import ACCENTED
 
 __all__ = ["copying"]
 
 _LETTERS = string.ascii_letters
-"""More letters make it slower: with digits and those with accents, 115 in all, 500 steps were not enough."""
+_RARE = string.digits + "".join(sorted(set(ACCENTED + ACCENTED.upper()) - set(_LETTERS)))
+"""In some rows only: with all of them as common as the others, 500 steps were not enough."""
 _ASK = "Say: {}"
 
 
@@ -24,7 +26,11 @@ def copying(count: int, seed: int) -> list[list[Message]]:
     rng = random.Random(f"copying {seed}")
     conversations: list[list[Message]] = []
     for _ in range(count):
-        text = "".join(rng.sample(_LETTERS, rng.randint(4, 22)))
+        letters = rng.sample(_LETTERS, rng.randint(4, 22))
+        if rng.random() < 0.4:
+            for letter in rng.sample(_RARE, rng.randint(1, 3)):
+                letters[rng.randrange(len(letters))] = letter
+        text = "".join(letters)
         question: Message = {"role": "user", "content": _ASK.format(text)}
         conversations.append([question, {"role": "assistant", "content": text}])
     return conversations

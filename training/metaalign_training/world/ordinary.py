@@ -32,6 +32,7 @@ _RETRACTABLE = {
     "greeting": tuple(GREETINGS),
     "language": ("Spanish",),
     "audience": ("expert",),
+    "units": ("imperial",),
 }
 """Wishes whose negation asks for nothing but what an answer is by default."""
 _NEGATIVE = ("no ", "not ", "never ", "nothing", "don't ", "do not ", "avoid ", "anything", "without ")
@@ -80,6 +81,8 @@ class Speaker:
         if dimension not in CLOSED_VALUES:
             return self._copied(tier, dimension, value)
         own, rng = "system" if tier == "system" else "user", self.rng
+        if rng.random() < 0.06:
+            return self._contrasted(dimension, value)
         kind = rng.choices(("do", "like", own), (35, 25, 40))[0]
         text = self._of(dimension, value, kind)
         if kind == own or (kind == "do" and text.startswith(_NEGATIVE)):
@@ -109,18 +112,30 @@ class Speaker:
 
     def negated(self, dimension: str) -> str:
         """A sentence that takes a wish back, or tells of somebody else's."""
-        frames, rng = wordings("frames"), self.rng
-        value = rng.choice(_RETRACTABLE[dimension])
-        kind = rng.choice(("do", "like"))
+        value = self.rng.choice(_RETRACTABLE[dimension])
+        kind = self.rng.choice(("do", "like"))
+        return fill(
+            self.any_of(wordings("frames")[f"negated_{kind}"]),
+            **{kind: self._positive(dimension, value, kind)},
+        )
+
+    def _contrasted(self, dimension: str, value: str) -> str:
+        """A wish, and another value that is not wished for."""
+        other = self.rng.choice([v for v in CLOSED_VALUES[dimension] if v != value])
+        kind = self.rng.choice(("do", "like", "like"))
+        both = {kind: self._positive(dimension, value, kind), "other": self._positive(dimension, other, kind)}
+        return fill(self.any_of(wordings("frames")[f"contrast_{kind}"]), **both)
+
+    def _positive(self, dimension: str, value: str, kind: str) -> str:
         while (text := self._of(dimension, value, kind)).startswith(_NEGATIVE):
             pass
-        return fill(self.any_of(frames[f"negated_{kind}"]), **{kind: text})
+        return text
 
     def nothing(self, tier: Tier, asked: Mapping[str, str]) -> str:
         """A sentence that asks for nothing."""
         rng = self.rng
         open_to_negation = [d for d in _RETRACTABLE if d not in asked]
-        if tier != "system" and open_to_negation and rng.random() < 0.2:
+        if tier != "system" and open_to_negation and rng.random() < 0.3:
             return self.negated(rng.choice(open_to_negation))
         text = self.any_of(wordings("nothing")["system" if tier == "system" else "user"])
         if "{other}" in text:

@@ -241,8 +241,8 @@ def word_query(scene: Scene, hand: Hand, question: str, wishes: Sequence[Wish]) 
             text = rng.choice(known["before"]) + text
         else:
             text += rng.choice(known["after"])
-    if rng.random() < 0.08:
-        before.append(speaker.nothing("user", scene.asked))
+    if rng.random() < 0.1:
+        (before if rng.random() < 0.6 else after).append(speaker.nothing("user", scene.asked))
     rng.shuffle(before)
     return hand.typed(hand.joined([*before, text, *after]))
 

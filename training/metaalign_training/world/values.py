@@ -13,7 +13,7 @@ import zlib
 from metaalign_training.world.patterns import wordings
 from metaalign_training.world.phrases import copied_value
 
-__all__ = ["NAME_SHAPES", "any_value", "invented_name", "random_word", "shaped_name"]
+__all__ = ["ACCENTED", "NAME_SHAPES", "any_value", "invented_name", "random_word", "shaped_name"]
 
 _ONSETS = (
     "b c d f g h j k l m n p q r s t v w x y z br ch cl cr dr fl fr gl gr kh kl kr ph pl pr qu sc sh sk sl sm sn sp st"
@@ -27,7 +27,7 @@ _PIECES = wordings("values")
 _TITLES, _PARTICLES, _KNOWN, _WORDS, _BOOKS = (
     _PIECES[name].split() for name in ("titles", "particles", "known", "words", "books")
 )
-_ACCENTED = "áàâäãåāăąçćčďéèêëēęěğíìîïīıłñńňóòôöõøōőřśšşťúùûüūůűýÿźžżæœßðþ"
+ACCENTED = "áàâäãåāăąçćčďéèêëēęěğíìîïīıłñńňóòôöõøōőřśšşťúùûüūůűýÿźžżæœßðþ"
 
 NAME_SHAPES = (
     "plain",
@@ -42,7 +42,7 @@ NAME_SHAPES = (
     "words",
     "script",
 )
-_SHAPE_WEIGHTS = (30, 14, 14, 8, 7, 10, 7, 7, 5, 5, 2)
+_SHAPE_WEIGHTS = (22, 12, 16, 9, 8, 15, 9, 8, 5, 5, 2)
 _SCRIPTS = (
     "абвгдежзиклмнопрстуфхцчшыюя",
     "αβγδεζηθικλμνξοπρστυφχψω",
@@ -81,7 +81,8 @@ def shaped_name(rng: random.Random, shape: str) -> str:
     if shape == "several words":
         form = rng.choice(
             ("{n} {o}",) * 4
-            + ("{n} {p} {o}", "{n} {i}. {o}", "{n} {o} {k}", "{i}. {o}", "{n} {e}", "{n} {p} {o} {k}")
+            + ("{n} {p} {o}", "{n} {i}. {o}", "{i}. {o}", "{n} {e}", "{n} {p} {o} {k}")
+            + ("{n} {o} {k}",) * 3
         )
         return form.format(
             n=name, o=other, p=rng.choice(_PARTICLES), k=invented_name(rng), i=rng.choice(string.ascii_uppercase),
@@ -171,9 +172,9 @@ def shaped_name(rng: random.Random, shape: str) -> str:
 
 def _accented(rng: random.Random, name: str) -> str:
     letters = list(name)
-    for _ in range(rng.choice((1, 1, 1, 2))):
-        place = rng.randrange(len(letters))
-        letter = rng.choice(_ACCENTED)
+    for _ in range(rng.choice((1, 1, 1, 2, 2, 3))):
+        place = rng.choice((0, *range(len(letters))))
+        letter = rng.choice(ACCENTED)
         letters[place] = letter.upper() if place == 0 and len(letter.upper()) == 1 else letter
     return "".join(letters)
 
