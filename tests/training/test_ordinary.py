@@ -125,7 +125,7 @@ def test_scenes_train_on_nothing_that_other_splits_hold_out(split: str) -> None:
             if sample.messages[-1]["content"] == topic:
                 stated = [job for job in jobs if f" {job}" in text]
                 assert not any(held_out_stance(job, topic) for job in stated) or "People see" in sample.answer
-        a_number_of_facts = re.search(r"fact|thing", str(sample.messages[-1]["content"]))
+        a_number_of_facts = re.search(r"fact|thing|\bone\b", str(sample.messages[-1]["content"]))
         if sample.check.subject and len(sample.check.content) == 1 and not a_number_of_facts:
             noun = sample.check.subject.split()[-1].lower()
             said = sample.check.content[0]
@@ -202,3 +202,27 @@ def test_what_is_copied_first_has_no_letter_twice() -> None:
         text = answer["content"]
         assert str(question["content"]).endswith(text)
         assert len(set(text)) == len(text) >= 4
+
+
+def test_people_mention_words_without_end() -> None:
+    """Half of the things, places and jobs that mean nothing are words that nobody knows."""
+    speaker = Speaker(random.Random(8))
+    told = [speaker.finished(speaker.filled("I'm a {job} in {place} with two {things}.")) for _ in range(300)]
+    assert not any("{" in text or "\ue000" <= text[-2] <= "\uf8ff" for text in told)
+    jobs = set(wordings("open")["jobs"].replace("-", " ").split())
+    assert 90 < sum(bool(jobs & set(text.split())) for text in told) < 210
+    assert not any(re.search(r"\ba [aeiou]|\ban [^aeiou]", text) for text in told)
+    assert not jobs & {job for own in JOBS.values() for job in own}
+
+
+def test_a_wish_that_ends_in_a_talk_is_not_obeyed_any_more() -> None:
+    ended = Counter[str]()
+    signs = {"tone": "Arr, matey!", "format": "\n- ", "greeting": "Bonjour!"}
+    for sample in scenes(4000):
+        answers = [str(m["content"]) for m in sample.messages if m["role"] == "assistant"]
+        for dimension, sign in signs.items():
+            if answers and sign in answers[-1] and dimension not in sample.check.asked:
+                ended[dimension] += 1
+                assert sign not in sample.answer
+    assert len(ended) == 3
+    assert ended.total() > 8

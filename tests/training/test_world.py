@@ -31,8 +31,8 @@ HELD_OUT = {
     "lookalikes": "10ed84cc58bdfae3",
     "implicit": "0e7e73f383c5dcb0",
     "none": "f9af9d9e027e66c0",
-    "ordinary": "61f51ad4f199bf42",
-    "names": "ba843ca9b3670122",
+    "ordinary": "21b13c8bee62fd19",
+    "names": "fb90c2e6f3dcfe06",
 }
 
 WITHOUT_OPPOSITE = ("consensus", "lookalikes")

@@ -18,7 +18,7 @@ from metaalign_training.world.facts import Animal
 from metaalign_training.world.languages import GREETINGS, a_or_an, plural
 from metaalign_training.world.patterns import expand, fill, wordings
 from metaalign_training.world.phrases import CLOSED_VALUES
-from metaalign_training.world.values import shaped_name
+from metaalign_training.world.values import random_word, shaped_name
 
 __all__ = ["Speaker"]
 
@@ -127,9 +127,12 @@ class Speaker:
         return fill(self.any_of(wordings("frames")[f"contrast_{kind}"]), **both)
 
     def _positive(self, dimension: str, value: str, kind: str) -> str:
-        while (text := self._of(dimension, value, kind)).startswith(_NEGATIVE):
-            pass
-        return text
+        for _ in range(_TRIES):
+            text = self._of(dimension, value, kind)
+            if not text.startswith(_NEGATIVE):
+                return text
+        # All that is held out is negative.
+        return Speaker(self.rng, not self.held_out)._positive(dimension, value, kind)
 
     def nothing(self, tier: Tier, asked: Mapping[str, str]) -> str:
         """A sentence that asks for nothing."""
@@ -137,16 +140,51 @@ class Speaker:
         open_to_negation = [d for d in _RETRACTABLE if d not in asked]
         if tier != "system" and open_to_negation and rng.random() < 0.3:
             return self.negated(rng.choice(open_to_negation))
-        text = self.any_of(wordings("nothing")["system" if tier == "system" else "user"])
-        if "{other}" in text:
-            shape = rng.choice(("plain", "plain", "several words", "title"))
-            text = fill(text, other=self.kept(shaped_name(rng, shape)))
-        return text
+        own = "system" if tier == "system" else "user"
+        return self.filled(self.any_of(wordings("open" if rng.random() < 0.45 else "nothing")[own]))
+
+    def filled(self, text: str) -> str:
+        """`text` with any things, places, names and jobs in it: every second one a word that nobody knows."""
+        text = re.sub(
+            r"\{(other|things?|place|job|org|doing)\}", lambda found: self._open_word(found[1]), text
+        )
+        return re.sub(r"\ban? (?=([a-z]))", lambda found: "an " if found[1] in "aeiou" else "a ", text)
 
     def role(self) -> str:
         """What an operator says that the assistant is."""
-        text = self.any_of(wordings("frames")["roles"])
-        return re.sub(r"\ban? (?=(\w))", lambda m: "an " if m[1] in "aeiouAEIO" else "a ", text)
+        text = self.filled(self.any_of(wordings("frames")["roles"]))
+        return re.sub(r"\ba (?=AI)", "an ", text)
+
+    def retracted(self, dimension: str, value: str) -> str:
+        """A sentence that ends a wish of an earlier turn."""
+        kind = self.rng.choice(("do", "like"))
+        return fill(
+            self.any_of(wordings("frames")[f"retracted_{kind}"]),
+            **{kind: self._positive(dimension, value, kind)},
+        )
+
+    def retractable(self, dimension: str, value: str) -> bool:
+        """Whether an answer is as always once this wish is taken back."""
+        return value in _RETRACTABLE.get(dimension, ())
+
+    def _open_word(self, slot: str) -> str:
+        rng, known = self.rng, wordings("open")
+        if slot == "other":
+            return self.kept(shaped_name(rng, rng.choice(("plain", "plain", "several words", "title"))))
+        if slot == "org":
+            kind = rng.choice(
+                ("Zoo", "Ltd", "Inc", "Museum", "Labs", "Media", "Park", "School", "& Sons", "Group")
+            )
+            name = rng.choice((random_word(rng, 3), *rng.sample(known["places"].split(), 1))).capitalize()
+            return self.kept(rng.choice((name, f"{name} {kind}", f"{name} {kind}", f"the {name} {kind}")))
+        number = "s" if slot == "things" else ""
+        if rng.random() < 0.5:
+            word = random_word(rng, 3)
+            return self.kept(word.capitalize()) if slot == "place" else word + number
+        word = rng.choice(known[slot if slot == "things" else f"{slot}s"].split()).replace("-", " ")
+        if slot == "place":
+            return self.kept(word)
+        return plural(word) if number else word
 
     def _of(self, dimension: str, value: str, kind: str) -> str:
         if dimension != "greeting":

@@ -90,7 +90,7 @@ def _conflict(scene: Scene, split: str) -> Sample:
 def _talk(scene: Scene, split: str) -> Sample:
     """Two or three turns: the same animal or another one, and perhaps another wish from there on."""
     rng, speaker, hand = scene.rng, scene.speaker, Hand(scene.rng)
-    draw_wishes(scene, (0, 0, 1, 1, 2))
+    draw_wishes(scene, (0, 1, 1, 1, 2, 2))
     # What a first question asks of its own answer may not hold for the next; who is asking does.
     scene.wishes = [w for w in scene.wishes if w.tier is not None or w.dimension == "name"]
     before = scene.asked
@@ -102,6 +102,13 @@ def _talk(scene: Scene, split: str) -> Sample:
     if rng.random() < 0.25:
         turn, words = _next_turn(scene, turn)
         scene.dialogue += [hand.typed(hand.joined([words])), speaker.kept(turn.answer(before))]
+    if ended := _ended_wish(scene):
+        asked, sentence = ended
+        if rng.random() < 0.5 and not turn.count:
+            return to_sample(split, scene, turn, sentence, hand, asked, ())
+        turn, question = _next_turn(scene, turn)
+        question = _after(sentence, question) if rng.random() < 0.7 else f"{question}? {sentence}"
+        return to_sample(split, scene, turn, question, hand, asked, ())
     asked, change = _changed_wish(scene) if rng.random() < 0.55 else (before, None)
     if change is not None and rng.random() < 0.4 and not turn.count:
         again = speaker.any_of(wordings("frames")["repeat"])
@@ -115,6 +122,17 @@ def _talk(scene: Scene, split: str) -> Sample:
         sentence = fill(frame, do=speaker.do(change.dimension, change.value))
         question = _after(sentence, question) if rng.random() < 0.7 else f"{question}? {sentence}"
     return to_sample(split, scene, turn, question, hand, asked, ())
+
+
+def _ended_wish(scene: Scene) -> tuple[dict[str, str], str] | None:
+    """A wish of the user that ends in the middle of a talk: what is asked from there on, and the sentence."""
+    rng, speaker, before = scene.rng, scene.speaker, scene.asked
+    own = [w for w in scene.wishes if w.tier != "system" and speaker.retractable(w.dimension, w.value)]
+    if not own or rng.random() < 0.4:
+        return None
+    ended = rng.choice(own)
+    asked = {d: v for d, v in before.items() if d != ended.dimension}
+    return asked, speaker.retracted(ended.dimension, ended.value)
 
 
 def _changed_wish(scene: Scene) -> tuple[dict[str, str], Wish | None]:
@@ -225,7 +243,7 @@ def _prioritise(scene: Scene, priority: str) -> None:
     if form < 0.3:
         scene.user.append(speaker.any_of(misuse[lower]))
     elif form < 0.6:
-        scene.user.append(speaker.any_of(misuse["pleas"]))
+        scene.user.append(speaker.filled(speaker.any_of(misuse["pleas"])))
 
 
 def _misuse(scene: Scene, split: str) -> Sample:
@@ -287,13 +305,13 @@ def _recall(scene: Scene, split: str) -> Sample:
 
 
 _SCENES: Mapping[Callable[[Scene, str], Sample], float] = {
-    _plain: 0.46,
+    _plain: 0.43,
     _conflict: 0.14,
-    _talk: 0.12,
+    _talk: 0.14,
     _belief: 0.06,
     _stance: 0.06,
     _misuse: 0.04,
-    _harmless: 0.03,
+    _harmless: 0.04,
     _none: 0.075,
     _recall: 0.015,
 }

@@ -273,7 +273,7 @@ def to_sample(
     if asked is None:
         asked = scene.asked
     attributes = _word_tiers(scene)
-    for tier, texts, share in (("system", scene.system, 0.2), ("user", scene.user, 0.4)):
+    for tier, texts, share in (("system", scene.system, 0.2), ("user", scene.user, 0.5)):
         while rng.random() < share and len(texts) < 5:
             texts.append(speaker.nothing("system" if tier == "system" else "user", asked))
             share *= 0.5
