@@ -6,6 +6,7 @@ DEVICE ?= cpu
 MODEL  ?=
 PORT   ?=
 ARGS   ?=
+RECIPE ?= demo-gpu
 HOST   :=
 # HOST is not read from the environment, because some shells put the machine's name there.
 
@@ -90,8 +91,8 @@ fuzz-assembly: install ## attack the assembly of prompts on many templates and t
 observability-test: install ## see every dashboard filled and alerts fire and clear in a real Prometheus (Debian: prometheus prometheus-alertmanager)
 	PYTHONPATH=scripts $(BIN)/python -m tests.observability
 
-demo-checkpoint: install ## train checkpoints/metaalign-demo again, by the recipe that made it
-	$(BIN)/metaalign-train run demo --out checkpoints/metaalign-demo $(ARGS)
+demo-checkpoint: install ## train checkpoints/metaalign-demo again, by the recipe that made it (CUDA; RECIPE=demo: CPU)
+	$(BIN)/metaalign-train run $(RECIPE) --out checkpoints/metaalign-demo $(ARGS)
 
 bench: install ## measure serving beside stock vLLM, LiteLLM and nginx (Debian: nginx): half an hour, report in build/bench
 	$(BIN)/python -m benchmarks.serving --litellm "$(LITELLM)" --nginx nginx $(ARGS)

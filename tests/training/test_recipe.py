@@ -31,7 +31,7 @@ def test_packaged_recipes_load(name: str) -> None:
 
 
 def test_the_baselines_differ_from_the_demo_in_what_they_see_alone() -> None:
-    demo = load_recipe("demo").model_dump()
+    demo = load_recipe("demo-small").model_dump()
     for name, view in (("demo-static", "none"), ("demo-system-only", "system")):
         baseline = load_recipe(name).model_dump()
         assert baseline.pop("meta_prompt") == view
