@@ -46,7 +46,11 @@ def _parser() -> argparse.ArgumentParser:
         if field.annotation is SecretStr:
             continue  # every user of the machine can read the command line
         flag = "--" + name.replace("_", "-")
-        if field.annotation is bool:
+        if field.annotation is bool and field.default:
+            serve.add_argument(
+                flag, action=argparse.BooleanOptionalAction, default=None, help=field.description
+            )
+        elif field.annotation is bool:
             serve.add_argument(flag, action="store_true", default=None, help=field.description)
         else:
             serve.add_argument(flag, default=None, help=field.description)

@@ -98,6 +98,7 @@ class Settings(BaseSettings):
     )
     allow_credentials: bool = Field(False, description="let these pages send cookies")
     disable_fastapi_docs: bool = Field(False, description="serve neither /docs nor /openapi.json")
+    playground: bool = Field(True, description="serve /playground, a page to try preferences side by side")
     api_keys: SecretStr = Field(
         SecretStr(""), description="comma-separated keys; `key:inference` may not write the System tier"
     )

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 import metaalign
 from metaalign import MetaAlignError
 from metaalign_server.engine.handlers import ENGINE_ERRORS, EngineRefusal, validation_parameter
-from metaalign_server.routes import admin, align, feedback, inference, operations, profiles
+from metaalign_server.routes import admin, align, feedback, inference, operations, playground, profiles
 from metaalign_server.routes.errors import error_response, foreign_error_response, metaalign_error_response
 from metaalign_server.serving.openapi import build_document
 from metaalign_server.settings import Settings
@@ -57,6 +57,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     for routes in (inference, align, profiles, feedback, admin, operations):
         app.include_router(routes.router)
+    if settings is None or settings.playground:
+        app.include_router(playground.router)
     _add_error_handlers(app)
     app.openapi = partial(build_document, app)  # type: ignore[method-assign]  # FastAPI's way to extend it
     return app

@@ -16,6 +16,7 @@ from metaalign_server.platform.limits import Admission, buckets_of
 from metaalign_server.platform.refusal import Refusal
 from metaalign_server.platform.startup import Platform
 from metaalign_server.routes.errors import metaalign_error_response
+from metaalign_server.routes.playground import PLAYGROUND_PATHS
 from metaalign_server.serving.metrics import (
     IN_FLIGHT,
     count_overridden,
@@ -137,6 +138,7 @@ class Gate:
         self.platform = platform
         self.max_body = service.settings.max_body_bytes
         root = platform.settings.root_path
+        self._public = PUBLIC_PATHS | PLAYGROUND_PATHS if platform.settings.playground else PUBLIC_PATHS
         self._prefix = re.compile(f"(?:{re.escape(root)})+(?=/)") if root else None
         self.in_flight = 0
 
@@ -200,7 +202,7 @@ class Gate:
             MetaAlignError: the request may not go on.
         """
         path = scope["path"]
-        if path in PUBLIC_PATHS:
+        if path in self._public:
             return
         token = token_of(headers)
         caller = self.platform.lookups.peek_caller(token) or await self.platform.lookups.caller(token)

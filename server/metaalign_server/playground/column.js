@@ -1,0 +1,227 @@
+// One column: preferences, the answer as it streams, its receipt, and what the model was told.
+
+import { Problem, call, streamChat } from "./api.js";
+import { button, count, debounced, el, field, newId, say, showProblem } from "./dom.js";
+import { tierEditor } from "./editor.js";
+import { receiptElements } from "./receipt.js";
+import { LETTERS, summary, toPreferences } from "./state.js";
+
+const RENDER_AFTER = 350; // milliseconds without a key stroke
+
+/** A view of one column of the state. */
+export class Column {
+  /**
+   * @param column The column's part of the state, which the view changes.
+   * @param page What columns share: `known`, `request()` for the question and its options, `changed()`, `remove(column)`,
+   *   `copy(column)`, `removable()`.
+   */
+  constructor(column, page) {
+    this.column = column;
+    this.page = page;
+    this.answer = null;
+    this.running = null;
+    this.rendering = null;
+    this.renderSoon = debounced(RENDER_AFTER, () => this.render());
+    this.build();
+    this.renderSoon();
+  }
+
+  get letter() {
+    return this.element.dataset.letter;
+  }
+
+  /** Take the place number `index`. */
+  place(index) {
+    const letter = LETTERS[index];
+    this.element.dataset.letter = letter;
+    this.title.textContent = letter;
+    this.element.setAttribute("aria-label", `Column ${letter}`);
+    this.text.setAttribute("aria-label", `Answer ${letter}`);
+    this.removeButton.setAttribute("aria-label", `Remove column ${letter}`);
+    this.removeButton.hidden = !this.page.removable();
+    this.copyButton.setAttribute("aria-label", `Copy column ${letter} to a new one`);
+    this.copyButton.hidden = !this.page.addable();
+    this.againButton.setAttribute("aria-label", `Ask column ${letter} alone`);
+  }
+
+  build() {
+    const { column, page } = this;
+    const changed = () => {
+      this.note();
+      page.changed();
+      this.renderSoon();
+    };
+    this.editors = ["system", "user"].map((tier) => tierEditor(tier, column[tier], page.known, changed));
+    const profile = el("input", {
+      type: "text", list: "profile-names", placeholder: "none, or museum, museum@stable, museum:2", autocomplete: "off", spellcheck: "false",
+      "data-part": "profile",
+      oninput: () => {
+        column.profile = profile.value;
+        changed();
+      },
+    });
+    profile.value = column.profile;
+    const profileLine = field("Profile", profile);
+    profileLine.classList.add("profile");
+    profileLine.hidden = !column.profile;
+    const profileButton = button("Profile", () => {
+      profileLine.hidden = !profileLine.hidden;
+      profileButton.setAttribute("aria-expanded", String(!profileLine.hidden));
+      if (profileLine.hidden) return;
+      this.folded.open = true;
+      profile.focus();
+    }, { class: "quiet", "aria-expanded": String(!profileLine.hidden) });
+
+    this.title = el("h3", {}, "");
+    this.inShort = el("span", { class: "in-short" });
+    this.removeButton = button("×", () => page.remove(this), { class: "quiet" });
+    this.copyButton = button("Copy", () => page.copy(this), { class: "quiet" });
+    this.againButton = button("Ask", () => this.ask(), { class: "quiet" });
+    this.folded = el("details", { class: "edit", open: !matchMedia("(max-width: 700px)").matches },
+      el("summary", {}, "Preferences ", this.inShort), profileLine, ...this.editors.map((editor) => editor.element));
+
+    this.text = el("div", { class: "text", role: "region", "aria-live": "polite" });
+    this.placeholder = el("p", { class: "empty" }, "No answer yet.");
+    this.problem = el("p", { class: "problem", role: "alert", hidden: true });
+    this.stopButton = button("Stop", () => this.stop(), { class: "quiet", hidden: true });
+    this.thumbs = el("div", { class: "thumbs", role: "group", "aria-label": "Rate this answer", hidden: true },
+      this.thumb("Good", "up"), this.thumb("Bad", "down"));
+    this.thanks = el("p", { class: "hint", role: "status" });
+    this.receipt = el("div", { class: "receipt" });
+    this.slip = el("div", { class: "slip", hidden: true }, this.receipt);
+    this.told = el("div", { class: "told-body" });
+    this.total = el("span", { class: "tokens" });
+    this.note();
+
+    this.element = el("article", { class: "column" },
+      el("header", { class: "column-head" }, this.title, this.againButton, profileButton, this.copyButton, this.removeButton),
+      this.folded,
+      el("div", { class: "answer" }, this.placeholder, this.text, this.problem,
+        el("div", { class: "answer-tools" }, this.stopButton, this.thumbs), this.thanks),
+      this.slip,
+      el("details", { class: "told", open: true }, el("summary", {}, "Meta-Prompt ", this.total), this.told));
+  }
+
+  note() {
+    this.inShort.textContent = summary(this.column);
+  }
+
+  /** A button that rates the answer; a second press changes nothing, the other one replaces it. */
+  thumb(text, rating) {
+    const pressed = button(text, async () => {
+      try {
+        await call("POST", "v1/feedback", { id: this.answer.id, rating });
+        for (const each of this.thumbs.children) each.setAttribute("aria-pressed", String(each === pressed));
+        this.thanks.textContent = "Kept, as feedback on this answer.";
+      } catch (error) {
+        this.thanks.textContent = error.message;
+      }
+    }, { class: `quiet thumb is-${rating}`, "aria-pressed": "false" });
+    return pressed;
+  }
+
+  /** Have the server say what the model would be told, without asking the model. */
+  async render() {
+    this.rendering?.abort();
+    const { signal } = (this.rendering = new AbortController());
+    const { query, model } = this.page.request();
+    const messages = query ? [{ role: "user", content: query }] : [];
+    let rendered = null;
+    let problem = null;
+    try {
+      rendered = await call("POST", "v1/preferences/render", { messages, preferences: toPreferences(this.column), ...model }, signal);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      problem = error;
+    }
+    for (const editor of this.editors) editor.show(rendered);
+    this.total.textContent = rendered ? `${count(rendered.tokens, "token")} in all` : "";
+    this.told.replaceChildren(...(rendered ? this.tiers(rendered, query) : [el("p", { class: "hint" }, problem.message)]));
+  }
+
+  tiers(rendered, query) {
+    const block = (name, title, text, none) =>
+      el("div", { class: `block is-${name}` }, el("h4", {}, title), text ? el("pre", {}, text) : el("p", { class: "hint" }, none));
+    return [
+      block("system", "System Info", rendered.system_info, "empty"),
+      block("user", "User Info", rendered.user_info, "empty"),
+      block("query", "User Query", query, "no question yet"),
+    ];
+  }
+
+  stop() {
+    this.running?.abort();
+  }
+
+  /** Ask the model; resolves when the answer is complete, stopped or has failed. */
+  async ask() {
+    this.stop();
+    const { query, body, verify } = this.page.request();
+    if (!query) {
+      this.page.needQuery();
+      return;
+    }
+    const running = (this.running = new AbortController());
+    const preferences = toPreferences(this.column);
+    if (verify) preferences.verify = true;
+    this.begin();
+    const since = performance.now();
+    const told = { id: "", text: "", receipt: null, usage: null, finish: null };
+    try {
+      for await (const chunk of streamChat({ ...body, messages: [{ role: "user", content: query }], preferences, stream_options: { include_usage: true } }, running.signal)) {
+        told.id ||= chunk.id;
+        told.receipt = chunk.metaalign ?? told.receipt;
+        told.usage = chunk.usage ?? told.usage;
+        const choice = chunk.choices?.[0];
+        told.finish = choice?.finish_reason ?? told.finish;
+        if (choice?.delta?.content) {
+          told.text += choice.delta.content;
+          this.text.append(choice.delta.content);
+        }
+        if (chunk.metaalign) this.showReceipt(told);
+      }
+      this.answer = told;
+      told.seconds = (performance.now() - since) / 1000;
+      if (told.finish === "length") throw new Problem("The answer was cut off where it got too long. Raise “Longest answer” for all of it.");
+      if (!told.text) throw new Problem("The model said nothing. Ask again, or ask for something else.");
+      say(`Answer ${this.letter} is complete.`);
+    } catch (error) {
+      if (this.running !== running) return; // asked again meanwhile
+      const stopped = error.name === "AbortError";
+      showProblem(this.problem, stopped ? new Problem("You stopped this answer; what is shown is not all of it.") : error);
+    } finally {
+      if (this.running === running) this.end(told);
+    }
+  }
+
+  begin() {
+    this.answer = null;
+    this.placeholder.hidden = true;
+    this.text.replaceChildren();
+    this.text.setAttribute("aria-busy", "true"); // screen readers read the whole when it is whole
+    this.element.classList.add("is-running");
+    this.stopButton.hidden = false;
+    this.thumbs.hidden = true;
+    this.thanks.textContent = "";
+    this.slip.hidden = true;
+    showProblem(this.problem, null);
+    for (const each of this.thumbs.children) each.setAttribute("aria-pressed", "false");
+  }
+
+  end(told) {
+    this.running = null;
+    this.text.setAttribute("aria-busy", "false");
+    this.element.classList.remove("is-running");
+    this.stopButton.hidden = true;
+    this.thumbs.hidden = !this.answer;
+    if (told.receipt) this.showReceipt(told);
+  }
+
+  showReceipt(told) {
+    const facts = [];
+    if (told.usage) facts.push(["answer", count(told.usage.completion_tokens, "token")]);
+    if (told.seconds) facts.push(["time", `${told.seconds.toFixed(1)} s`]);
+    this.receipt.replaceChildren(el("h4", { id: (this.receiptId ??= newId("receipt")) }, "Receipt"), ...receiptElements(told.receipt, facts));
+    this.slip.hidden = false;
+  }
+}
