@@ -41,6 +41,7 @@ serve: install ## start the server; options: MODEL= DEVICE=cpu|cuda HOST= PORT= 
 
 test: lint ## run the linters and all tests, and print what they leave uncovered; ARGS go to pytest, for example ARGS="-k word"
 	@$(BIN)/coverage erase
+	-@$(BIN)/python -m tests.browsers
 	$(BIN)/coverage run -m pytest --timed without $(WORKERS) $(ARGS) $(OR_NONE)
 	$(BIN)/coverage run -m pytest --timed only $(ARGS) $(OR_NONE)
 	@$(BIN)/coverage combine --quiet

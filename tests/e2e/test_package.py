@@ -37,6 +37,7 @@ def test_the_package_holds_the_demo_once(tmp_path: Path) -> None:
     with zipfile.ZipFile(build(source, tmp_path / "wheel", "wheel")) as wheel:
         held = [Path(name) for name in wheel.namelist() if name.startswith(INSIDE)]
         assert sorted(path.name for path in held) == sorted(file.name for file in DEMO.iterdir())
+        assert "metaalign_server/playground/index.html" in wheel.namelist()
         for path in held:
             assert wheel.read(str(path)) == (DEMO / path.name).read_bytes()
 

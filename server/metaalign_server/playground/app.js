@@ -21,6 +21,7 @@ const remember = debounced(400, () => history.replaceState(null, "", toFragment(
 
 const page = {
   known,
+  locked: false, // whether the server has asked for a key; until there is one, dry runs would only be refused
   columns: () => state.columns,
   changed: remember,
   removable: () => state.columns.length > MIN_COLUMNS,
@@ -106,7 +107,10 @@ async function ask() {
     page.needQuery();
     return;
   }
-  await Promise.all(views.map((view) => view.ask()));
+  const asked = [...views];
+  await Promise.all(asked.map((view) => view.ask()));
+  const complete = asked.filter((view) => view.answer).length;
+  if (complete > 1) say(`${complete} answers are complete.`); // a reader of screens would hear only the last of many
 }
 
 function renderAll() {
@@ -118,6 +122,7 @@ async function look() {
   const place = $("server");
   try {
     const { data } = await call("GET", "v1/models");
+    page.locked = false;
     const names = data.map((model) => model.id);
     options($("model"), names.map((name) => [name, name]), names.includes($("model").value) ? $("model").value : names[0]);
     $("model-field").hidden = names.length < 2;
@@ -126,6 +131,7 @@ async function look() {
     showProblem($("notice"), null);
     profiles.list();
   } catch (error) {
+    page.locked = error.status === 401;
     place.textContent = error.status === 401 ? "asks for a key" : "no answer";
     place.className = "server is-away";
     showProblem($("notice"), error);
@@ -174,8 +180,8 @@ $("ask").addEventListener("submit", (event) => {
 $("model").addEventListener("change", renderAll);
 $("add-column").addEventListener("click", () => add(columnOf()));
 $("share").addEventListener("click", share);
-const tryKey = debounced(500, () => {
-  look();
+const tryKey = debounced(500, async () => {
+  await look();
   renderAll();
 });
 $("key").addEventListener("input", () => {

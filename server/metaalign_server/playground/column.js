@@ -3,6 +3,7 @@
 import { Problem, call, streamChat } from "./api.js";
 import { button, count, debounced, el, field, newId, say, showProblem } from "./dom.js";
 import { tierEditor } from "./editor.js";
+import { influence, influenceElements } from "./influence.js";
 import { receiptElements } from "./receipt.js";
 import { LETTERS, summary, toPreferences } from "./state.js";
 
@@ -12,7 +13,7 @@ const RENDER_AFTER = 350; // milliseconds without a key stroke
 export class Column {
   /**
    * @param column The column's part of the state, which the view changes.
-   * @param page What columns share: `known`, `request()` for the question and its options, `changed()`, `remove(column)`,
+   * @param page What columns share: `known`, `locked`, `request()` for the question and its options, `changed()`, `remove(column)`,
    *   `copy(column)`, `removable()`.
    */
   constructor(column, page) {
@@ -77,7 +78,8 @@ export class Column {
     this.removeButton = button("×", () => page.remove(this), { class: "quiet" });
     this.copyButton = button("Copy", () => page.copy(this), { class: "quiet" });
     this.againButton = button("Ask", () => this.ask(), { class: "quiet" });
-    this.folded = el("details", { class: "edit", open: !matchMedia("(max-width: 700px)").matches },
+    const wide = !matchMedia("(max-width: 700px)").matches; // on a phone the answers come first
+    this.folded = el("details", { class: "edit", open: wide },
       el("summary", {}, "Preferences ", this.inShort), profileLine, ...this.editors.map((editor) => editor.element));
 
     this.text = el("div", { class: "text", role: "region", "aria-live": "polite" });
@@ -86,6 +88,10 @@ export class Column {
     this.stopButton = button("Stop", () => this.stop(), { class: "quiet", hidden: true });
     this.thumbs = el("div", { class: "thumbs", role: "group", "aria-label": "Rate this answer", hidden: true },
       this.thumb("Good", "up"), this.thumb("Bad", "down"));
+    this.mapButton = button("Influence", () => this.toggleMap(), {
+      class: "quiet", hidden: true, "aria-pressed": "false", title: "Colour each token by how much a tier made it likelier",
+    });
+    this.mapNote = el("p", { class: "hint", role: "status" });
     this.thanks = el("p", { class: "hint", role: "status" });
     this.receipt = el("div", { class: "receipt" });
     this.slip = el("div", { class: "slip", hidden: true }, this.receipt);
@@ -97,9 +103,9 @@ export class Column {
       el("header", { class: "column-head" }, this.title, this.againButton, profileButton, this.copyButton, this.removeButton),
       this.folded,
       el("div", { class: "answer" }, this.placeholder, this.text, this.problem,
-        el("div", { class: "answer-tools" }, this.stopButton, this.thumbs), this.thanks),
+        el("div", { class: "answer-tools" }, this.stopButton, this.thumbs, this.mapButton), this.mapNote, this.thanks),
       this.slip,
-      el("details", { class: "told", open: true }, el("summary", {}, "Meta-Prompt ", this.total), this.told));
+      el("details", { class: "told", open: wide }, el("summary", {}, "Meta-Prompt ", this.total), this.told));
   }
 
   note() {
@@ -120,6 +126,32 @@ export class Column {
     return pressed;
   }
 
+  /** Colour the answer's tokens by what the tiers did to them, or take the colours away. */
+  async toggleMap() {
+    const told = this.answer;
+    if (this.mapButton.getAttribute("aria-pressed") === "true") {
+      this.mapButton.setAttribute("aria-pressed", "false");
+      this.text.replaceChildren(told.text);
+      this.mapNote.textContent = "";
+      return;
+    }
+    this.mapButton.disabled = true;
+    this.mapNote.textContent = "Scoring the answer with and without each tier …";
+    try {
+      const { verify, ...preferences } = told.preferences;
+      const tokens = await influence(told.body, told.query, told.text, preferences);
+      if (this.answer !== told) return; // asked again meanwhile
+      const map = influenceElements(tokens);
+      this.text.replaceChildren(...map.spans);
+      this.mapNote.textContent = map.sentence;
+      this.mapButton.setAttribute("aria-pressed", "true");
+    } catch (error) {
+      this.mapNote.textContent = error.message;
+    } finally {
+      this.mapButton.disabled = false;
+    }
+  }
+
   /** Have the server say what the model would be told, without asking the model. */
   async render() {
     this.rendering?.abort();
@@ -129,6 +161,7 @@ export class Column {
     let rendered = null;
     let problem = null;
     try {
+      if (this.page.locked) throw new Problem("With a key at the top of the page, this shows what the model is told.");
       rendered = await call("POST", "v1/preferences/render", { messages, preferences: toPreferences(this.column), ...model }, signal);
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -166,7 +199,7 @@ export class Column {
     if (verify) preferences.verify = true;
     this.begin();
     const since = performance.now();
-    const told = { id: "", text: "", receipt: null, usage: null, finish: null };
+    const told = { query, body, preferences, id: "", text: "", receipt: null, usage: null, finish: null };
     try {
       for await (const chunk of streamChat({ ...body, messages: [{ role: "user", content: query }], preferences, stream_options: { include_usage: true } }, running.signal)) {
         told.id ||= chunk.id;
@@ -202,6 +235,9 @@ export class Column {
     this.element.classList.add("is-running");
     this.stopButton.hidden = false;
     this.thumbs.hidden = true;
+    this.mapButton.hidden = true;
+    this.mapButton.setAttribute("aria-pressed", "false");
+    this.mapNote.textContent = "";
     this.thanks.textContent = "";
     this.slip.hidden = true;
     showProblem(this.problem, null);
@@ -214,6 +250,7 @@ export class Column {
     this.element.classList.remove("is-running");
     this.stopButton.hidden = true;
     this.thumbs.hidden = !this.answer;
+    this.mapButton.hidden = !this.answer?.text;
     if (told.receipt) this.showReceipt(told);
   }
 

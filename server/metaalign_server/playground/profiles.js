@@ -36,10 +36,17 @@ export function profilesBench(section, page) {
   }
 
   async function list() {
-    const { data } = await call("GET", "v1/profiles?limit=200");
-    const found = data.map((profile) => profile.name);
+    const found = [];
+    let after = "";
+    for (;;) {
+      const answer = await call("GET", `v1/profiles?limit=200${after}`);
+      found.push(...answer.data.map((profile) => profile.name));
+      if (!answer.has_more) break;
+      after = `&after=${encodeURIComponent(found.at(-1))}`;
+    }
     names.replaceChildren(...found.map((value) => el("option", { value })));
     options(which, [["", found.length ? "choose" : "none yet"], ...found.map((value) => [value, value])], found.includes(opened) ? opened : "");
+    return found;
   }
 
   async function save() {
@@ -47,13 +54,10 @@ export function profilesBench(section, page) {
     const wanted = name.value.trim();
     const preferences = toPreferences(page.columns()[LETTERS.indexOf(column.value)], { stored: true });
     const body = { preferences, note: note.value };
+    const found = await list();
     let version = 1;
-    try {
-      await call("POST", "v1/profiles", { name: wanted, ...body });
-    } catch (error) {
-      if (error.code !== "profile_exists") throw error;
-      version = (await call("POST", `${path(wanted)}/versions`, body)).version;
-    }
+    if (found.includes(wanted)) version = (await call("POST", `${path(wanted)}/versions`, body)).version;
+    else await call("POST", "v1/profiles", { name: wanted, ...body });
     opened = wanted;
     await list();
     await open();

@@ -42,11 +42,13 @@ export function swapTest(section, page) {
     const found = answers.map((answer) => answer.metaalign?.verified?.[0] ?? { passed: null, checks: [] });
     const right = found.filter((each) => each.passed).length;
     const same = answers[0].text === answers[1].text;
-    const text = right === 2
-      ? "Passed: both answers follow their own preference."
-      : `Failed: ${right ? "only one answer follows" : "neither answer follows"} its own preference${same ? ", and both are the same" : ""}.`;
+    const passed = right === 2 && !same; // an answer without any measure is in metric units, and in imperial ones too
+    const failure = same
+      ? "both answers are the same, so the preference changed nothing"
+      : `${right ? "only one answer follows" : "neither answer follows"} its own preference`;
+    const text = passed ? "Passed: both answers follow their own preference." : `Failed: ${failure}.`;
     result.replaceChildren(
-      el("p", { class: `outcome ${right === 2 ? "is-passed" : "is-failed"}` }, text),
+      el("p", { class: `outcome ${passed ? "is-passed" : "is-failed"}` }, text),
       el("div", { class: "pair" }, ...answers.map((answer, index) =>
         el("div", { class: "half" }, el("h3", {}, shown(sides[index])), el("p", { class: "text" }, answer.text), verdict(found[index])))));
     say(`Swap test. ${text}`);

@@ -1,7 +1,7 @@
 """`/playground`: a page for people, which asks the other routes as any client does.
 
-Its files are package data (`metaalign_server/playground`) and hold no secret, so they take no key: a browser cannot send
-one with an address that is typed. What the page asks for takes the key that the reader gives it.
+Its files are package data (`metaalign_server/playground`) and hold no secret, so they take no key: a browser cannot
+send one with an address that is typed. What the page asks for takes the key that the reader gives it.
 """
 
 from __future__ import annotations
