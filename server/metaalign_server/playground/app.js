@@ -10,7 +10,10 @@ import { MAX_COLUMNS, MIN_COLUMNS, columnOf, fromFragment, newState, toFragment 
 import { swapTest } from "./swap.js";
 import { blindVote } from "./vote.js";
 
-const known = await readKnown();
+const known = await readKnown().catch(() => {
+  showProblem($("notice"), { message: "The server went away while the page was loading. Reload it." });
+  throw new Error("the page is incomplete");
+});
 const fromPreset = (preset) => newState(preset.query, preset.columns.map(columnOf));
 
 let state = fromFragment(location.hash) ?? fromPreset(PRESETS[0]);

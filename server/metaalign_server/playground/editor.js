@@ -138,7 +138,7 @@ export function tierEditor(tier, side, known, changed) {
       name.value = entry.name;
       control.setAttribute("aria-label", "Value of your dimension");
     }
-    const lost = el("p", { class: "lost", hidden: true });
+    const lost = el("p", { class: "lost", role: "status", hidden: true });
     const remove = button("×", () => {
       side.attributes.splice(side.attributes.indexOf(entry), 1);
       draw();

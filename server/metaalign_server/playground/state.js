@@ -75,7 +75,7 @@ export function summary(column) {
 // Links
 
 const PREFIX = "#p=";
-const MAX_LINK = 32_000;
+const MAX_LINK = 200_000; // characters; all that can be typed into four columns
 
 /** The state as a fragment, which browsers do not send to any server. */
 export function toFragment(state) {
