@@ -7,8 +7,8 @@ const PRIORITIES = "priorities";
 const DIMENSION_NAME = /^[a-z][a-z0-9_]{0,31}$/;
 
 const TIERS = {
-  system: { title: "System Info", who: "from the provider", hint: "What the provider wants, for example: Answer like a pirate." },
-  user: { title: "User Info", who: "from the reader", hint: "Who the reader is and what they like." },
+  system: { title: "System Info", who: "from the provider", hint: "For example: Answer like a pirate." },
+  user: { title: "User Info", who: "from the reader", hint: "For example: My name is Ada." },
 };
 
 /** Where open dimensions get their suggestions from; one list for the whole page. */
