@@ -235,7 +235,7 @@ def test_erasure_leaves_no_bytes(world: World, flushed: bool) -> None:
     assert acme.post("/v1/profiles", json=profile).status_code == 201
     chosen: dict[str, Any] = {"preferences": {"profile": profile["name"]}, "user": f"leaving-{flushed}"}
     for number in range(5):
-        told = [{"role": "user", "content": f"{words} {number} " + "filler " * 200}]
+        told = [{"role": "user", "content": f"{words} {number} " + "otter " * 200}]
         answer = world.ask("acme", messages=told, **chosen).json()
         opinion = {"id": answer["id"], "chosen": words + " chosen", "rejected": words + " rejected"}
         if flushed:
