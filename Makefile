@@ -63,10 +63,12 @@ format: install ## sort imports and format the code
 lock: ## rewrite requirements/*.lock, keeping pins that still fit; ARGS=--upgrade upgrades them
 	@$(PYTHON) scripts/lock.py $(ARGS)
 
-generated: install ## write the files generated from code: JSON Schema, OpenAPI document, table of errors, dashboards
+generated: install ## write the files generated from code: JSON Schema, OpenAPI document, errors, the blocking client, dashboards
 	$(BIN)/python -m metaalign.schema docs/preferences.schema.json
 	$(BIN)/python scripts/errors_page.py docs/errors.md
 	$(BIN)/python scripts/openapi_document.py clients/openapi.json
+	$(BIN)/python scripts/client_errors.py clients/python/metaalign/client/errors.py
+	$(BIN)/python scripts/blocking_client.py clients/python/metaalign/client/blocking.py
 	$(BIN)/python scripts/env_example.py docker/.env.example
 	$(BIN)/python scripts/dashboards.py docker/grafana/dashboards
 
