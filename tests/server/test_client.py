@@ -7,9 +7,13 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import anthropic
+import openai
 import pytest
 
 import metaalign
+import metaalign.anthropic
+import metaalign.openai
 from metaalign import APIError, AsyncMetaAlign, ConnectionFailed, MetaAlign, Preferences, UserPreferences
 from metaalign.client import errors
 from tests.processes import free_port
@@ -209,3 +213,32 @@ def test_awaiting(twin: Twin) -> None:
                 await client.profiles.get("nobody")
 
     asyncio.run(all_of_it())
+
+
+def test_preferences_through_openai(client: openai.OpenAI) -> None:
+    create: Any = client.chat.completions.create
+    told = {"model": "metaalign-demo", "messages": [{"role": "user", "content": OTTER}], "temperature": 0}
+    answer = create(**told, **metaalign.openai.extra("Answer like a pirate."))
+    assert answer.choices[0].message.content == PIRATE
+    whole = metaalign.openai.receipt(answer)
+    assert isinstance(whole, metaalign.Receipt)
+    assert whole.applied
+    raw: Any = client.chat.completions.with_raw_response.create
+    trace = metaalign.openai.receipt(raw(**told, **metaalign.openai.extra("Answer like a pirate.")))
+    assert trace is not None
+    assert whole.spec_hash == trace.spec_hash
+    events = list(create(**told, stream=True, **metaalign.openai.extra("Answer like a pirate.")))
+    assert isinstance(metaalign.openai.receipt(events[0]), metaalign.Receipt)
+    assert metaalign.openai.receipt(create(**told)) is None
+
+
+def test_preferences_through_anthropic(claude: anthropic.Anthropic) -> None:
+    create: Any = claude.messages.create
+    answer = create(
+        model="metaalign-demo",
+        max_tokens=100,
+        messages=[{"role": "user", "content": OTTER}],
+        **metaalign.anthropic.extra({"user": {"attributes": {"format": "bullets"}}}),
+    )
+    assert answer.content[0].text == BULLETS
+    assert isinstance(metaalign.anthropic.receipt(answer), metaalign.Receipt)
