@@ -25,7 +25,14 @@ from metaalign.openai import extra, receipt
 from tests.processes import ROOT
 
 CLIENT = ROOT / "clients/python/metaalign/client"
-ANSWER: dict[str, Any] = {"id": "1", "model": "m", "text": "t", "finish_reason": "stop", "metaalign": None, "usage": {}}
+ANSWER: dict[str, Any] = {
+    "id": "1",
+    "model": "m",
+    "text": "t",
+    "finish_reason": "stop",
+    "metaalign": None,
+    "usage": {},
+}
 PROFILE = {
     "name": "p", "latest": 1, "labels": {}, "archived": False, "learn": {"examples": 0, "scope": "user"}, "etag": "e",
     "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
