@@ -41,6 +41,7 @@ __all__ = [
     "MethodNotAllowed",
     "MethodNotAllowedError",
     "MissingScope",
+    "ModelNotFound",
     "NestedTooDeeply",
     "NotFoundError",
     "NothingToRollBack",
@@ -163,6 +164,12 @@ class ProfileNotFound(NotFoundError, errors.ProfileNotFound):
     """
 
     code = "profile_not_found"
+
+
+class ModelNotFound(NotFoundError):
+    """`GET /v1/models/{model}` names no served model. Use a name that `GET /v1/models` lists."""
+
+    code = "model_not_found"
 
 
 class InvalidApiKey(AuthenticationError):
@@ -454,6 +461,7 @@ BY_CODE: dict[str, type[APIError]] = {
     "conflicting_profiles": ConflictingProfiles,
     "system_tier_forbidden": SystemTierForbidden,
     "profile_not_found": ProfileNotFound,
+    "model_not_found": ModelNotFound,
     "invalid_api_key": InvalidApiKey,
     "missing_scope": MissingScope,
     "user_mismatch": UserMismatch,
