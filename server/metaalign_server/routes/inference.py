@@ -49,6 +49,7 @@ from metaalign_server.engine.requests import (
 )
 from metaalign_server.engine.streaming import as_server_sent_events, open_stream
 from metaalign_server.engine.texts import texts_of
+from metaalign_server.platform import profiles
 from metaalign_server.platform.fair_queue import Places
 from metaalign_server.platform.refusal import Refusal
 from metaalign_server.routes.common import JSON_BODY, caller_of, error_documents, service_of
@@ -66,6 +67,7 @@ _EVENT = {
     "required": ["data"],
     "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
 }
+_LISTED_PROFILES = 1000
 STREAMING: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The answer; with `stream`, its events as they come.",
@@ -111,8 +113,19 @@ async def count_tokens(request: CountTokensRequest, raw_request: Request) -> Res
 
 @router.get("/v1/models", response_model=ModelList)
 async def list_models(raw_request: Request) -> Response:
-    """List the served models."""
+    """List the served models, and each with the caller's profiles if the operator wants them listed."""
     models = await engine_of(raw_request).list_models()
+    platform = service_of(raw_request).platform
+    if platform is not None and platform.settings.list_profiles:
+        async with platform.database.read() as connection:
+            heads = await profiles.list_heads(
+                connection, caller_of(raw_request).tenant.id, limit=_LISTED_PROFILES
+            )
+        models.data += [
+            card.model_copy(update={"id": f"{card.id}@{head.name}"})
+            for card in list(models.data)
+            for head in heads
+        ]
     return JSONResponse(models.model_dump())
 
 
