@@ -71,7 +71,7 @@ STOCK_ROUTES = """
 
 
 def address(path: str) -> str:
-    return path.format(name=NAME, number=1, label=LABEL, key_id=KEY_ID)
+    return path.format(name=NAME, number=1, label=LABEL, key_id=KEY_ID, model="metaalign-demo")
 
 
 @pytest.fixture(scope="module")
