@@ -28,7 +28,7 @@ LITELLM := $(UV_TOOL) --from litellm[proxy]==1.108.7 litellm
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fairness fuzz \
-	fuzz-assembly observability-test audit sbom up down first-key docker-check stack-test image-test ray-test kubernetes-test clean
+	fuzz-assembly observability-test audit sbom up down first-key docker-check stack-test image-test ray-test clients-test kubernetes-test clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -147,6 +147,14 @@ kubernetes-test: install ## build the Kubernetes manifests and check them agains
 
 ray-test: .venv-ray/installed ## run two replicas under Ray Serve: routing by preferences against random routing, and a kill under load
 	.venv-ray/bin/python -m benchmarks.ray_serving $(ARGS)
+
+.venv-clients/installed: requirements/clients.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip install --quiet -r requirements/clients.txt -e .
+	touch $@
+
+clients-test: install .venv-clients/installed ## ask a real server with LangChain, LiteLLM and pydantic-ai, as docs/clients.md shows
+	$(BIN)/python -m tests.clients.run $(CURDIR)/.venv-clients/bin/python
 
 clean: ## remove the environments, caches and build results
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
