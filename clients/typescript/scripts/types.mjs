@@ -12,6 +12,9 @@ const HEADER = "// Written by `npm run types` from ../openapi.json, the OpenAPI 
 const OTHER_PROTOCOLS = /^\/v1\/(completions|responses|messages)\b/;
 const OPERATIONS = /^\/(health|version|livez|readyz|metrics)$/;
 
+// vLLM leaves these out where it has nothing to say.
+const LEFT_OUT = new Set(["tool_calls"]);
+
 const REFERENCE = /"#\/components\/schemas\/([^"]+)"/g;
 
 /** The names of all schemas that `value` leads to. */
@@ -33,8 +36,10 @@ function tidied(schema, onlyAnswers) {
   if (kept.properties !== undefined && kept.additionalProperties === true) delete kept.additionalProperties;
   if (onlyAnswers && kept.properties !== undefined) {
     // In an answer, what is neither required nor may be null has a default, and the server writes it.
-    const written = Object.entries(kept.properties).filter(([, property]) => !nullable(property) && !property.$ref);
-    kept.required = [...new Set([...(kept.required ?? []), ...written.map(([name]) => name)])];
+    const written = Object.entries(kept.properties)
+      .filter(([name, property]) => !nullable(property) && !property.$ref && !LEFT_OUT.has(name))
+      .map(([name]) => name);
+    kept.required = [...new Set([...(kept.required ?? []), ...written])];
   }
   return kept;
 }

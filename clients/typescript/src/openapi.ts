@@ -1093,7 +1093,7 @@ export interface components {
             audio?: components["schemas"]["ChatCompletionAudio"] | null;
             function_call?: components["schemas"]["vllm__entrypoints__generate__base__protocol__FunctionCall"] | null;
             /** Tool Calls */
-            tool_calls: components["schemas"]["ToolCall"][];
+            tool_calls?: components["schemas"]["ToolCall"][];
             /** Reasoning */
             reasoning?: string | null;
         };

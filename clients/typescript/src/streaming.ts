@@ -1,7 +1,8 @@
 /** Server-sent events, and the streamed answer of a chat. */
 
+import type { Attempt } from "./attempt.js";
 import { MetaAlignError, StreamBroken } from "./errors.js";
-import type { Attempt, Opened } from "./transport.js";
+import type { Opened } from "./transport.js";
 import type { ChatChunk, Receipt } from "./types.js";
 
 /** The data of each event of a stream; comments, which keep the connection alive, are left out. */
@@ -124,7 +125,9 @@ export class ChatStream implements AsyncIterable<ChatChunk> {
       throw new StreamBroken("an event that is not JSON", { requestId, cause });
     }
     const error = (event as { error?: { message?: unknown } } | null)?.error;
-    if (error) throw new StreamBroken(String(error.message ?? "the answer broke off"), { requestId });
+    if (error) {
+      throw new StreamBroken(typeof error.message === "string" ? error.message : "the answer broke off", { requestId });
+    }
     return event as ChatChunk;
   }
 }

@@ -1,7 +1,8 @@
 /** Requests: headers, timeouts, retries, and what of a response becomes an answer or an error. */
 
+import { Attempt, causeOf } from "./attempt.js";
 import { CLASS_OF_CODE, CLASS_OF_STATUS, ERRORS, type ErrorCode } from "./error_kinds.js";
-import { ApiError, ConnectionError, MetaAlignError, TimeoutError, UnexpectedAnswer } from "./errors.js";
+import { ApiError, ConnectionError, UnexpectedAnswer } from "./errors.js";
 
 /** What `fetch` is, or stands in for it. */
 export type Fetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;
@@ -96,61 +97,6 @@ export function randomId(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** One try of a call: it ends with the caller's signal, or when nothing comes for too long. */
-export class Attempt {
-  readonly #controller = new AbortController();
-  readonly #outer: AbortSignal | undefined;
-  readonly #milliseconds: number;
-  readonly #end = (): void => this.#controller.abort(this.#outer?.reason);
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #timedOut = false;
-
-  constructor(outer: AbortSignal | undefined, milliseconds: number) {
-    this.#outer = outer;
-    this.#milliseconds = milliseconds;
-    outer?.addEventListener("abort", this.#end, { once: true });
-    if (outer?.aborted) this.#end();
-    this.waiting();
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  /** Something is to come from the server: from now on its silence counts. */
-  waiting(): void {
-    this.heard();
-    if (!(this.#milliseconds > 0 && this.#milliseconds < Infinity)) return;
-    this.#timer = setTimeout(() => {
-      this.#timedOut = true;
-      this.#controller.abort();
-    }, this.#milliseconds);
-  }
-
-  /** It came. The time until the caller asks for more is the caller's. */
-  heard(): void {
-    clearTimeout(this.#timer);
-  }
-
-  /** It is over; `abort` also ends the connection. */
-  close(abort = false): void {
-    clearTimeout(this.#timer);
-    this.#outer?.removeEventListener("abort", this.#end);
-    if (abort) this.#controller.abort();
-  }
-
-  /** What an exception of `fetch`, or of reading its body, means. The caller's own abort is handed on as it is. */
-  explain(error: unknown, requestId: string): unknown {
-    if (this.#outer?.aborted) return this.#outer.reason;
-    if (this.#timedOut) {
-      return new TimeoutError(`nothing came for ${this.#milliseconds} ms`, { requestId, cause: error });
-    }
-    if (error instanceof MetaAlignError) return error;
-    const message = error instanceof Error ? error.message : String(error);
-    return new ConnectionError(`no answer: ${causeOf(error) ?? message}`, { requestId, cause: error });
-  }
-}
-
 /** Sends calls. */
 export class Transport {
   readonly #settings: Settings;
@@ -204,7 +150,7 @@ export class Transport {
     use: (opened: Opened) => Promise<Result>,
   ): Promise<Result> {
     const { signal, maxRetries = this.#settings.maxRetries } = options;
-    const requestId = options.headers?.["x-request-id"] ?? randomId();
+    const requestId = new Headers(options.headers).get("x-request-id") ?? randomId();
     for (let retry = 0; ; retry += 1) {
       const attempt = new Attempt(signal, options.timeout ?? this.#settings.timeout);
       let answered = false;
@@ -285,16 +231,6 @@ function refusal(response: Response, text: string, sentId: string): ApiError {
       ? CLASS_OF_CODE[known]
       : (CLASS_OF_STATUS[status] ?? ApiError);
   return new Kind(fields);
-}
-
-/** The system's name for why there was no connection, if `fetch` tells. */
-function causeOf(error: unknown): string | undefined {
-  const cause = error instanceof Error ? (error.cause as { code?: unknown; errors?: unknown } | undefined) : undefined;
-  if (typeof cause?.code === "string") return cause.code;
-  // Several addresses were tried.
-  const first: unknown = Array.isArray(cause?.errors) ? cause.errors[0] : undefined;
-  const code = (first as { code?: unknown } | undefined)?.code;
-  return typeof code === "string" ? code : undefined;
 }
 
 function mayRepeat({ repeatable }: Call, error: unknown, answered: boolean): boolean {

@@ -19,6 +19,8 @@ test("types say what answers hold", async () => {
   const [choice] = answer.choices;
   assert.equal(choice?.index, 0);
   assert.equal(typeof answer.created, "number");
+  assert.equal(choice?.message.role, "assistant");
+  assert.equal(choice?.message.tool_calls?.length ?? 0, 0);
   for (const name of ["applied", "spec_hash", "template", "profiles", "learned_examples", "overridden", "tokens"]) {
     assert.ok(name in (receipt(answer) ?? {}), name);
   }
@@ -102,7 +104,24 @@ async function countUntil(stream: ChatStream, stop: (stream: ChatStream, count: 
   return count;
 }
 
-test("leaving the loop, and abort(), end the request", { timeout: 30_000 }, async () => {
+/** How many tokens the engine has made so far. */
+async function generated(): Promise<number> {
+  const metrics = await fetch(`${baseURL}/metrics`, { headers: { authorization: `Bearer ${apiKey}` } });
+  return Number(/^vllm:generation_tokens_total\{.*\} (\S+)$/m.exec(await metrics.text())?.[1]);
+}
+
+/** The same, once the engine has come to rest. */
+async function generatedAtRest(): Promise<number> {
+  for (let before = -1; ; ) {
+    const now = await generated();
+    if (now === before) return now;
+    before = now;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+}
+
+test("leaving the loop, and abort(), end the request", { timeout: 60_000 }, async () => {
+  const before = await generatedAtRest();
   const left = await client.chat.create(LONG);
   assert.ok((await countUntil(left, (_, count) => count >= 3)) < 1400);
   const aborted = await client.chat.create(LONG);
@@ -114,6 +133,7 @@ test("leaving the loop, and abort(), end the request", { timeout: 30_000 }, asyn
   const never = await client.chat.create(LONG);
   never.abort();
   assert.equal(await never.text(), "");
+  assert.ok((await generatedAtRest()) - before < 1500, "the engine went on for nobody");
 });
 
 test("a signal ends a call and a stream with its reason", { timeout: 30_000 }, async () => {

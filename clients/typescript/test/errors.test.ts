@@ -156,6 +156,19 @@ test("a connection that ends before an answer is tried again", async () => {
   assert.equal(asked.length, 2);
 });
 
+test("a proxy without an answer is a lost connection", async () => {
+  const gateway = answers(502, "<html>Bad Gateway</html>");
+  const asked = await withStub([gateway, answers(200, ANSWER)], async (url) => {
+    assert.equal((await new MetaAlign({ baseURL: url }).align(HELLO)).text, "hello");
+  });
+  assert.equal(asked.length, 2);
+  const unsure = await withStub([gateway], async (url) => {
+    const error = await failure(new MetaAlign({ baseURL: url }).admin.tenants.create({ name: "zoo" }), ApiError);
+    assert.equal(error.status, 502);
+  });
+  assert.equal(unsure.length, 1);
+});
+
 test("an answer of the model that has begun is not asked for again; a read is", async () => {
   const half = (response: Parameters<typeof hangsUp>[0]): void => {
     response.writeHead(200, { "content-type": "application/json", "content-length": "1000" });
@@ -205,6 +218,11 @@ test("a server that is gone", async () => {
   assert.match(error.message, /ECONNREFUSED/);
   assert.match(error.requestId ?? "", /^[0-9a-f]{32}$/);
   assert.ok(error.cause instanceof TypeError);
+  // Nothing was sent, so even a key may be asked for again.
+  const started = Date.now();
+  const twice = new MetaAlign({ baseURL: gone, maxRetries: 1 });
+  await failure(twice.admin.keys.create({ scopes: ["inference"] }), ConnectionError);
+  assert.ok(Date.now() - started >= 240);
 });
 
 test("a server that says nothing", async () => {
@@ -217,8 +235,10 @@ test("a server that says nothing", async () => {
     // A wait between two tries ends with the signal, too.
     const { name } = await failure(patient.models({ signal: again.signal, maxRetries: 9 }), DOMException);
     assert.equal(name, "AbortError");
+    const late = await failure(patient.models({ signal: AbortSignal.timeout(50) }), DOMException);
+    assert.equal(late.name, "TimeoutError");
   });
-  assert.equal(asked.length, 3);
+  assert.equal(asked.length, 4);
 });
 
 const EVENT = 'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[]}\n\n';
