@@ -105,10 +105,10 @@ export class Transport {
     this.#settings = settings;
   }
 
-  /** The answer to a call: JSON, or undefined where there is none. */
+  /** The answer to a call: JSON, or undefined with the status 204. */
   async json<Answer>(call: Call, options: RequestOptions = {}): Promise<Answer> {
     const { text, info } = await this.#read(call, options);
-    if (text === "") return undefined as Answer;
+    if (info.status === 204) return undefined as Answer;
     let answer: unknown;
     try {
       answer = JSON.parse(text);

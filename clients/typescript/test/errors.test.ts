@@ -326,6 +326,9 @@ test("something else that answers", async () => {
   await withStub([answers(200, "<html>hello</html>", { "content-type": "text/html" })], async (url) => {
     await failure(new MetaAlign({ baseURL: url }).models(), UnexpectedAnswer);
   });
+  await withStub([answers(200, "")], async (url) => {
+    await failure(new MetaAlign({ baseURL: url }).models(), UnexpectedAnswer);
+  });
   await withStub([answers(404, "<html>nothing</html>")], async (url) => {
     const error = await failure(new MetaAlign({ baseURL: url }).models(), ApiError);
     assert.equal(error.code, null);
