@@ -9,29 +9,13 @@ import json
 import sys
 from pathlib import Path
 
+from client_errors import GROUPS, class_name
 from metaalign.errors import ERRORS, ErrorKind
-
-_STATUSES = {
-    400: "BadRequestError",
-    401: "AuthenticationError",
-    403: "PermissionError",
-    404: "NotFoundError",
-    405: "MethodNotAllowedError",
-    409: "ConflictError",
-    412: "PreconditionFailedError",
-    413: "BodyTooLargeError",
-    422: "UnprocessableError",
-    429: "RateLimitError",
-    500: "InternalServerError",
-    503: "UnavailableError",
-    507: "StorageFullError",
-}
-"""Status -> the class that holds its codes. They end in `Error`, so that none has the name of a code."""
 
 _HEAD = """\
 // Written by `make generated` from clients/python/metaalign/errors.py.
 
-import { ApiError } from "./errors.js";
+import { APIError } from "./errors.js";
 
 /** One kind of error: its HTTP status, what `param` names (empty if it is null), when it occurs and what to do. */
 export interface ErrorKind {
@@ -44,10 +28,6 @@ export interface ErrorKind {
 /** Code -> meaning, for every code that the server answers with. Codes are stable; a newer server may have more. */
 export const ERRORS = {
 """
-
-
-def _class_name(code: str) -> str:
-    return "".join(word.capitalize() for word in code.split("_"))
 
 
 def _entry(kind: ErrorKind) -> str:
@@ -67,23 +47,24 @@ def error_kinds() -> str:
     parts.append(
         "/** A code that this version of the package knows. */\nexport type ErrorCode = keyof typeof ERRORS;\n"
     )
-    for status, base in _STATUSES.items():
-        parts.append(f"\n/** Every answer with the status {status}. */\n")
-        parts.append(f"export class {base} extends ApiError {{\n  declare readonly status: {status};\n}}\n")
-        for kind in (kind for kind in kinds if kind.status == status):
-            parts.append(f"\n/** {kind.when} */\n")
-            parts.append(f"export class {_class_name(kind.code)} extends {base} {{\n")
+    for status, (base, when) in GROUPS.items():
+        # To the compiler, classes of the same form are one: each needs a member that the others have not.
+        own = (
+            "protected declare readonly server: true"
+            if status == 500
+            else f"declare readonly status: {status}"
+        )
+        parts.append(f"\n/** {when} */\nexport class {base} extends APIError {{\n  {own};\n}}\n")
+        for kind in (kind for kind in kinds if min(kind.status or 500, 500) == status):
+            parts.append(f"\n/** {kind.when} */\nexport class {class_name(kind.code)} extends {base} {{\n")
             parts.append(f'  declare readonly code: "{kind.code}";\n}}\n')
     parts.append("\n/** The class of each code. */\nexport const CLASS_OF_CODE = {\n")
-    parts += [f"  {kind.code}: {_class_name(kind.code)},\n" for kind in kinds]
-    parts.append("} as const satisfies Record<ErrorCode, typeof ApiError>;\n")
-    parts.append("\n/** The class of each status that the table knows. */\n")
-    parts.append("export const CLASS_OF_STATUS: Readonly<Record<number, typeof ApiError>> = {\n")
-    parts += [f"  {status}: {base},\n" for status, base in _STATUSES.items()]
+    parts += [f"  {kind.code}: {class_name(kind.code)},\n" for kind in kinds]
+    parts.append("} as const satisfies Record<ErrorCode, typeof APIError>;\n")
+    parts.append("\n/** The class of each status; that of 500 is for all above it, too. */\n")
+    parts.append("export const CLASS_OF_STATUS: Readonly<Record<number, typeof APIError>> = {\n")
+    parts += [f"  {status}: {base},\n" for status, (base, _) in GROUPS.items()]
     parts.append("};\n")
-    missing = {kind.status for kind in kinds} - set(_STATUSES)
-    if missing:
-        raise SystemExit(f"name a class in scripts/typescript_errors.py for: {missing}")
     return "".join(parts)
 
 

@@ -10,7 +10,7 @@ const HEADER = "// Written by `npm run types` from ../openapi.json, the OpenAPI 
 // The protocols that other clients speak (OpenAI's older routes, Anthropic's) make up most of the document, and this
 // package has no method for them. Nor does it need the documents of errors: they have types of their own in errors.ts.
 const OTHER_PROTOCOLS = /^\/v1\/(completions|responses|messages)\b/;
-const OPERATIONS = /^\/(health|version|livez|readyz|metrics)$/;
+const OPERATIONS = /^\/(health|livez|metrics)$/;
 
 // vLLM leaves these out where it has nothing to say.
 const LEFT_OUT = new Set(["tool_calls"]);

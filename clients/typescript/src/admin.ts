@@ -50,7 +50,7 @@ export class Admin {
   }
 
   /** Delete everything that is kept about a user of any tenant. */
-  eraseUser(body: UserErasure, options?: RequestOptions): Promise<Erasure> {
+  erase(body: UserErasure, options?: RequestOptions): Promise<Erasure> {
     return this.#transport.json(
       { method: "POST", path: "/v1/admin/users/erase", body, repeatable: "always" },
       options,
@@ -101,15 +101,15 @@ export class Tenants {
   }
 
   /** Change the fields that are given; `policy` and `limits` are replaced as a whole, and null removes them. */
-  update(name: string, body: TenantChange, options?: Omit<WriteOptions, "idempotencyKey">): Promise<Tenant> {
+  change(name: string, body: TenantChange, options?: Omit<WriteOptions, "idempotencyKey">): Promise<Tenant> {
     return this.#transport.json(
       {
         method: "PATCH",
         path: `/v1/admin/tenants/${encodeURIComponent(name)}`,
         body,
-        headers: { "if-match": options?.ifMatch },
+        headers: { "if-match": options?.etag },
         // Repeated, a change that was made already would no longer match.
-        repeatable: options?.ifMatch === undefined ? "always" : "if-refused",
+        repeatable: options?.etag === undefined ? "always" : "if-refused",
       },
       options,
     );

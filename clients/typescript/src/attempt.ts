@@ -1,6 +1,6 @@
 /** One try of a call: when it ends, and what its failure means. */
 
-import { ConnectionError, MetaAlignError, TimeoutError } from "./errors.js";
+import { ConnectionFailed, MetaAlignError, TimedOut } from "./errors.js";
 
 /** One try of a call: it ends with the caller's signal, or when nothing comes for too long. */
 export class Attempt {
@@ -49,11 +49,11 @@ export class Attempt {
   explain(error: unknown, requestId: string): unknown {
     if (this.#outer?.aborted) return this.#outer.reason;
     if (this.#timedOut) {
-      return new TimeoutError(`nothing came for ${this.#milliseconds} ms`, { requestId, cause: error });
+      return new TimedOut(`nothing came for ${this.#milliseconds} ms`, { requestId, cause: error });
     }
     if (error instanceof MetaAlignError) return error;
     const message = error instanceof Error ? error.message : String(error);
-    return new ConnectionError(`no answer: ${causeOf(error) ?? message}`, { requestId, cause: error });
+    return new ConnectionFailed(`no answer: ${causeOf(error) ?? message}`, { requestId, cause: error });
   }
 }
 

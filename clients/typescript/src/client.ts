@@ -10,11 +10,13 @@ import type {
   ChatAnswer,
   ChatRequest,
   Erasure,
-  Feedback,
-  FeedbackAnswer,
+  FeedbackStored,
   ModelList,
+  NewFeedback,
   RenderAnswer,
   RenderRequest,
+  ServerVersion,
+  State,
 } from "./types.js";
 
 /** Options of a client. */
@@ -40,6 +42,7 @@ const environment = (globalThis as { process?: { env?: Record<string, string | u
 export class MetaAlign {
   readonly chat: Chat;
   readonly profiles: Profiles;
+  readonly feedback: Feedback;
   readonly admin: Admin;
   readonly #transport: Transport;
   readonly #settings: Settings;
@@ -57,6 +60,7 @@ export class MetaAlign {
     this.#transport = new Transport(this.#settings);
     this.chat = new Chat(this.#transport);
     this.profiles = new Profiles(this.#transport);
+    this.feedback = new Feedback(this.#transport);
     this.admin = new Admin(this.#transport);
   }
 
@@ -94,17 +98,14 @@ export class MetaAlign {
     return this.#transport.json({ method: "GET", path: "/v1/models", repeatable: "always" }, options);
   }
 
-  /** Rate an answer by its id, or say what it should have been; later feedback replaces earlier feedback. */
-  feedback(body: Feedback, options?: RequestOptions): Promise<FeedbackAnswer> {
-    return this.#transport.json({ method: "POST", path: "/v1/feedback", body, repeatable: "always" }, options);
+  /** What the server is made of. */
+  version(options?: RequestOptions): Promise<ServerVersion> {
+    return this.#transport.json({ method: "GET", path: "/version", repeatable: "always" }, options);
   }
 
-  /** Delete everything that is kept about a user of the key's tenant. */
-  eraseUser(user: string, options?: RequestOptions): Promise<Erasure> {
-    return this.#transport.json(
-      { method: "POST", path: "/v1/feedback/erase", body: { user }, repeatable: "always" },
-      options,
-    );
+  /** Whether the server takes requests; an `APIError` with the status 503 if it does not. */
+  ready(options?: RequestOptions): Promise<State> {
+    return this.#transport.json({ method: "GET", path: "/readyz", repeatable: "always" }, options);
   }
 }
 
@@ -128,5 +129,27 @@ export class Chat {
     if (body.stream !== true) return this.#transport.json<ChatAnswer>(call, options);
     const streaming = { ...call, headers: { accept: "text/event-stream" } };
     return new ChatStream(await this.#transport.open(streaming, options));
+  }
+}
+
+/** `/v1/feedback`: what users think of answers, where the server keeps exchanges. */
+export class Feedback {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  /** Rate an answer by its id, or say what it should have been; later feedback replaces earlier feedback. */
+  give(body: NewFeedback, options?: RequestOptions): Promise<FeedbackStored> {
+    return this.#transport.json({ method: "POST", path: "/v1/feedback", body, repeatable: "always" }, options);
+  }
+
+  /** Delete everything that is kept about a user of the key's tenant. */
+  erase(user: string, options?: RequestOptions): Promise<Erasure> {
+    return this.#transport.json(
+      { method: "POST", path: "/v1/feedback/erase", body: { user }, repeatable: "always" },
+      options,
+    );
   }
 }

@@ -1,6 +1,6 @@
 // Written by `make generated` from clients/python/metaalign/errors.py.
 
-import { ApiError } from "./errors.js";
+import { APIError } from "./errors.js";
 
 /** One kind of error: its HTTP status, what `param` names (empty if it is null), when it occurs and what to do. */
 export interface ErrorKind {
@@ -317,8 +317,8 @@ export const ERRORS = {
 /** A code that this version of the package knows. */
 export type ErrorCode = keyof typeof ERRORS;
 
-/** Every answer with the status 400. */
-export class BadRequestError extends ApiError {
+/** The request is wrong as it stands. */
+export class BadRequestError extends APIError {
   declare readonly status: 400;
 }
 
@@ -392,8 +392,8 @@ export class InvalidIdempotencyKey extends BadRequestError {
   declare readonly code: "invalid_idempotency_key";
 }
 
-/** Every answer with the status 401. */
-export class AuthenticationError extends ApiError {
+/** No key was sent, or one that the server does not take. */
+export class AuthenticationError extends APIError {
   declare readonly status: 401;
 }
 
@@ -402,38 +402,38 @@ export class InvalidApiKey extends AuthenticationError {
   declare readonly code: "invalid_api_key";
 }
 
-/** Every answer with the status 403. */
-export class PermissionError extends ApiError {
+/** The key may not do this. */
+export class PermissionDeniedError extends APIError {
   declare readonly status: 403;
 }
 
 /** The key lacks the scope `system` and the request writes the System tier. */
-export class SystemTierForbidden extends PermissionError {
+export class SystemTierForbidden extends PermissionDeniedError {
   declare readonly code: "system_tier_forbidden";
 }
 
 /** The key lacks the scope that the message names. */
-export class MissingScope extends PermissionError {
+export class MissingScope extends PermissionDeniedError {
   declare readonly code: "missing_scope";
 }
 
 /** A request with a user token names another user. */
-export class UserMismatch extends PermissionError {
+export class UserMismatch extends PermissionDeniedError {
   declare readonly code: "user_mismatch";
 }
 
 /** A web page of another origin asks a server that has no keys. */
-export class CrossSite extends PermissionError {
+export class CrossSite extends PermissionDeniedError {
   declare readonly code: "cross_site";
 }
 
 /** The label is protected and the key lacks the scope `admin`. */
-export class LabelProtected extends PermissionError {
+export class LabelProtected extends PermissionDeniedError {
   declare readonly code: "label_protected";
 }
 
-/** Every answer with the status 404. */
-export class NotFoundError extends ApiError {
+/** There is no such thing, or not for this key. */
+export class NotFoundError extends APIError {
   declare readonly status: 404;
 }
 
@@ -472,8 +472,8 @@ export class ExchangeNotFound extends NotFoundError {
   declare readonly code: "exchange_not_found";
 }
 
-/** Every answer with the status 405. */
-export class MethodNotAllowedError extends ApiError {
+/** The path does not take this method. */
+export class MethodNotAllowedError extends APIError {
   declare readonly status: 405;
 }
 
@@ -482,8 +482,8 @@ export class MethodNotAllowed extends MethodNotAllowedError {
   declare readonly code: "method_not_allowed";
 }
 
-/** Every answer with the status 409. */
-export class ConflictError extends ApiError {
+/** It does not fit what is there already. */
+export class ConflictError extends APIError {
   declare readonly status: 409;
 }
 
@@ -537,8 +537,8 @@ export class FeedbackDisabled extends ConflictError {
   declare readonly code: "feedback_disabled";
 }
 
-/** Every answer with the status 412. */
-export class PreconditionFailedError extends ApiError {
+/** What was to be changed has changed since it was read. */
+export class PreconditionFailedError extends APIError {
   declare readonly status: 412;
 }
 
@@ -547,28 +547,28 @@ export class PreconditionFailed extends PreconditionFailedError {
   declare readonly code: "precondition_failed";
 }
 
-/** Every answer with the status 413. */
-export class BodyTooLargeError extends ApiError {
+/** The body is too large. */
+export class RequestTooLargeError extends APIError {
   declare readonly status: 413;
 }
 
 /** The body is larger than METAALIGN_MAX_BODY_BYTES. */
-export class BodyTooLarge extends BodyTooLargeError {
+export class BodyTooLarge extends RequestTooLargeError {
   declare readonly code: "body_too_large";
 }
 
-/** Every answer with the status 422. */
-export class UnprocessableError extends ApiError {
+/** The request contradicts an earlier one. */
+export class UnprocessableEntityError extends APIError {
   declare readonly status: 422;
 }
 
 /** The key was used for another request. */
-export class IdempotencyKeyReused extends UnprocessableError {
+export class IdempotencyKeyReused extends UnprocessableEntityError {
   declare readonly code: "idempotency_key_reused";
 }
 
-/** Every answer with the status 429. */
-export class RateLimitError extends ApiError {
+/** Too much was asked for in too short a time. */
+export class RateLimitError extends APIError {
   declare readonly status: 429;
 }
 
@@ -587,48 +587,38 @@ export class ConcurrencyLimitExceeded extends RateLimitError {
   declare readonly code: "concurrency_limit_exceeded";
 }
 
-/** Every answer with the status 500. */
-export class InternalServerError extends ApiError {
-  declare readonly status: 500;
+/** The server failed, or cannot answer now. */
+export class ServerError extends APIError {
+  protected declare readonly server: true;
 }
 
 /** A defect of the server. */
-export class InternalError extends InternalServerError {
+export class InternalError extends ServerError {
   declare readonly code: "internal_error";
 }
 
-/** Every answer with the status 503. */
-export class UnavailableError extends ApiError {
-  declare readonly status: 503;
-}
-
 /** The server is draining, or its engine does not answer. */
-export class Unavailable extends UnavailableError {
+export class Unavailable extends ServerError {
   declare readonly code: "unavailable";
 }
 
 /** Too many requests wait for the engine. */
-export class Overloaded extends UnavailableError {
+export class Overloaded extends ServerError {
   declare readonly code: "overloaded";
 }
 
 /** The database does not answer in time. */
-export class StoreUnavailable extends UnavailableError {
+export class StoreUnavailable extends ServerError {
   declare readonly code: "store_unavailable";
 }
 
 /** What was to go is deleted, but another program holds SQLite's files, where copies of it remain. */
-export class ErasureIncomplete extends UnavailableError {
+export class ErasureIncomplete extends ServerError {
   declare readonly code: "erasure_incomplete";
 }
 
-/** Every answer with the status 507. */
-export class StorageFullError extends ApiError {
-  declare readonly status: 507;
-}
-
 /** The database has no room left. */
-export class StoreFull extends StorageFullError {
+export class StoreFull extends ServerError {
   declare readonly code: "store_full";
 }
 
@@ -684,21 +674,19 @@ export const CLASS_OF_CODE = {
   store_unavailable: StoreUnavailable,
   erasure_incomplete: ErasureIncomplete,
   store_full: StoreFull,
-} as const satisfies Record<ErrorCode, typeof ApiError>;
+} as const satisfies Record<ErrorCode, typeof APIError>;
 
-/** The class of each status that the table knows. */
-export const CLASS_OF_STATUS: Readonly<Record<number, typeof ApiError>> = {
+/** The class of each status; that of 500 is for all above it, too. */
+export const CLASS_OF_STATUS: Readonly<Record<number, typeof APIError>> = {
   400: BadRequestError,
   401: AuthenticationError,
-  403: PermissionError,
+  403: PermissionDeniedError,
   404: NotFoundError,
   405: MethodNotAllowedError,
   409: ConflictError,
   412: PreconditionFailedError,
-  413: BodyTooLargeError,
-  422: UnprocessableError,
+  413: RequestTooLargeError,
+  422: UnprocessableEntityError,
   429: RateLimitError,
-  500: InternalServerError,
-  503: UnavailableError,
-  507: StorageFullError,
+  500: ServerError,
 };

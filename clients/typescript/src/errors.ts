@@ -2,11 +2,11 @@
  * What can go wrong, as one tree:
  *
  *     MetaAlignError
- *     ├── ApiError              the server refused: status, code, param, remedy
+ *     ├── APIError              the server refused: status, code, param, remedy
  *     │   └── one class for each status, and below it one for each code (error_kinds.ts, generated)
- *     ├── ConnectionError       no answer came, or it ended early
- *     │   └── TimeoutError      nothing came for `timeout` milliseconds
- *     ├── StreamBroken          a streamed answer broke off
+ *     ├── ConnectionFailed      no answer came, or it ended early
+ *     │   ├── TimedOut          nothing came for `timeout` milliseconds
+ *     │   └── StreamBroken      a streamed answer broke off
  *     └── UnexpectedAnswer      what came is not what the server sends: something else answered
  */
 
@@ -23,21 +23,28 @@ export class MetaAlignError extends Error {
 }
 
 /** No answer came, or it ended early. The server may have done the work all the same. */
-export class ConnectionError extends MetaAlignError {}
+export class ConnectionFailed extends MetaAlignError {}
 
 /** Nothing came for `timeout` milliseconds. */
-export class TimeoutError extends ConnectionError {}
+export class TimedOut extends ConnectionFailed {}
 
 /** A streamed answer broke off: what came before is not the whole answer. */
-export class StreamBroken extends MetaAlignError {
+export class StreamBroken extends ConnectionFailed {
   readonly remedy = "Send the request again.";
+  /** The text of the first choice as far as it had come. */
+  readonly text: string;
+
+  constructor(message: string, options: { text: string; requestId?: string | undefined; cause?: unknown }) {
+    super(message, options);
+    this.text = options.text;
+  }
 }
 
 /** What came is not what the server sends: something else answered, such as a proxy. */
 export class UnexpectedAnswer extends MetaAlignError {}
 
-/** What an `ApiError` is made of. */
-export interface ApiErrorFields {
+/** What an `APIError` is made of. */
+export interface APIErrorFields {
   message: string;
   status: number;
   code: string | number | null;
@@ -49,7 +56,7 @@ export interface ApiErrorFields {
 }
 
 /** The server refused the request. */
-export class ApiError extends MetaAlignError {
+export class APIError extends MetaAlignError {
   readonly status: number;
   /** The stable name of the error; a number if the protocol or the engine refuses a field or a value. */
   readonly code: string | number | null;
@@ -63,7 +70,7 @@ export class ApiError extends MetaAlignError {
   readonly retryAfter: number | undefined;
   readonly headers: Headers;
 
-  constructor(fields: ApiErrorFields) {
+  constructor(fields: APIErrorFields) {
     super(fields.message, { requestId: fields.requestId });
     this.status = fields.status;
     this.code = fields.code;

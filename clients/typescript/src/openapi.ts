@@ -473,6 +473,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/version": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Version
+         * @description Versions of this server, of vLLM, and of the checkpoint's template.
+         */
+        get: operations["version_version_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/readyz": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Readyz
+         * @description 200 if the server accepts new work; 503 while it drains or after the engine has failed.
+         */
+        get: operations["readyz_readyz_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -2481,6 +2521,14 @@ export interface components {
             /** Per Step Drafted */
             per_step_drafted?: number[] | null;
         };
+        /**
+         * StateModel
+         * @description The state of the process.
+         */
+        StateModel: {
+            /** Status */
+            status: string;
+        };
         /** StreamOptions */
         StreamOptions: {
             /**
@@ -2794,6 +2842,17 @@ export interface components {
             data: components["schemas"]["VersionModel"][];
             /** Has More */
             has_more: boolean;
+        };
+        /**
+         * VersionsModel
+         * @description The versions of what is running.
+         */
+        VersionsModel: {
+            /** Version */
+            version: string;
+            /** Vllm */
+            vllm: string;
+            template: components["schemas"]["TemplateReference"];
         };
         /** VideoURL */
         VideoURL: {
@@ -3706,6 +3765,46 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErasureModel"];
+                };
+            };
+        };
+    };
+    version_version_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VersionsModel"];
+                };
+            };
+        };
+    };
+    readyz_readyz_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StateModel"];
                 };
             };
         };

@@ -17,14 +17,15 @@ import type {
 const ROOT = "/v1/profiles";
 
 const pathOf = (name: string): string => `${ROOT}/${encodeURIComponent(name)}`;
+const labelPathOf = (name: string, label: string): string => `${pathOf(name)}/labels/${encodeURIComponent(label)}`;
 
 /** A change: the key makes a second try the same change as the first. */
-function change(method: Call["method"], path: string, options: WriteOptions | undefined, body?: unknown): Call {
+function changing(method: Call["method"], path: string, options: WriteOptions | undefined, body?: unknown): Call {
   return {
     method,
     path,
     body,
-    headers: { "idempotency-key": options?.idempotencyKey ?? randomId(), "if-match": options?.ifMatch },
+    headers: { "idempotency-key": options?.idempotencyKey ?? randomId(), "if-match": options?.etag },
     repeatable: "always",
   };
 }
@@ -32,21 +33,17 @@ function change(method: Call["method"], path: string, options: WriteOptions | un
 /** Named, versioned preferences. */
 export class Profiles {
   readonly #transport: Transport;
-  readonly versions: ProfileVersions;
-  readonly labels: ProfileLabels;
 
   constructor(transport: Transport) {
     this.#transport = transport;
-    this.versions = new ProfileVersions(transport);
-    this.labels = new ProfileLabels(transport);
   }
 
   /** Create a profile with its first version. */
-  create(body: NewProfile, options?: Omit<WriteOptions, "ifMatch">): Promise<Profile> {
-    return this.#transport.json(change("POST", ROOT, options, body), options);
+  create(body: NewProfile, options?: Omit<WriteOptions, "etag">): Promise<Profile> {
+    return this.#transport.json(changing("POST", ROOT, options, body), options);
   }
 
-  /** Get one profile; its `etag` is for `ifMatch`. */
+  /** Get one profile; its `etag` is for `etag`. */
   get(name: string, options?: RequestOptions): Promise<Profile> {
     return this.#transport.json({ method: "GET", path: pathOf(name), repeatable: "always" }, options);
   }
@@ -67,13 +64,41 @@ export class Profiles {
   }
 
   /** Archive or restore a profile, or set what it learns. Requests do not find an archived profile. */
-  update(name: string, body: ProfileChange, options?: WriteOptions): Promise<Profile> {
-    return this.#transport.json(change("PATCH", pathOf(name), options, body), options);
+  change(name: string, body: ProfileChange, options?: WriteOptions): Promise<Profile> {
+    return this.#transport.json(changing("PATCH", pathOf(name), options, body), options);
   }
 
   /** Delete a profile with all versions and labels; its version numbers are not given again. */
   async delete(name: string, options?: WriteOptions): Promise<void> {
-    await this.#transport.json(change("DELETE", pathOf(name), options), options);
+    await this.#transport.json(changing("DELETE", pathOf(name), options), options);
+  }
+
+  /** Add the next version; labels do not move. */
+  addVersion(name: string, body: NewVersion, options?: WriteOptions): Promise<ProfileVersion> {
+    return this.#transport.json(changing("POST", `${pathOf(name)}/versions`, options, body), options);
+  }
+
+  /** Get one version. */
+  version(name: string, number: number, options?: RequestOptions): Promise<ProfileVersion> {
+    const path = `${pathOf(name)}/versions/${number}`;
+    return this.#transport.json({ method: "GET", path, repeatable: "always" }, options);
+  }
+
+  /** List versions, newest first. */
+  versions(
+    name: string,
+    query: { limit?: number | undefined; before?: number | undefined } = {},
+    options?: RequestOptions,
+  ): Pages<ProfileVersion> {
+    const path = `${pathOf(name)}/versions`;
+    return new Pages(
+      (before) =>
+        this.#transport.json<Page<ProfileVersion>>(
+          { method: "GET", path, query: { ...query, before: before ?? query.before }, repeatable: "always" },
+          options,
+        ),
+      (version) => version.version,
+    );
   }
 
   /** Get the changes from one version to another. */
@@ -81,10 +106,19 @@ export class Profiles {
     return this.#transport.json({ method: "GET", path: `${pathOf(name)}/diff`, query, repeatable: "always" }, options);
   }
 
+  /** Point a label at a version, or at several by weight. */
+  moveLabel(name: string, label: string, body: LabelMove, options?: WriteOptions): Promise<Profile> {
+    return this.#transport.json(changing("PUT", labelPathOf(name, label), options, body), options);
+  }
+
+  /** Delete a label. */
+  deleteLabel(name: string, label: string, options?: WriteOptions): Promise<Profile> {
+    return this.#transport.json(changing("DELETE", labelPathOf(name, label), options), options);
+  }
+
   /** Point a label back to where it was before its last move. */
-  rollback(name: string, label: string, options?: WriteOptions): Promise<Profile> {
-    const path = `${pathOf(name)}/labels/${encodeURIComponent(label)}/rollback`;
-    return this.#transport.json(change("POST", path, options), options);
+  rollBack(name: string, label: string, options?: WriteOptions): Promise<Profile> {
+    return this.#transport.json(changing("POST", `${labelPathOf(name, label)}/rollback`, options), options);
   }
 
   /** Export all profiles with all versions and labels. */
@@ -105,67 +139,9 @@ export class Profiles {
   }
 
   /** Import what an export gave, all or nothing; a text is YAML. */
-  import(document: ProfilesDocument | string, options?: Omit<WriteOptions, "ifMatch">): Promise<ImportReport> {
-    const call = change("POST", `${ROOT}:import`, options, document);
+  import(document: ProfilesDocument | string, options?: Omit<WriteOptions, "etag">): Promise<ImportReport> {
+    const call = changing("POST", `${ROOT}:import`, options, document);
     if (typeof document === "string") call.contentType = "application/yaml";
     return this.#transport.json(call, options);
-  }
-}
-
-/** The versions of profiles; they are numbered and never change. */
-export class ProfileVersions {
-  readonly #transport: Transport;
-
-  constructor(transport: Transport) {
-    this.#transport = transport;
-  }
-
-  /** Add the next version; labels do not move. */
-  create(name: string, body: NewVersion, options?: WriteOptions): Promise<ProfileVersion> {
-    return this.#transport.json(change("POST", `${pathOf(name)}/versions`, options, body), options);
-  }
-
-  /** Get one version. */
-  get(name: string, version: number, options?: RequestOptions): Promise<ProfileVersion> {
-    const path = `${pathOf(name)}/versions/${version}`;
-    return this.#transport.json({ method: "GET", path, repeatable: "always" }, options);
-  }
-
-  /** List versions, newest first. */
-  list(
-    name: string,
-    query: { limit?: number | undefined; before?: number | undefined } = {},
-    options?: RequestOptions,
-  ): Pages<ProfileVersion> {
-    const path = `${pathOf(name)}/versions`;
-    return new Pages(
-      (before) =>
-        this.#transport.json<Page<ProfileVersion>>(
-          { method: "GET", path, query: { ...query, before: before ?? query.before }, repeatable: "always" },
-          options,
-        ),
-      (version) => version.version,
-    );
-  }
-}
-
-/** The labels of profiles: names that move between versions. */
-export class ProfileLabels {
-  readonly #transport: Transport;
-
-  constructor(transport: Transport) {
-    this.#transport = transport;
-  }
-
-  /** Point a label at a version, or at several by weight. */
-  move(name: string, label: string, body: LabelMove, options?: WriteOptions): Promise<Profile> {
-    const path = `${pathOf(name)}/labels/${encodeURIComponent(label)}`;
-    return this.#transport.json(change("PUT", path, options, body), options);
-  }
-
-  /** Delete a label. */
-  delete(name: string, label: string, options?: WriteOptions): Promise<Profile> {
-    const path = `${pathOf(name)}/labels/${encodeURIComponent(label)}`;
-    return this.#transport.json(change("DELETE", path, options), options);
   }
 }

@@ -53,13 +53,14 @@ export class ChatStream implements AsyncIterable<ChatChunk> {
   readonly #body: ReadableStream<Uint8Array>;
   readonly #attempt: Attempt;
   #receipt: Receipt | undefined;
+  #text = "";
   #begun = false;
   #aborted = false;
 
   constructor({ response, attempt, requestId }: Opened) {
     this.headers = response.headers;
     this.requestId = requestId;
-    if (response.body === null) throw new StreamBroken("the response has no body", { requestId });
+    if (response.body === null) throw new StreamBroken("the response has no body", { requestId, text: "" });
     this.#body = response.body;
     this.#attempt = attempt;
   }
@@ -77,11 +78,8 @@ export class ChatStream implements AsyncIterable<ChatChunk> {
 
   /** Read the rest of the stream and return the text of the first choice. */
   async text(): Promise<string> {
-    let text = "";
-    for await (const { choices } of this) {
-      for (const choice of choices) if (choice.index === 0) text += choice.delta.content ?? "";
-    }
-    return text;
+    for await (const _ of this);
+    return this.#text;
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<ChatChunk, void, undefined> {
@@ -99,16 +97,17 @@ export class ChatStream implements AsyncIterable<ChatChunk> {
         }
         const chunk = this.#parse(data);
         this.#receipt = chunk.metaalign ?? this.#receipt;
+        for (const choice of chunk.choices) if (choice.index === 0) this.#text += choice.delta.content ?? "";
         yield chunk;
       }
       if (!complete && !this.#aborted) {
-        throw new StreamBroken("the connection ended before the answer did", { requestId });
+        throw this.#broken("the connection ended before the answer did");
       }
     } catch (error) {
       if (complete || this.#aborted) return;
       const explained = this.#attempt.explain(error, requestId);
       if (explained instanceof MetaAlignError && !(explained instanceof StreamBroken)) {
-        throw new StreamBroken(`the answer broke off: ${explained.message}`, { requestId, cause: explained });
+        throw this.#broken(`the answer broke off: ${explained.message}`, explained);
       }
       throw explained;
     } finally {
@@ -116,18 +115,19 @@ export class ChatStream implements AsyncIterable<ChatChunk> {
     }
   }
 
+  #broken(message: string, cause?: unknown): StreamBroken {
+    return new StreamBroken(message, { text: this.#text, requestId: this.requestId, cause });
+  }
+
   #parse(data: string): ChatChunk {
-    const { requestId } = this;
     let event: unknown;
     try {
       event = JSON.parse(data);
     } catch (cause) {
-      throw new StreamBroken("an event that is not JSON", { requestId, cause });
+      throw this.#broken("an event that is not JSON", cause);
     }
     const error = (event as { error?: { message?: unknown } } | null)?.error;
-    if (error) {
-      throw new StreamBroken(typeof error.message === "string" ? error.message : "the answer broke off", { requestId });
-    }
+    if (error) throw this.#broken(typeof error.message === "string" ? error.message : "the answer broke off");
     return event as ChatChunk;
   }
 }

@@ -2,7 +2,7 @@
 
 import { Attempt, causeOf } from "./attempt.js";
 import { CLASS_OF_CODE, CLASS_OF_STATUS, ERRORS, type ErrorCode } from "./error_kinds.js";
-import { ApiError, ConnectionError, UnexpectedAnswer } from "./errors.js";
+import { APIError, ConnectionFailed, UnexpectedAnswer } from "./errors.js";
 
 /** What `fetch` is, or stands in for it. */
 export type Fetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;
@@ -22,7 +22,7 @@ export interface RequestOptions {
 /** Options of a call that changes something under `/v1/profiles`. */
 export interface WriteOptions extends RequestOptions {
   /** The change is made only if the profile still has this `etag`; otherwise `PreconditionFailed` is thrown. */
-  ifMatch?: string | undefined;
+  etag?: string | undefined;
   /** Calls with the same key are one change, for a day. Each call gets one of its own unless you give it. */
   idempotencyKey?: string | undefined;
 }
@@ -74,9 +74,8 @@ export interface ResponseInfo {
 
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 8_000;
-// Limits per minute ask for two minutes at most, since their windows slide. A day's budget asks for hours, and the
-// caller should hear of that.
-const LONGEST_RETRY_AFTER = 120_000;
+// A server that asks for more is not about to answer, and the caller should hear of it.
+const LONGEST_RETRY_AFTER = 60_000;
 // The codes of 503 with which the server refuses before it begins.
 const REFUSED_BEFORE = new Set<unknown>(["unavailable", "overloaded"] satisfies ErrorCode[]);
 // How Node says that there was no connection to send anything over. Browsers do not say.
@@ -202,7 +201,7 @@ function urlOf(baseURL: string, { path, query }: Call): string {
 }
 
 /** The error that a refusal stands for; what is no error document of the server still has its status. */
-function refusal(response: Response, text: string, sentId: string): ApiError {
+function refusal(response: Response, text: string, sentId: string): APIError {
   const { status, headers } = response;
   let document: unknown;
   try {
@@ -229,17 +228,17 @@ function refusal(response: Response, text: string, sentId: string): ApiError {
   const Kind =
     known !== undefined && ERRORS[known].status === status
       ? CLASS_OF_CODE[known]
-      : (CLASS_OF_STATUS[status] ?? ApiError);
+      : (CLASS_OF_STATUS[Math.min(status, 500)] ?? APIError);
   return new Kind(fields);
 }
 
 function mayRepeat({ repeatable }: Call, error: unknown, answered: boolean): boolean {
-  if (error instanceof ApiError) {
-    if (error.status === 429) return true;
+  if (error instanceof APIError) {
+    if (error.status === 429) return error.code !== "budget_exhausted"; // of a whole day
     if (NO_ANSWER.has(error.status)) return repeatable !== "if-refused";
     return error.status === 503 && (repeatable !== "if-refused" || REFUSED_BEFORE.has(error.code));
   }
-  if (!(error instanceof ConnectionError)) return false;
+  if (!(error instanceof ConnectionFailed)) return false;
   if (repeatable === "if-refused") return !answered && NEVER_CONNECTED.has(causeOf(error.cause));
   return repeatable === "always" || !answered;
 }
@@ -249,7 +248,7 @@ function waitBefore(retry: number, error: unknown): number | undefined {
   const backoff = Math.min(FIRST_WAIT * 2 ** retry, LONGEST_WAIT);
   // Clients that failed together must not come back together.
   const spread = backoff / 2 + (Math.random() * backoff) / 2;
-  const asked = error instanceof ApiError ? error.retryAfter : undefined;
+  const asked = error instanceof APIError ? error.retryAfter : undefined;
   if (asked === undefined) return spread;
   return asked * 1000 > LONGEST_RETRY_AFTER ? undefined : asked * 1000 + Math.random() * FIRST_WAIT;
 }

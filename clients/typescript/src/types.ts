@@ -19,6 +19,8 @@ export type AlignAnswer = Schemas["AlignAnswer"];
 export type RenderRequest = Schemas["RenderRequest"];
 export type RenderAnswer = Schemas["RenderAnswer"];
 export type ModelList = Schemas["ModelList"];
+export type ServerVersion = Schemas["VersionsModel"];
+export type State = Schemas["StateModel"];
 
 /** A part of a tool call; parts with the same `index` belong together. */
 export interface ToolCallDelta {
@@ -66,8 +68,8 @@ export type ProfileDiff = Schemas["DiffModel"];
 /** One version of a profile; it never changes. */
 export type ProfileVersion = Omit<Schemas["VersionModel"], "preferences"> & { preferences: Exclude<Preferences, string> };
 
-export type Feedback = Schemas["FeedbackBody"];
-export type FeedbackAnswer = Schemas["FeedbackModel"];
+export type NewFeedback = Schemas["FeedbackBody"];
+export type FeedbackStored = Schemas["FeedbackModel"];
 export type Erasure = Schemas["ErasureModel"];
 
 export type Tenant = Schemas["TenantModel"];

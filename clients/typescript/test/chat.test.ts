@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ApiError, type ChatChunk, type ChatStream, MetaAlign, receipt, responseOf } from "metaalign";
+import { APIError, type ChatChunk, type ChatStream, MetaAlign, receipt, responseOf } from "metaalign";
 import { apiKey, baseURL, chat, client, FACTS, MODEL, OTTER, PIRATE } from "./support.js";
 
 test("a chat follows its preferences and says so", async () => {
@@ -62,7 +62,9 @@ test("render: what the model would be told", async () => {
   assert.equal(receipt(rendered)?.applied, true);
 });
 
-test("models, with an address that ends in /v1/", async () => {
+test("the server and its models, with an address that ends in /v1/", async () => {
+  assert.equal((await client.ready()).status, "ready");
+  assert.match((await client.version()).version, /^\d+\.\d+\.\d+$/);
   const models = await new MetaAlign({ baseURL: `${baseURL}/v1/`, apiKey }).models();
   assert.equal(models.data[0]?.id, MODEL);
 });
@@ -164,6 +166,6 @@ test("misspelt fields are errors of the compiler and of the server", async () =>
   await assert.rejects(
     // @ts-expect-error there is no such field
     client.align({ query: OTTER, preferences: { sytem: "Be brief." } }),
-    (error) => error instanceof ApiError && error.param === "preferences.sytem",
+    (error) => error instanceof APIError && error.param === "preferences.sytem",
   );
 });

@@ -2,11 +2,12 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { inspect } from "node:util";
 import {
-  ApiError,
+  APIError,
   AuthenticationError,
   BadRequestError,
   BodyTooLarge,
-  ConnectionError,
+  BudgetExhausted,
+  ConnectionFailed,
   ERRORS,
   InvalidApiKey,
   InvalidPreferences,
@@ -18,8 +19,8 @@ import {
   StoreUnavailable,
   StreamBroken,
   SystemTierForbidden,
-  TimeoutError,
-  UnavailableError,
+  TimedOut,
+  ServerError,
   UnexpectedAnswer,
 } from "metaalign";
 import { answers, baseURL, chat, client, hangsUp, OTTER, refuses, unique, withStub } from "./support.js";
@@ -45,7 +46,7 @@ test("400 names the field and what to do", async () => {
   const wrong = { ...chat(), preferences: { user: { atributes: { tone: "formal" } } } as object };
   const error = await failure(client.chat.create(wrong), InvalidPreferences);
   assert.ok(error instanceof BadRequestError);
-  assert.ok(error instanceof ApiError);
+  assert.ok(error instanceof APIError);
   assert.ok(error instanceof MetaAlignError);
   assert.equal(error.name, "InvalidPreferences");
   assert.equal(error.status, 400);
@@ -100,7 +101,7 @@ test("413", async () => {
   const huge = client.align({ query: "x".repeat(20_000_000) });
   // The server may close the connection before it has taken all of it.
   const error = await failure(huge, MetaAlignError);
-  assert.ok(error instanceof BodyTooLarge || error instanceof ConnectionError, inspect(error));
+  assert.ok(error instanceof BodyTooLarge || error instanceof ConnectionFailed, inspect(error));
 });
 
 test("Retry-After is waited for, and every try has the same request id", async () => {
@@ -117,12 +118,19 @@ test("Retry-After is waited for, and every try has the same request id", async (
 
 test("a wait of hours is the caller's to decide", async () => {
   for (const header of ["7200", new Date(Date.now() + 7_200_000).toUTCString()]) {
-    const asked = await withStub([refuses(429, "budget_exhausted", { "retry-after": header })], async (url) => {
-      const error = await failure(new MetaAlign({ baseURL: url }).align(HELLO), ApiError);
+    const asked = await withStub([refuses(429, "rate_limit_exceeded", { "retry-after": header })], async (url) => {
+      const error = await failure(new MetaAlign({ baseURL: url }).align(HELLO), APIError);
       assert.ok(error.retryAfter !== undefined && error.retryAfter > 7100 && error.retryAfter <= 7200);
     });
     assert.equal(asked.length, 1);
   }
+});
+
+test("a day's budget does not come back while a call waits", async () => {
+  const asked = await withStub([refuses(429, "budget_exhausted", { "retry-after": "1" })], async (url) => {
+    await failure(new MetaAlign({ baseURL: url }).align(HELLO), BudgetExhausted);
+  });
+  assert.equal(asked.length, 1);
 });
 
 test("without Retry-After the waits grow, up to maxRetries", async () => {
@@ -133,8 +141,11 @@ test("without Retry-After the waits grow, up to maxRetries", async () => {
     busy(response);
   };
   await withStub([note], async (url) => {
-    const error = await failure(new MetaAlign({ baseURL: url, maxRetries: 2 }).align(HELLO), UnavailableError);
+    const error = await failure(new MetaAlign({ baseURL: url, maxRetries: 2 }).align(HELLO), ServerError);
     assert.equal(error.code, "overloaded");
+    // For the compiler, what is not one kind of error may still be another.
+    const other: APIError = error;
+    assert.equal(other instanceof AuthenticationError ? 401 : other instanceof ServerError ? 503 : other.status, 503);
   });
   const [first = 0, second = 0, third = 0] = times;
   assert.equal(times.length, 3);
@@ -163,7 +174,7 @@ test("a proxy without an answer is a lost connection", async () => {
   });
   assert.equal(asked.length, 2);
   const unsure = await withStub([gateway], async (url) => {
-    const error = await failure(new MetaAlign({ baseURL: url }).admin.tenants.create({ name: "zoo" }), ApiError);
+    const error = await failure(new MetaAlign({ baseURL: url }).admin.tenants.create({ name: "zoo" }), ServerError);
     assert.equal(error.status, 502);
   });
   assert.equal(unsure.length, 1);
@@ -176,7 +187,7 @@ test("an answer of the model that has begun is not asked for again; a read is", 
     setTimeout(() => response.destroy(), 50);
   };
   const asked = await withStub([half, answers(200, ANSWER)], async (url) => {
-    const error = await failure(new MetaAlign({ baseURL: url }).align(HELLO), ConnectionError);
+    const error = await failure(new MetaAlign({ baseURL: url }).align(HELLO), ConnectionFailed);
     assert.ok(error.requestId);
   });
   assert.equal(asked.length, 1);
@@ -198,7 +209,7 @@ test("a change of a profile is sent again with the same Idempotency-Key", async 
 
 test("a key is created again only if the first try cannot have made one", async () => {
   const create = (url: string) => new MetaAlign({ baseURL: url }).admin.keys.create({ scopes: ["inference"] });
-  const lost = await withStub([hangsUp], async (url) => void (await failure(create(url), ConnectionError)));
+  const lost = await withStub([hangsUp], async (url) => void (await failure(create(url), ConnectionFailed)));
   assert.equal(lost.length, 1);
   const unsure = await withStub(
     [refuses(503, "store_unavailable", { "retry-after": "1" })],
@@ -214,21 +225,21 @@ test("a key is created again only if the first try cannot have made one", async 
 test("a server that is gone", async () => {
   let gone = "";
   await withStub([hangsUp], (url) => Promise.resolve(void (gone = url)));
-  const error = await failure(new MetaAlign({ baseURL: gone, maxRetries: 1 }).models(), ConnectionError);
+  const error = await failure(new MetaAlign({ baseURL: gone, maxRetries: 1 }).models(), ConnectionFailed);
   assert.match(error.message, /ECONNREFUSED/);
   assert.match(error.requestId ?? "", /^[0-9a-f]{32}$/);
   assert.ok(error.cause instanceof TypeError);
   // Nothing was sent, so even a key may be asked for again.
   const started = Date.now();
   const twice = new MetaAlign({ baseURL: gone, maxRetries: 1 });
-  await failure(twice.admin.keys.create({ scopes: ["inference"] }), ConnectionError);
+  await failure(twice.admin.keys.create({ scopes: ["inference"] }), ConnectionFailed);
   assert.ok(Date.now() - started >= 240);
 });
 
 test("a server that says nothing", async () => {
   const asked = await withStub([() => undefined], async (url) => {
     const patient = new MetaAlign({ baseURL: url, timeout: 200, maxRetries: 1 });
-    const error = await failure(patient.models(), TimeoutError);
+    const error = await failure(patient.models(), TimedOut);
     assert.match(error.message, /200 ms/);
     const again = new AbortController();
     setTimeout(() => again.abort(), 300);
@@ -241,7 +252,7 @@ test("a server that says nothing", async () => {
   assert.equal(asked.length, 4);
 });
 
-const EVENT = 'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[]}\n\n';
+const EVENT = 'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"word "}}]}\n\n';
 
 function streams(...parts: string[]) {
   return (response: Parameters<typeof hangsUp>[0]): void => {
@@ -277,6 +288,8 @@ test("a stream that breaks off is an error, and is not asked for again", async (
     const asked = await withStub([answer], async (url) => {
       const error = await failure(read(url), StreamBroken);
       assert.match(error.message, message);
+      assert.equal(error.text, "word ");
+      assert.ok(error instanceof ConnectionFailed);
       assert.match(error.requestId ?? "", /^[0-9a-f]{32}$/);
       assert.ok(error.remedy);
     });
@@ -284,7 +297,7 @@ test("a stream that breaks off is an error, and is not asked for again", async (
   }
   await withStub([streams(EVENT)], async (url) => {
     const error = await failure(read(url, 200), StreamBroken);
-    assert.ok(error.cause instanceof TimeoutError);
+    assert.ok(error.cause instanceof TimedOut);
   });
 });
 
@@ -330,7 +343,7 @@ test("something else that answers", async () => {
     await failure(new MetaAlign({ baseURL: url }).models(), UnexpectedAnswer);
   });
   await withStub([answers(404, "<html>nothing</html>")], async (url) => {
-    const error = await failure(new MetaAlign({ baseURL: url }).models(), ApiError);
+    const error = await failure(new MetaAlign({ baseURL: url }).models(), APIError);
     assert.equal(error.code, null);
     assert.match(error.message, /^404/);
   });
@@ -340,8 +353,8 @@ test("something else that answers", async () => {
     [418, "invalid_preferences"],
   ] as const) {
     await withStub([refuses(status, code)], async (url) => {
-      const error = await failure(new MetaAlign({ baseURL: url }).align({ query: OTTER }), ApiError);
-      assert.equal(error.constructor, ApiError);
+      const error = await failure(new MetaAlign({ baseURL: url }).align({ query: OTTER }), APIError);
+      assert.equal(error.constructor, APIError);
       assert.equal(error.code, code);
     });
   }

@@ -21,25 +21,25 @@ test("a profile: versions, labels, diff, rollback, and the answers that follow i
   };
   assert.equal(made.latest, 1);
   assert.equal(responseOf(made)?.status, 201);
-  const second = await client.profiles.versions.create(name, { preferences: "Answer like a pirate.", note: "ahoy" });
+  const second = await client.profiles.addVersion(name, { preferences: "Answer like a pirate.", note: "ahoy" });
   assert.equal(second.version, 2);
   assert.equal(second.note, "ahoy");
-  await client.profiles.labels.move(name, "stable", { version: 1 });
+  await client.profiles.moveLabel(name, "stable", { version: 1 });
   assert.equal(await ask(), BULLETS);
-  await client.profiles.labels.move(name, "stable", { version: 2 });
+  await client.profiles.moveLabel(name, "stable", { version: 2 });
   assert.equal(await ask(), PIRATE);
-  const back = await client.profiles.rollback(name, "stable");
+  const back = await client.profiles.rollBack(name, "stable");
   assert.deepEqual(back.labels["stable"]?.versions, [{ version: 1, weight: 100 }]);
   assert.equal(await ask(), BULLETS);
 
-  const first = await client.profiles.versions.get(name, 1);
+  const first = await client.profiles.version(name, 1);
   assert.equal(first.preferences.user instanceof Object && first.preferences.user.attributes?.["format"], "bullets");
   const diff = await client.profiles.diff(name, { from: 1, to: 2 });
   assert.ok(diff.changes.some(({ path, from }) => path.includes("format") && from === "bullets"));
 
-  const canary = await client.profiles.labels.move(name, "canary", { versions: [{ version: 1, weight: 9 }, { version: 2, weight: 1 }] });
+  const canary = await client.profiles.moveLabel(name, "canary", { versions: [{ version: 1, weight: 9 }, { version: 2, weight: 1 }] });
   assert.equal(canary.labels["canary"]?.versions.length, 2);
-  assert.equal("canary" in (await client.profiles.labels.delete(name, "canary")).labels, false);
+  assert.equal("canary" in (await client.profiles.deleteLabel(name, "canary")).labels, false);
 
   const answer = await client.align({ query: OTTER }, { headers: { "x-metaalign-profile": `${name}:2` } });
   assert.deepEqual(receipt(answer)?.profiles, [`${name}:2`]);
@@ -55,10 +55,10 @@ test("an etag guards against lost updates, and an idempotency key against double
   assert.deepEqual(again, made);
   assert.equal(responseOf(again)?.headers.get("idempotent-replayed"), "true");
   await assert.rejects(client.profiles.create({ name, preferences: "Be brief." }), ProfileExists);
-  const changed = await client.profiles.update(name, { learn: { examples: 1, scope: "user" } }, { ifMatch: made.etag });
+  const changed = await client.profiles.change(name, { learn: { examples: 1, scope: "user" } }, { etag: made.etag });
   assert.equal(changed.learn.examples, 1);
-  await assert.rejects(client.profiles.update(name, { archived: true }, { ifMatch: made.etag }), PreconditionFailed);
-  await client.profiles.delete(name, { ifMatch: changed.etag });
+  await assert.rejects(client.profiles.change(name, { archived: true }, { etag: made.etag }), PreconditionFailed);
+  await client.profiles.delete(name, { etag: changed.etag });
 });
 
 test("lists go over pages", async () => {
@@ -80,13 +80,13 @@ test("lists go over pages", async () => {
 
   const [name = ""] = names;
   for (let version = 2; version <= 5; version += 1) {
-    await client.profiles.versions.create(name, { preferences: { user: `Be kind, ${version}.` } });
+    await client.profiles.addVersion(name, { preferences: { user: `Be kind, ${version}.` } });
   }
   const versions: number[] = [];
-  for await (const { version } of client.profiles.versions.list(name, { limit: 2 })) versions.push(version);
+  for await (const { version } of client.profiles.versions(name, { limit: 2 })) versions.push(version);
   assert.deepEqual(versions, [5, 4, 3, 2, 1]);
 
-  await client.profiles.update(name, { archived: true });
+  await client.profiles.change(name, { archived: true });
   const archived = async (query: object): Promise<boolean> => {
     for await (const profile of client.profiles.list(query)) if (profile.name === name) return true;
     return false;
@@ -117,9 +117,9 @@ test("feedback teaches, and a user can be erased", async () => {
   });
   const ask = () => client.chat.create({ ...chat(), user, preferences: { profile } });
   const first = await ask();
-  assert.deepEqual(await client.feedback({ id: first.id, chosen: BULLETS }), { id: first.id, recorded: true });
+  assert.deepEqual(await client.feedback.give({ id: first.id, chosen: BULLETS }), { id: first.id, recorded: true });
   assert.equal(receipt(await ask())?.learned_examples, 1);
-  assert.deepEqual(await client.eraseUser(user), { exchanges: 2, feedback: 1 });
+  assert.deepEqual(await client.feedback.erase(user), { exchanges: 2, feedback: 1 });
   await client.profiles.delete(profile);
 });
 
@@ -128,9 +128,9 @@ test("tenants, keys and the audit log", async () => {
   const name = unique("zoo");
   const tenant = await admin.tenants.create({ name, policy: { attributes: { tone: "pirate" }, locked: ["tone"] } });
   await assert.rejects(admin.tenants.create({ name }), TenantExists);
-  const changed = await admin.tenants.update(name, { limits: { requests_per_minute: 600 } }, { ifMatch: tenant.etag });
+  const changed = await admin.tenants.change(name, { limits: { requests_per_minute: 600 } }, { etag: tenant.etag });
   assert.equal(changed.limits.requests_per_minute, 600);
-  await assert.rejects(admin.tenants.update(name, { disabled: true }, { ifMatch: tenant.etag }), PreconditionFailed);
+  await assert.rejects(admin.tenants.change(name, { disabled: true }, { etag: tenant.etag }), PreconditionFailed);
   assert.equal((await admin.tenants.get(name)).etag, changed.etag);
   const tenants: string[] = [];
   for await (const each of admin.tenants.list({ limit: 1 })) tenants.push(each.name);
@@ -154,5 +154,5 @@ test("tenants, keys and the audit log", async () => {
     actions.filter((action) => action !== "key.create"),
     ["key.revoke", "key.rotate", "tenant.update", "tenant.create"],
   );
-  assert.deepEqual(await admin.eraseUser({ tenant: name, user: "ada" }), { exchanges: 0, feedback: 0 });
+  assert.deepEqual(await admin.erase({ tenant: name, user: "ada" }), { exchanges: 0, feedback: 0 });
 });
