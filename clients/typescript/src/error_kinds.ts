@@ -138,6 +138,12 @@ export const ERRORS = {
     when: "The tenant has no profile, version or label of that name, or it is archived.",
     remedy: "Check the name with `GET /v1/profiles`.",
   },
+  model_not_found: {
+    status: 404,
+    param: "`model`",
+    when: "`GET /v1/models/{model}` names no served model.",
+    remedy: "Use a name that `GET /v1/models` lists.",
+  },
   route_not_found: {
     status: 404,
     param: "",
@@ -442,6 +448,11 @@ export class ProfileNotFound extends NotFoundError {
   declare readonly code: "profile_not_found";
 }
 
+/** `GET /v1/models/{model}` names no served model. */
+export class ModelNotFound extends NotFoundError {
+  declare readonly code: "model_not_found";
+}
+
 /** There is no such path. */
 export class RouteNotFound extends NotFoundError {
   declare readonly code: "route_not_found";
@@ -645,6 +656,7 @@ export const CLASS_OF_CODE = {
   cross_site: CrossSite,
   label_protected: LabelProtected,
   profile_not_found: ProfileNotFound,
+  model_not_found: ModelNotFound,
   route_not_found: RouteNotFound,
   version_not_found: VersionNotFound,
   label_not_found: LabelNotFound,
