@@ -63,7 +63,7 @@ format: install ## sort imports and format the code
 lock: ## rewrite requirements/*.lock, keeping pins that still fit; ARGS=--upgrade upgrades them
 	@$(PYTHON) scripts/lock.py $(ARGS)
 
-generated: install ## write the files generated from code: JSON Schema, OpenAPI document, errors, the blocking client, dashboards
+generated: install ## write the files generated from code: JSON Schema, OpenAPI document, errors, clients, dashboards
 	$(BIN)/python -m metaalign.schema docs/preferences.schema.json
 	$(BIN)/python scripts/errors_page.py docs/errors.md
 	$(BIN)/python scripts/openapi_document.py clients/openapi.json
@@ -71,6 +71,9 @@ generated: install ## write the files generated from code: JSON Schema, OpenAPI 
 	$(BIN)/python scripts/blocking_client.py clients/python/metaalign/client/blocking.py
 	$(BIN)/python scripts/env_example.py docker/.env.example
 	$(BIN)/python scripts/dashboards.py docker/grafana/dashboards
+	$(BIN)/python scripts/typescript_errors.py clients/typescript/src/error_kinds.ts
+	@if command -v npm > /dev/null; then cd clients/typescript && npm ci --silent && npm run --silent types; \
+	    else echo 'npm is missing, so clients/typescript/src/openapi.ts stays as it is'; fi
 
 audit: install ## look up every pin of both locks in PyPI's advisories; a pin that cannot be looked up is an error
 	@mkdir -p build
@@ -157,5 +160,6 @@ clients-test: install .venv-clients/installed ## ask a real server with LangChai
 	$(BIN)/python -m tests.clients.run $(CURDIR)/.venv-clients/bin/python
 
 clean: ## remove the environments, caches and build results
+	rm -rf clients/typescript/node_modules clients/typescript/dist clients/typescript/build
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find benchmarks clients examples server training tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
