@@ -30,7 +30,7 @@ export interface paths {
         };
         /**
          * List Models
-         * @description List the served models.
+         * @description List the served models, and each with the caller's profiles if the operator wants them listed.
          */
         get: operations["list_models_v1_models_get"];
         put?: never;
