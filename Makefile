@@ -28,7 +28,7 @@ LITELLM := $(UV_TOOL) --from litellm[proxy]==1.108.7 litellm
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fairness fuzz \
-	fuzz-assembly observability-test audit sbom up down first-key docker-check stack-test image-test ray-test kubernetes-test clean
+	fuzz-assembly observability-test audit sbom up down first-key docker-check stack-test image-test ray-test clients-test kubernetes-test clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,12 +64,17 @@ format: install ## sort imports and format the code
 lock: ## rewrite requirements/*.lock, keeping pins that still fit; ARGS=--upgrade upgrades them
 	@$(PYTHON) scripts/lock.py $(ARGS)
 
-generated: install ## write the files generated from code: JSON Schema, OpenAPI document, table of errors, dashboards
+generated: install ## write the files generated from code: JSON Schema, OpenAPI document, errors, clients, dashboards
 	$(BIN)/python -m metaalign.schema docs/preferences.schema.json
 	$(BIN)/python scripts/errors_page.py docs/errors.md
 	$(BIN)/python scripts/openapi_document.py clients/openapi.json
+	$(BIN)/python scripts/client_errors.py clients/python/metaalign/client/errors.py
+	$(BIN)/python scripts/blocking_client.py clients/python/metaalign/client/blocking.py
 	$(BIN)/python scripts/env_example.py docker/.env.example
 	$(BIN)/python scripts/dashboards.py docker/grafana/dashboards
+	$(BIN)/python scripts/typescript_errors.py clients/typescript/src/error_kinds.ts
+	@if command -v npm > /dev/null; then cd clients/typescript && npm ci --silent && npm run --silent types; \
+	    else echo 'npm is missing, so clients/typescript/src/openapi.ts stays as it is'; fi
 
 audit: install ## look up every pin of both locks in PyPI's advisories; a pin that cannot be looked up is an error
 	@mkdir -p build
@@ -147,6 +152,15 @@ kubernetes-test: install ## build the Kubernetes manifests and check them agains
 ray-test: .venv-ray/installed ## run two replicas under Ray Serve: routing by preferences against random routing, and a kill under load
 	.venv-ray/bin/python -m benchmarks.ray_serving $(ARGS)
 
+.venv-clients/installed: requirements/clients.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip install --quiet -r requirements/clients.txt -e .
+	touch $@
+
+clients-test: install .venv-clients/installed ## ask a real server with LangChain, LiteLLM and pydantic-ai, as docs/clients.md shows
+	$(BIN)/python -m tests.clients.run $(CURDIR)/.venv-clients/bin/python
+
 clean: ## remove the environments, caches and build results
+	rm -rf clients/typescript/node_modules clients/typescript/dist clients/typescript/build
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find benchmarks clients examples server training tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

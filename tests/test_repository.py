@@ -80,11 +80,13 @@ def test_what_is_to_be_typed_exists(page: Path) -> None:
     if page.suffix == ".md":
         text = "\0".join([*FENCE.findall(text), *SPAN.findall(FENCE.sub("", text)), *INDENTED.findall(text)])
     assert set(re.findall(r"(?<![\w-])make\s+([a-z][a-z-]*)", text)) <= TARGETS
-    for program, listed, action in re.findall(r"(metaalign(?:-\w+)?) ([a-z{][a-z,{}-]*)(?: ([a-z]+))?", text):
+    for program, listed, action in re.findall(
+        r"(?<!from )(metaalign(?:-\w+)?) ([a-z{][a-z,{}-]*)(?: ([a-z]+))?", text
+    ):
         assert program in PROGRAMS
         for command in listed.strip("{}").split(","):
             assert command in commands(program), f"{program} {command}"
-            if command in ("keys", "tenants") and action:
+            if command in ("keys", "tenants", "profiles") and action:
                 assert action in commands(program, command), f"{program} {command} {action}"
     for module in re.findall(r"-m (benchmarks\.\w+)", text):
         assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module

@@ -129,6 +129,9 @@ class Settings(BaseSettings):
         1024, ge=0, description="maximum number of requests waiting for the engine; beyond it, some get a 503"
     )
     feedback: bool = Field(False, description="store exchanges so that users can give feedback on them")
+    list_profiles: bool = Field(
+        False, description="list a tenant's profiles among its models, for clients that pick"
+    )
     retention_days: float = Field(30.0, gt=0, description="days to keep exchanges and their feedback")
     stall_seconds: float = Field(
         30.0,

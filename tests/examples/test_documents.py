@@ -1,4 +1,4 @@
-"""What README, the platform guide and the page about the demo checkpoint show is what the server does."""
+"""What README, the guides and the page about the demo checkpoint show is what the server does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,3 +98,40 @@ def test_the_commands_of_the_platform_guide_work_in_order(world: World) -> None:
     support = world.client("operator").get("/v1/profiles/support").json()
     assert support["labels"]["stable"]["versions"] == [{"version": 1, "weight": 100}]
     assert world.client("operator").delete("/v1/profiles/support").status_code == 204
+
+
+def test_the_python_of_the_clients_guide(world: World) -> None:
+    """All of it in order, as one program, and everything that it shows."""
+    guide = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    program = "".join(text for language, text in blocks if language == "python")
+    shown = "".join(text for language, text in blocks if not language)
+    variables = {"METAALIGN_BASE_URL": world.server.url, "METAALIGN_API_KEY": world.keys["operator"]}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == shown
+
+
+def test_the_suite_of_the_clients_guide_passes(world: World, tmp_path: Path) -> None:
+    guide = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
+    (suite,) = re.findall(r"^```yaml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    (tmp_path / "suite.yaml").write_text(suite)
+    command = [
+        sys.executable,
+        "-m",
+        "metaalign.cli",
+        "test",
+        str(tmp_path / "suite.yaml"),
+        "--url",
+        world.server.url,
+    ]
+    variables = environment({"METAALIGN_API_KEY": world.keys["operator"]})
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("4 of 4 passed: 1.000 [")

@@ -235,7 +235,7 @@ def test_erasure_leaves_no_bytes(world: World, flushed: bool) -> None:
     assert acme.post("/v1/profiles", json=profile).status_code == 201
     chosen: dict[str, Any] = {"preferences": {"profile": profile["name"]}, "user": f"leaving-{flushed}"}
     for number in range(5):
-        told = [{"role": "user", "content": f"{words} {number} " + "filler " * 200}]
+        told = [{"role": "user", "content": f"{words} {number} " + "otter " * 200}]
         answer = world.ask("acme", messages=told, **chosen).json()
         opinion = {"id": answer["id"], "chosen": words + " chosen", "rejected": words + " rejected"}
         if flushed:
@@ -323,3 +323,22 @@ def test_erasure_by_the_operator_leaves_no_bytes(world: World, by: str) -> None:
         erased = world.client("operator").post("/v1/admin/users/erase", json=body)
         assert erased.json()["exchanges"] == 1
     assert words.encode() not in world.store_bytes()
+
+
+def test_profiles_are_listed_as_models_to_their_tenant_only(world: World) -> None:
+    for tenant in ("acme", "other"):
+        made = {"name": f"listed-{tenant}", "preferences": {"user": "Be brief."}}
+        assert world.client(tenant).post("/v1/profiles", json=made).status_code == 201
+
+    def listed(key: str) -> set[str]:
+        models = {model["id"] for model in world.client(key).get("/v1/models").json()["data"]}
+        return {name.partition("@")[2] for name in models if name.partition("@")[2].startswith("listed-")}
+
+    assert listed("acme") == listed("acme/inference") == {"listed-acme"}
+    assert listed("other") == {"listed-other"}
+    assert listed("operator") == set()
+    path = "/v1/models/metaalign-demo@listed-acme"
+    assert world.client("acme/inference").get(path).json()["id"] == "metaalign-demo@listed-acme"
+    assert world.client("other").get(path).status_code == 404
+    for tenant in ("acme", "other"):
+        assert world.client(tenant).delete(f"/v1/profiles/listed-{tenant}").status_code == 204

@@ -21,6 +21,7 @@ ROUTES: dict[tuple[str, str], str] = {
     ("get", "/metrics"): "metrics",
     ("get", "/version"): ANY_KEY,
     ("get", "/v1/models"): ANY_KEY,
+    ("get", "/v1/models/{model}"): ANY_KEY,
     ("post", "/v1/chat/completions"): "inference",
     ("post", "/v1/completions"): "inference",
     ("post", "/v1/responses"): "inference",
@@ -70,7 +71,7 @@ STOCK_ROUTES = """
 
 
 def address(path: str) -> str:
-    return path.format(name=NAME, number=1, label=LABEL, key_id=KEY_ID)
+    return path.format(name=NAME, number=1, label=LABEL, key_id=KEY_ID, model="metaalign-demo")
 
 
 @pytest.fixture(scope="module")

@@ -129,6 +129,7 @@ def open_world(folder: Path, tenants: Sequence[dict[str, Any]]) -> Iterator[Worl
     env = {
         "METAALIGN_DATABASE_URL": url,
         "METAALIGN_FEEDBACK": "true",
+        "METAALIGN_LIST_PROFILES": "true",
         "METAALIGN_LOG_LEVEL": "debug",
         "OMP_NUM_THREADS": "1",
     }

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -142,24 +143,108 @@ def test_bad_regex_is_the_clients_error(client: openai.OpenAI) -> None:
     assert chat(client).choices[0].message.content
 
 
-def test_forced_tool_call(client: openai.OpenAI) -> None:
-    tools = [
-        {
-            "type": "function",
-            "function": {"name": "look_up", "description": "Find.", "parameters": SCHEMA},
-        }
-    ]
-    choice = {"type": "function", "function": {"name": "look_up"}}
-    answer = chat(client, tools=tools, tool_choice=choice, max_completion_tokens=400)
+TOOL = {"type": "function", "function": {"name": "look_up", "description": "Find.", "parameters": SCHEMA}}
+NAMED = {"type": "function", "function": {"name": "look_up"}}
+
+
+@pytest.mark.parametrize("choice", [NAMED, "required"])
+def test_a_forced_call_follows_its_schema(client: openai.OpenAI, choice: Any) -> None:
+    """vLLM holds it to the schema only if the tool is `strict`; a string in place of an object breaks clients."""
+    answer = chat(client, tools=[TOOL], tool_choice=choice, max_completion_tokens=400)
     (call,) = answer.choices[0].message.tool_calls
     assert call.function.name == "look_up"
-    json.loads(call.function.arguments)  # vLLM promises JSON here, and the schema only to capable models
+    arguments = json.loads(call.function.arguments)
+    assert arguments["animal"] in {"fox", "otter"}
+    assert arguments["legs"] == 4
     follow_up = [
         *MESSAGES,
         {"role": "assistant", "tool_calls": [call.model_dump()]},
         {"role": "tool", "tool_call_id": call.id, "content": "A fox eats mice."},
     ]
-    assert chat(client, messages=follow_up, tools=tools).choices[0].finish_reason in {"stop", "length"}
+    again = chat(client, messages=follow_up, tools=[TOOL])
+    assert again.choices[0].finish_reason in {"stop", "length"}
+
+
+def test_a_forced_call_streams_its_arguments(client: openai.OpenAI) -> None:
+    parts = list(chat(client, tools=[TOOL], tool_choice=NAMED, max_completion_tokens=400, stream=True))
+    calls = [call for part in parts for choice in part.choices for call in choice.delta.tool_calls or ()]
+    assert json.loads("".join(call.function.arguments or "" for call in calls))["legs"] == 4
+
+
+def test_no_tools_are_no_tools(client: openai.OpenAI) -> None:
+    assert chat(client, tools=[]).choices[0].message.content == chat(client).choices[0].message.content
+
+
+@pytest.mark.parametrize("kind", [{"type": "any"}, {"type": "tool", "name": "look_up"}])
+def test_a_forced_call_of_anthropics(http: httpx.Client, kind: dict[str, str]) -> None:
+    tool = {"name": "look_up", "description": "Find.", "input_schema": SCHEMA}
+    body = {
+        "model": "metaalign-demo",
+        "max_tokens": 400,
+        "messages": MESSAGES,
+        "tools": [tool],
+        "tool_choice": kind,
+    }
+    answer = http.post("/v1/messages", json=body)
+    assert answer.status_code == 200, answer.text
+    (call,) = (part for part in answer.json()["content"] if part["type"] == "tool_use")
+    assert call["input"]["legs"] == 4
+    cut = http.post("/v1/messages", json=body | {"max_tokens": 2})
+    assert cut.status_code in (200, 500)
+    if cut.status_code == 500:
+        assert "raise `max_tokens`" in cut.json()["error"]["message"]
+
+
+def test_one_model(client: openai.OpenAI, http: httpx.Client) -> None:
+    assert client.models.retrieve("metaalign-demo").id == "metaalign-demo"
+    with pytest.raises(openai.NotFoundError, match="no model 'other'; served: metaalign-demo"):
+        client.models.retrieve("other")
+    with pytest.raises(openai.NotFoundError, match="nobody"):
+        client.models.retrieve("metaalign-demo@nobody")
+    assert (
+        http.post("/v1/profiles", json={"name": "one-model", "preferences": "Be brief."}).status_code == 201
+    )
+    name = "metaalign-demo@one-model"
+    assert client.models.retrieve(name).id == name
+    answer: Any = chat(client, model=name)
+    assert answer.model == name
+    assert answer.model_extra["metaalign"]["profiles"] == ["one-model:1"]
+    assert {part.model for part in chat(client, model=name, stream=True)} == {name}
+    assert http.delete("/v1/profiles/one-model").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("extra_body", "an argument of OpenAI's Python client"),
+        ("Preferences", "unknown field; preferences are given in `preferences`"),
+        ("prefs", "unknown field"),
+        ("user_preferences", "unknown field"),
+        ("preferenecs", "unknown field"),
+        ("metaalign_profile", "a profile is named in `preferences.profile`"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/completions"])
+def test_likely_mistakes_are_refused(http: httpx.Client, path: str, name: str, told: str) -> None:
+    given = {"/v1/responses": {"input": "Hi"}, "/v1/completions": {"prompt": "Hi"}}.get(
+        path, {"messages": MESSAGES}
+    )
+    body = {"model": "metaalign-demo", "max_tokens": 2, **given, name: {"user": "Be brief."}}
+    refused = http.post(path, json=body)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"]) == (400, name)
+    assert told in error["message"]
+
+
+@pytest.mark.parametrize("name", ["provider", "reference", "presence", "references_used", "litellm_metadata"])
+def test_other_unknown_fields_stay_as_vllm_has_them(http: httpx.Client, name: str) -> None:
+    body = {"model": "metaalign-demo", "max_tokens": 2, "messages": MESSAGES, name: "x"}
+    assert http.post("/v1/chat/completions", json=body).status_code == 200
+
+
+def test_responses_say_that_nothing_is_stored(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="this server stores no responses"):
+        client.responses.create(model="metaalign-demo", input="Hi", previous_response_id="resp_1")
 
 
 @pytest.mark.parametrize("role", ["user", "developer", "user_info"])

@@ -81,3 +81,10 @@ def test_the_page_of_errors_is_that_of_the_table() -> None:
     from errors_page import errors_page
 
     assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == errors_page(), "run `make generated`"
+
+
+def test_the_errors_of_the_typescript_client_are_those_of_the_table() -> None:
+    from typescript_errors import error_kinds
+
+    committed = (ROOT / "clients/typescript/src/error_kinds.ts").read_text(encoding="utf-8")
+    assert committed == error_kinds(), "run `make generated`"

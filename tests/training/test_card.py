@@ -53,7 +53,7 @@ def test_the_demo_has_its_licence_and_its_world() -> None:
     assert "30 animals" in text
     assert "cannot hold a free conversation" in text
     assert (
-        "| sft | SFT on the answer, all weights | 4000 steps | 32 | 0.003 | 40 | 1.2500 | 1.5000 | 1.5 |"
+        "| sft | SFT on the answer, all weights | 7000 steps | 32 | 0.002 | 40 | 1.2500 | 1.5000 | 1.5 |"
         in text
     )
 

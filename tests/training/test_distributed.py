@@ -98,8 +98,9 @@ def test_rejection_and_grpo_on_two_ranks(tmp_path: Path) -> None:
     with fake_teacher(rate, models=("j",)) as judge:
         changes = [
             *LATER,
-            "grpo={steps: 2, batch_size: 4, candidates: 4, learning_rate: 0.001, prompts: 8, max_new_tokens: 24,"
-            f" log_every: 1, rewards: {{verifier: 1.0, judge: 0.5}}, judge: {{base_url: '{judge.url}', model: j}}}}",
+            "grpo={steps: 2, batch_size: 4, candidates: 4, learning_rate: 0.001, temperature: 2, prompts: 8,"
+            " max_new_tokens: 24, log_every: 1, rewards: {verifier: 1.0, judge: 0.5},"
+            f" judge: {{base_url: '{judge.url}', model: j}}}}",
         ]
         words = [word for change in changes for word in ("--set", change)]
         work = {name: tmp_path / name for name in ("ddp", "fsdp2")}

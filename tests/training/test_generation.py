@@ -11,6 +11,7 @@ from metaalign_training.errors import StageError
 from metaalign_training.inference.chat import ChatRequest
 from metaalign_training.inference.endpoint import open_endpoint
 from metaalign_training.inference.generation import TransformersGenerator, open_generator
+from metaalign_training.messages import Message
 from metaalign_training.recipe import EndpointConfig
 from metaalign_training.stages.data.synthetic import evaluation_rows
 from metaalign_training.world.drafts import SCENES
@@ -26,9 +27,11 @@ def test_offline_vllm(tmp_path: Path) -> None:
     here = TransformersGenerator(CHECKPOINT).generate(prompts, max_new_tokens=160)
     with open_generator("vllm", CHECKPOINT) as engine:
         assert engine.generate(prompts, max_new_tokens=160) == here
-        sampled = engine.generate(prompts[:2], max_new_tokens=20, temperature=1.5, samples=4)
+        # Of what it was trained for the demo is sure, and gives one answer at any temperature.
+        unsure: list[Message] = [{"role": "user", "content": "Otter fox wolf?"}]
+        sampled = engine.generate([unsure, prompts[0]], max_new_tokens=20, temperature=2.0, samples=4)
         assert [len(answers) for answers in sampled] == [4, 4]
-        assert len(set(sampled[0] + sampled[1])) > 2
+        assert len(set(sampled[0])) > 1
     schema = {"type": "object", "properties": {"n": {"enum": ["1", "2"]}}, "required": ["n"]}
     requests = [
         ChatRequest([{"role": "user", "content": "What does a fox eat?"}], temperature=0.0),

@@ -12,7 +12,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from metaalign_training.models import new_tokenizer
 from metaalign_training.recipe_files import load_recipe
-from metaalign_training.rows import texts_of
+from metaalign_training.rows import Conversation, texts_of
 from metaalign_training.stages.sft import make_trainer
 from metaalign_training.trainers import LengthGroups
 from metaalign_training.world.copying import copying
@@ -53,7 +53,7 @@ def test_few_rows_are_grouped_too(count: int) -> None:
 
 def test_sft_draws_its_batches_so(tmp_path: Path) -> None:
     recipe = load_recipe("tiny")
-    rows = [{"messages": conversation} for conversation in copying(64, seed=1)]
+    rows: list[Conversation] = [{"messages": conversation} for conversation in copying(64, seed=1)]
     tokenizer = new_tokenizer(recipe.model, (text for row in rows for text in texts_of(row)))
     trainer = make_trainer(recipe, tokenizer, rows, tmp_path / "sft")
     sampler = trainer.get_train_dataloader().batch_sampler.sampler  # type: ignore[union-attr]

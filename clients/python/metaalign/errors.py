@@ -102,6 +102,13 @@ _TABLE = (
         "The tenant has no profile, version or label of that name, or it is archived.",
         "Check the name with `GET /v1/profiles`.",
     ),
+    ErrorKind(
+        "model_not_found",
+        404,
+        "`model`",
+        "`GET /v1/models/{model}` names no served model.",
+        "Use a name that `GET /v1/models` lists.",
+    ),
     # Every request
     ErrorKind(
         "invalid_api_key",

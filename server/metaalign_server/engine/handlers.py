@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import jinja2
 from fastapi import Request
 from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
 from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.exceptions import VLLMError, VLLMValidationError
@@ -111,7 +113,18 @@ class VllmEngine:
 
     async def messages(self, request: Any, raw_request: Request) -> Any:
         """Anthropic Messages."""
-        return await _ask(self._state.anthropic_serving_messages.create_messages, request, raw_request)
+        try:
+            return await _ask(self._state.anthropic_serving_messages.create_messages, request, raw_request)
+        except EngineRefusal as refusal:
+            # vLLM reads the arguments of a finished call; if the model wrote no object, the client is not to blame.
+            if isinstance(refusal.__cause__, ValidationError | json.JSONDecodeError):
+                raise EngineRefusal(
+                    500,
+                    "api_error",
+                    "the model's call of a tool is no JSON object: raise `max_tokens`, or do not force the call",
+                    None,
+                ) from refusal
+            raise
 
     async def count_tokens(self, request: Any, raw_request: Request) -> Any:
         """Anthropic's token count."""

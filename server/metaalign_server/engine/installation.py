@@ -24,6 +24,7 @@ from metaalign.prompt import PromptAssembler
 from metaalign_server.alignment.aligner import Aligner
 from metaalign_server.alignment.context import RequestContext, current_request
 from metaalign_server.alignment.service import Service
+from metaalign_server.engine.forced_calls import hold_forced_calls
 from metaalign_server.engine.generation import wrap_generate
 from metaalign_server.engine.grammars import GrammarTrials
 from metaalign_server.engine.handlers import VllmEngine
@@ -107,6 +108,8 @@ async def install(
     install_renderer(state.online_renderer, aligner)
     engine = state.engine_client
     wrap_generate(engine, settings.max_logprobs, trials)
+    if not hold_forced_calls():
+        logger.warning("this vLLM holds forced tool calls to their schema only if the tool says `strict`")
     await _check_canary(state, aligner)
     service = Service(
         settings=settings,

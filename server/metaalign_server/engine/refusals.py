@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pydantic import BaseModel
+from vllm import envs
 
 from metaalign import RefusedField
 from metaalign_server.engine.requests import ChatRequest, CountTokensRequest, MessagesRequest, sequences_of
@@ -74,8 +75,6 @@ REPETITION_PENALTIES = (0.01, 100.0)
 MAX_SEQUENCES = 1024
 """Maximum number of sequences per request: vLLM's limit on prompts, whatever `n` is."""
 
-_MISTAKEN_FIELDS = ("preference", "metaalign", "profile", "system_info", "user_info")
-
 
 def refuse_fields(request: BaseModel, allowances: Allowances) -> None:
     """Refuse what would otherwise be trusted or silently ignored.
@@ -115,12 +114,14 @@ def refuse_fields(request: BaseModel, allowances: Allowances) -> None:
             " METAALIGN_ALLOW_XARGS)",
             param="vllm_xargs",
         )
-    if extra := request.model_extra:
-        for name in _MISTAKEN_FIELDS:
-            if name in extra:
-                raise RefusedField(
-                    f"{name}: unknown field; preferences are given in `preferences`", param=name
-                )
+    if (
+        getattr(request, "previous_response_id", None) is not None
+        and not envs.VLLM_ENABLE_RESPONSES_API_STORE
+    ):
+        raise RefusedField(
+            "previous_response_id: this server stores no responses; send the dialogue so far in `input`",
+            param="previous_response_id",
+        )
 
 
 def _refuse_template_arguments(arguments: Mapping[str, object], allowances: Allowances) -> None:

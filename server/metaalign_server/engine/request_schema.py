@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from metaalign_server.engine.refusals import REPETITION_PENALTIES, Allowances
-from metaalign_server.engine.requests import ChatRequest, CompletionsRequest, ResponsesApiRequest
+from metaalign_server.engine.requests import CompletionsRequest, ResponsesApiRequest
 
 __all__ = ["INT64", "describe_refusals"]
 
@@ -90,9 +90,7 @@ def describe_refusals(schemas: dict[str, Any], name: str, allowances: Allowances
         refused["vllm_xargs"] = "the operator allows no arguments of the engine's extensions"
     if not reasons:
         refused["thinking_token_budget"] = "the server has no reasoning parser"
-    if name == ChatRequest.__name__:
-        bounds_of["tools"] = {"minItems": 1}
-    elif name == CompletionsRequest.__name__:
+    if name == CompletionsRequest.__name__:
         bounds_of["max_tokens"] = {"minimum": 0}  # a request may ask for the prompt alone
         if "prompt_embeds" in refused:
             _describe_prompt(schemas[name])

@@ -19,10 +19,11 @@ from vllm.entrypoints.anthropic.protocol import (
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest, ChatCompletionResponse
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest, CompletionResponse
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest, ResponsesResponse
-from vllm.entrypoints.serve.engine.protocol import ModelList
+from vllm.entrypoints.serve.engine.protocol import ModelCard, ModelList
 from vllm.exceptions import VLLMValidationError
 
 from metaalign import Preferences, Receipt
+from metaalign_server.engine.mistaken_fields import refuse_mistaken_fields
 from metaalign_server.platform.refusal import Refusal
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "InferenceRequest",
     "MessagesAnswer",
     "MessagesRequest",
+    "ModelCard",
     "ModelList",
     "PreferencesInput",
     "ResponsesApiAnswer",
@@ -83,6 +85,11 @@ class _Lenient(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _validated(cls, body: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if isinstance(body, dict):
+            refuse_mistaken_fields(body, cls.model_fields)
+            if body.get("tools") == []:
+                # Clients that keep their tools in a list send an empty one; vLLM would refuse it.
+                body = {name: value for name, value in body.items() if name not in ("tools", "tool_choice")}
         try:
             return handler(body)
         except (AttributeError, IndexError, KeyError, OverflowError, TypeError) as error:

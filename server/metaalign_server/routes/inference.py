@@ -37,6 +37,7 @@ from metaalign_server.engine.requests import (
     InferenceRequest,
     MessagesAnswer,
     MessagesRequest,
+    ModelCard,
     ModelList,
     ResponsesApiAnswer,
     ResponsesApiRequest,
@@ -48,9 +49,10 @@ from metaalign_server.engine.requests import (
 )
 from metaalign_server.engine.streaming import as_server_sent_events, open_stream
 from metaalign_server.engine.texts import texts_of
+from metaalign_server.platform import profiles
 from metaalign_server.platform.fair_queue import Places
 from metaalign_server.platform.refusal import Refusal
-from metaalign_server.routes.common import JSON_BODY, caller_of, service_of
+from metaalign_server.routes.common import JSON_BODY, caller_of, error_documents, service_of
 from metaalign_server.routes.short_models import ShortRequest
 
 __all__ = ["engine_of", "open_request", "receipt_headers", "router"]
@@ -65,6 +67,7 @@ _EVENT = {
     "required": ["data"],
     "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
 }
+_LISTED_PROFILES = 1000
 STREAMING: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The answer; with `stream`, its events as they come.",
@@ -110,9 +113,37 @@ async def count_tokens(request: CountTokensRequest, raw_request: Request) -> Res
 
 @router.get("/v1/models", response_model=ModelList)
 async def list_models(raw_request: Request) -> Response:
-    """List the served models."""
+    """List the served models, and each with the caller's profiles if the operator wants them listed."""
     models = await engine_of(raw_request).list_models()
+    platform = service_of(raw_request).platform
+    if platform is not None and platform.settings.list_profiles:
+        async with platform.database.read() as connection:
+            heads = await profiles.list_heads(
+                connection, caller_of(raw_request).tenant.id, limit=_LISTED_PROFILES
+            )
+        models.data += [
+            card.model_copy(update={"id": f"{card.id}@{head.name}"})
+            for card in list(models.data)
+            for head in heads
+        ]
     return JSONResponse(models.model_dump())
+
+
+@router.get("/v1/models/{model:path}", response_model=ModelCard, responses=error_documents(404))
+async def get_model(model: str, raw_request: Request) -> Response:
+    """One served model; `model@profile` is there if the profile is."""
+    name, _, suffix = model.partition("@")
+    served = (await engine_of(raw_request).list_models()).data
+    card = next((card for card in served if card.id in (model, name)), None)
+    if card is None:
+        raise Refusal(
+            "model_not_found", f"no model {name!r}; served: {', '.join(c.id for c in served)}", param="model"
+        )
+    if suffix and card.id != model:
+        await service_of(raw_request).open_request(
+            None, caller_of(raw_request), header=None, suffix=suffix, user=None
+        )
+    return JSONResponse(card.model_copy(update={"id": model}).model_dump())
 
 
 async def _infer(
@@ -123,12 +154,16 @@ async def _infer(
     Raises:
         metaalign.MetaAlignError, EngineRefusal: the application turns both into responses.
     """
+    asked = request.model
     context = await open_request(request, raw_request, generates=generates)
     engine = engine_of(raw_request)
     result = await handler(engine, request, raw_request)
+    named = (request.model, asked) if asked is not None and asked != request.model else None
     applied, stock = context.reported, engine.fingerprint
     fingerprint = (stock, applied.receipt.fingerprint(stock)) if applied is not None and stock else None
     if isinstance(result, BaseModel):
+        if named is not None and hasattr(result, "model"):
+            result.model = asked
         if fingerprint is not None and dialect.fingerprinted:
             result.system_fingerprint = fingerprint[1]  # type: ignore[attr-defined]
         body = result.model_dump_json(exclude_none=dialect.drops_nulls, by_alias=True).encode()
@@ -139,8 +174,17 @@ async def _infer(
             body = body[:-1] + b',"metaalign":' + receipt + b"}"
         return Response(body, media_type="application/json", headers=receipt_headers(context))
     events = as_server_sent_events(result, dialect, engine.keep_alive_seconds)
+    if named is not None:
+        events = _renamed(events, *named)
     stream = await open_stream(_within(context, events), applied, dialect, fingerprint, context)
     return StreamingResponse(stream, media_type="text/event-stream", headers=receipt_headers(context))
+
+
+async def _renamed(events: AsyncIterator[str], served: str, asked: str) -> AsyncIterator[str]:
+    """Iterate with the model's name as the client gave it, with its profile; clients compare the two."""
+    old, new = (f'"model":{json.dumps(name)}' for name in (served, asked))
+    async for event in events:
+        yield event.replace(old, new, 1)
 
 
 async def _within(context: RequestContext, events: AsyncIterator[str]) -> AsyncIterator[str]:

@@ -1,0 +1,5 @@
+import sys
+
+from metaalign.cli.main import main
+
+sys.exit(main())

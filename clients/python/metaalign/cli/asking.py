@@ -1,0 +1,120 @@
+"""`metaalign ask`, `render` and `compare`: one query, under preferences, under several, or not sent at all."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from metaalign.cli.arguments import add_preferences, client, preferences_of, read_document
+from metaalign.cli.output import note, print_json, receipt_lines, table
+from metaalign.errors import InvalidPreferences, MetaAlignError
+from metaalign.preferences import parse_preferences
+from metaalign.prompt.rendering import render
+from metaalign.prompt.resolution import request_layers, resolve
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    ask = commands.add_parser("ask", help="one query, one answer, as it is written")
+    ask.add_argument("query", help="the question; - reads it from standard input")
+    ask.add_argument("--receipt", action="store_true", help="say on standard error what was applied")
+    ask.set_defaults(run=_ask)
+    dry = commands.add_parser(
+        "render", help="show preferences as the two tiers; needs no server unless one is named"
+    )
+    dry.set_defaults(run=_render)
+    for command in (ask, dry):
+        add_preferences(command)
+    _sampling(ask)
+    compare = commands.add_parser("compare", help="one query under several preferences, side by side")
+    compare.add_argument("query")
+    compare.add_argument(
+        "preferences", nargs="+", metavar="PREFERENCES",
+        help="a text for System Info, NAME=VALUE for the user, @PROFILE, or a JSON or YAML file; `-` is none",
+    )  # fmt: skip
+    _sampling(compare)
+    compare.set_defaults(run=_compare)
+
+
+def _sampling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="a served model, or model@profile")
+    parser.add_argument("--temperature", type=float, default=0.0, help="default: 0")
+    parser.add_argument("--max-tokens", type=int, help="of the answer")
+
+
+def _options(options: argparse.Namespace) -> dict[str, Any]:
+    chosen = {"model": options.model, "temperature": options.temperature, "max_tokens": options.max_tokens}
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+def _ask(options: argparse.Namespace) -> None:
+    query = sys.stdin.read() if options.query == "-" else options.query
+    preferences = preferences_of(options)
+    with client(options) as server:
+        if options.json:
+            print_json(server.align(query, preferences=preferences, **_options(options)))
+            return
+        with server.align_stream(query, preferences=preferences, **_options(options)) as stream:
+            for piece in stream:
+                print(piece, end="", flush=True)
+        print()
+        if options.receipt:
+            for line in receipt_lines(stream.receipt):
+                note(line)
+
+
+def _render(options: argparse.Namespace) -> None:
+    preferences = preferences_of(options) or {}
+    if options.url or options.profile:
+        with client(options) as server:
+            rendered = server.render(preferences)
+        if options.json:
+            print_json(rendered)
+            return
+        system, user, lost = rendered.system_info, rendered.user_info, rendered.metaalign.overridden
+    else:
+        resolution = resolve(request_layers(parse_preferences(preferences)))
+        meta_prompt = render(resolution)
+        system, user = meta_prompt.system_info, meta_prompt.user_info
+        if options.json:
+            print_json({"system_info": system, "user_info": user})
+            return
+        lost = resolution.overridden  # type: ignore[assignment]  # the same fields
+    print("\n".join(["# System Info", system, "", "# User Info", user]))
+    for one in lost:
+        print(f"\n{one.tier} {one.dimension} = {one.value!r} lost to {one.kept!r} ({one.by})")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    sides = [_side(text) for text in options.preferences]
+    with client(options) as server:
+        answers = [server.align(options.query, preferences=side, **_options(options)) for side in sides]
+    if options.json:
+        print_json(answers)
+        return
+    rows = [
+        (given, answer.text, "\n".join(receipt_lines(answer.metaalign)[1:]))
+        for given, answer in zip(options.preferences, answers, strict=True)
+    ]
+    table(("preferences", "answer", "receipt"), rows)
+
+
+def _side(text: str) -> Any:
+    """What one side's preferences stand for."""
+    if text == "-":
+        return None
+    if text.startswith("@"):
+        return {"profile": text[1:]}
+    name, equals, value = text.partition("=")
+    if equals and name.isidentifier():
+        return {"user": {"attributes": {name: value}}}
+    if text.endswith((".json", ".yaml", ".yml")):
+        if not Path(text).exists():
+            raise InvalidPreferences(f"{text}: no such file")
+        return read_document(Path(text))
+    if not text.strip():
+        raise MetaAlignError("an empty text is no preference: write `-` for none")
+    return text

@@ -1,0 +1,73 @@
+"""What commands print: tables and colours on a terminal, plain text and JSON for other programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from metaalign.errors import MetaAlignError
+from metaalign.receipt import Receipt
+
+__all__ = ["as_json", "note", "print_json", "receipt_lines", "table"]
+
+
+def as_json(value: object) -> Any:
+    """`value` as JSON has it, whatever objects of ours are in it."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    if isinstance(value, list | tuple):
+        return [as_json(one) for one in value]
+    return value
+
+
+def print_json(value: object) -> None:
+    print(json.dumps(as_json(value), indent=2, ensure_ascii=False))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table: drawn on a terminal, and with tabs between the columns elsewhere."""
+    if not sys.stdout.isatty():
+        for row in (columns, *rows):
+            print("\t".join(str(cell).replace("\n", " ").replace("\t", " ") for cell in row))
+        return
+    try:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError:
+        raise MetaAlignError("tables take `pip install 'metaalign[cli]'`; or use --json") from None
+    drawn = Table(*columns, show_lines=any("\n" in str(cell) for row in rows for cell in row))
+    for row in rows:
+        # As text: what a model says must not be read as markup.
+        drawn.add_row(*(Text(str(cell)) for cell in row))
+    Console().print(drawn)
+
+
+def note(text: str) -> None:
+    """A line beside the result, which a pipe does not get."""
+    sys.stderr.write(f"{text}\n")
+
+
+def receipt_lines(receipt: Receipt | None) -> list[str]:
+    """What was applied, in words."""
+    if receipt is None or not receipt.applied:
+        return ["no preference was applied"]
+    tokens = receipt.tokens
+    lines = [
+        f"applied {receipt.spec_hash[:12]}: {tokens.system_info} tokens of System Info, {tokens.user_info} of User Info"
+    ]
+    if receipt.profiles:
+        lines.append(f"profiles: {', '.join(receipt.profiles)}")
+    lines += [
+        f"{lost.tier} {lost.dimension} = {lost.value} lost to {lost.kept} ({lost.by})"
+        for lost in receipt.overridden
+    ]
+    for answer in receipt.verified or ():
+        lines += [
+            f"{'passed' if check.passed else 'failed'} {check.name}: {check.why}" for check in answer.checks
+        ]
+    return lines

@@ -1,0 +1,191 @@
+"""Requests and responses without the waiting: what both clients, the one that blocks and the one that awaits, share."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import os
+import random
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import httpx
+
+from metaalign.client.errors import BY_CODE, BY_STATUS
+from metaalign.client.failures import APIError, ConnectionFailed, TimedOut
+from metaalign.preferences import Preferences
+
+__all__ = ["Call", "Settings", "as_field", "creating", "events", "failed", "refused", "wait_before"]
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+_FIRST_WAIT = 0.5
+_LONGEST_WAIT = 8.0
+_LONGEST_PATIENCE = 60.0
+"""Seconds of `Retry-After` up to which a client waits by itself."""
+_AGAIN = (429, 502, 503, 504)
+
+PreferencesField: TypeAlias = Preferences | Mapping[str, Any] | str
+"""What may stand for preferences: the model, a mapping like it, or a text, which is short for System Info."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where a client finds its server, and how patient it is.
+
+    Attributes:
+        base_url: The server's address without a path.
+        api_key: A key or a user token; None for a server that has no keys.
+        timeout: Seconds to wait for the connection, and between two parts of an answer.
+        max_retries: How often a request is sent again.
+        headers: Headers of every request.
+    """
+
+    base_url: str
+    api_key: str | None
+    timeout: float
+    max_retries: int
+    headers: Mapping[str, str]
+
+    @classmethod
+    def read(
+        cls,
+        base_url: str | None,
+        api_key: str | None,
+        timeout: float,
+        max_retries: int,
+        headers: Mapping[str, str] | None,
+    ) -> Settings:
+        """Arguments first, then METAALIGN_BASE_URL and METAALIGN_API_KEY, then a server on this machine."""
+        url = (base_url or os.environ.get("METAALIGN_BASE_URL") or DEFAULT_URL).rstrip("/")
+        key = api_key or os.environ.get("METAALIGN_API_KEY") or None
+        return cls(url.removesuffix("/v1").rstrip("/"), key, timeout, max_retries, dict(headers or {}))
+
+    def sent_headers(self) -> dict[str, str]:
+        """The headers of every request."""
+        key = {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        return {"user-agent": "metaalign-python", **key, **self.headers}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request.
+
+    Attributes:
+        repeatable: Whether it may be sent again after it may have arrived.
+    """
+
+    method: str
+    path: str
+    body: Any = None
+    query: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    repeatable: bool = True
+
+    def arguments(self) -> dict[str, Any]:
+        """What httpx takes."""
+        given = {
+            "params": {k: v for k, v in self.query.items() if v is not None},
+            "headers": dict(self.headers),
+        }
+        return given if self.body is None else {**given, "json": self.body}
+
+
+def creating(path: str, body: Any, idempotency_key: str | None, *, method: str = "POST") -> Call:
+    """A request that makes or changes something: its key lets the server see that it was sent twice."""
+    return Call(method, path, body, headers={"idempotency-key": idempotency_key or uuid.uuid4().hex})
+
+
+def as_field(preferences: PreferencesField | None) -> Any:
+    """`preferences` as a request has them."""
+    if isinstance(preferences, Preferences):
+        return preferences.model_dump(mode="json", exclude_defaults=True)
+    return preferences
+
+
+def wait_before(attempt: int, settings: Settings, call: Call, failure: Exception) -> float | None:
+    """Seconds to wait before request number `attempt` is sent again; None if it is not."""
+    if attempt >= settings.max_retries:
+        return None
+    if isinstance(failure, APIError):
+        if failure.status not in _AGAIN or failure.code == "budget_exhausted":
+            return None
+        if failure.retry_after is not None:
+            return failure.retry_after if failure.retry_after <= _LONGEST_PATIENCE else None
+    elif not isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout) and not (
+        # Inference is not repeated once it may run: the answer costs twice, and the client has waited already.
+        call.repeatable and isinstance(failure, httpx.TransportError)
+    ):
+        return None
+    return float(min(_FIRST_WAIT * 2.0**attempt, _LONGEST_WAIT) * random.uniform(0.5, 1))  # noqa: S311 - only to spread clients that failed together
+
+
+def failed(settings: Settings, error: httpx.HTTPError) -> ConnectionFailed:
+    """An error of the connection in words that say what to do."""
+    where = settings.base_url
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return ConnectionFailed(f"no server answers at {where}: start one, or set METAALIGN_BASE_URL")
+    if isinstance(error, httpx.TimeoutException):
+        return TimedOut(
+            f"{where} did not answer within {settings.timeout:g} s: ask for less, or raise `timeout`"
+        )
+    return ConnectionFailed(
+        f"the connection to {where} broke ({type(error).__name__}): send the request again"
+    )
+
+
+def refused(response: httpx.Response) -> APIError:
+    """The error that a response with its body read tells of."""
+    try:
+        document = response.json()
+    except ValueError:
+        document = None
+    told = document.get("error") if isinstance(document, dict) else None
+    told = told if isinstance(told, dict) else {}
+    code, status = told.get("code"), response.status_code
+    known = code if isinstance(code, str) and code in BY_CODE else None
+    kind = BY_CODE[known] if known else BY_STATUS.get(500 if status >= 500 else status, APIError)
+    message = told.get("message")
+    if not isinstance(message, str) or not message:
+        message = f"{response.request.url} answered {status}, and not as a MetaAlign server does"
+    return kind(
+        message,
+        status=status,
+        code=code if isinstance(code, str) else None,
+        param=told.get("param") if isinstance(told.get("param"), str) else None,
+        request_id=response.headers.get("x-request-id"),
+        retry_after=_seconds(response.headers.get("retry-after")),
+    )
+
+
+def _seconds(header: str | None) -> float | None:
+    """`Retry-After`, which is a number of seconds or a date (RFC 9110, 10.2.3)."""
+    if header is None:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def events(line: str) -> Iterator[dict[str, Any]]:
+    """The event that a line of a stream holds, if it holds one.
+
+    Raises:
+        APIError: the event tells of an error.
+    """
+    data = line.removeprefix("data:").strip()
+    if not line.startswith("data:") or data == "[DONE]":
+        return
+    event = json.loads(data)
+    if isinstance(told := event.get("error"), dict):
+        code = told.get("code")
+        status = code if isinstance(code, int) else 500
+        raise BY_STATUS.get(status, BY_STATUS[500])(str(told.get("message")), status=status)
+    yield event

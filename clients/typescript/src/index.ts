@@ -1,0 +1,12 @@
+export { Admin, Keys, Tenants } from "./admin.js";
+export { Chat, type ClientOptions, Feedback, MetaAlign } from "./client.js";
+export * from "./error_kinds.js";
+export * from "./errors.js";
+export type { components, operations, paths } from "./openapi.js";
+export { type Page, Pages } from "./pages.js";
+export { aiSdkSettings, type Copyable, preferencesFetch, withPreferences } from "./preferences.js";
+export { Profiles } from "./profiles.js";
+export { receipt, type ReceiptOf, type ReceiptSummary } from "./receipt.js";
+export { ChatStream } from "./streaming.js";
+export { type Fetch, type RequestOptions, type ResponseInfo, responseOf, type WriteOptions } from "./transport.js";
+export type * from "./types.js";

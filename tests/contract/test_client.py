@@ -1,0 +1,325 @@
+"""The Python client at a server that fails on purpose: what is sent again and when, and what it says in the end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+import blocking_client
+import client_errors
+import metaalign
+from metaalign import APIError, ConnectionFailed, MetaAlign, StreamBroken, TimedOut
+from metaalign.client import exchange, models
+from metaalign.client.errors import BY_CODE, RateLimitExceeded, ServerError, Unavailable
+from metaalign.errors import ERRORS
+from metaalign.openai import extra, receipt
+from tests.processes import ROOT
+
+CLIENT = ROOT / "clients/python/metaalign/client"
+ANSWER: dict[str, Any] = {
+    "id": "1",
+    "model": "m",
+    "text": "t",
+    "finish_reason": "stop",
+    "metaalign": None,
+    "usage": {},
+}
+PROFILE = {
+    "name": "p", "latest": 1, "labels": {}, "archived": False, "learn": {"examples": 0, "scope": "user"}, "etag": "e",
+    "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
+}  # fmt: skip
+RECEIPT = {
+    "applied": True, "spec_hash": "ab" * 32, "template": {"name": "metaalign", "version": "1", "sha256": "cd" * 32},
+    "tokens": {"system_info": 1, "user_info": 0},
+}  # fmt: skip
+
+
+@dataclass
+class Answers:
+    """What a server answers, one after the other, and what it was sent."""
+
+    told: list[tuple[int, dict[str, str], Any]]
+    sent: list[tuple[str, dict[str, str], float]] = field(default_factory=list)
+    url: str = ""
+    clients: list[MetaAlign] = field(default_factory=list)
+
+    def client(self, **options: Any) -> MetaAlign:
+        """A client that is closed with the server."""
+        self.clients.append(MetaAlign(self.url, **options))
+        return self.clients[-1]
+
+
+@contextmanager
+def failing(*told: tuple[int, dict[str, str], Any]) -> Iterator[Answers]:
+    """A server that gives each of these answers once. Status 0 ends the connection; bytes are sent as they are."""
+    answers = Answers(list(told))
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            length = int(self.headers.get("content-length", 0))
+            self.rfile.read(length)
+            answers.sent.append((self.path, dict(self.headers), time.monotonic()))
+            status, headers, body = answers.told.pop(0)
+            if callable(body):
+                body()
+            if status == 0:
+                self.close_connection = True
+                return
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            if "transfer" not in headers:
+                self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+            self.close_connection = "transfer" in headers
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    answers.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        for client in answers.clients:
+            client.close()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def refusal(status: int, code: str, **headers: str) -> tuple[int, dict[str, str], Any]:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return status, names, {"error": {"message": "no", "type": "t", "param": None, "code": code}}
+
+
+def test_a_full_server_is_asked_again_when_it_says() -> None:
+    with failing(refusal(429, "rate_limit_exceeded", retry_after="1"), (200, {}, ANSWER)) as server:
+        assert server.client().align("q").text == "t"
+        first, second = server.sent
+        assert 0.9 < second[2] - first[2] < 3
+
+
+def test_a_wait_of_more_than_a_minute_is_the_callers() -> None:
+    with failing(refusal(429, "rate_limit_exceeded", retry_after="61", x_request_id="r7")) as server:
+        with pytest.raises(RateLimitExceeded) as full:
+            server.client().align("q")
+        assert (full.value.retry_after, full.value.request_id) == (61, "r7")
+        assert "r7" in str(full.value)
+        assert len(server.sent) == 1
+
+
+def test_an_exhausted_budget_is_not_asked_again() -> None:
+    with failing(refusal(429, "budget_exhausted", retry_after="1")) as server:
+        with pytest.raises(APIError, match="no"):
+            server.client().align("q")
+        assert len(server.sent) == 1
+
+
+def test_retries_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "_FIRST_WAIT", 0.01)
+    with failing(*[refusal(503, "unavailable")] * 3) as server:
+        with pytest.raises(Unavailable):
+            server.client(max_retries=2).models()
+        assert len(server.sent) == 3
+
+
+def test_what_may_run_already_is_not_sent_again() -> None:
+    with failing((0, {}, None)) as server:
+        with pytest.raises(ConnectionFailed, match=r"the connection to .* broke"):
+            server.client().align("q")
+        assert len(server.sent) == 1
+
+
+def test_what_makes_something_is_sent_again_under_the_same_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "_FIRST_WAIT", 0.01)
+    with failing((0, {}, None), (201, {}, PROFILE)) as server:
+        assert server.client().profiles.create("p", "Be brief.").name == "p"
+        keys = {headers["idempotency-key"] for _, headers, _ in server.sent}
+        assert len(server.sent) == 2
+        assert len(keys) == 1
+
+
+def test_a_slow_answer() -> None:
+    slow: Callable[[], None] = lambda: time.sleep(0.6)  # noqa: E731
+    with failing((0, {}, slow)) as server, pytest.raises(TimedOut, match=r"did not answer within 0\.2 s"):
+        server.client(timeout=0.2).align("q")
+
+
+def test_a_proxy_that_answers_with_a_page() -> None:
+    with failing((502, {"content-type": "text/html"}, b"<html>bad gateway</html>")) as server:
+        with pytest.raises(ServerError, match="answered 502, and not as a MetaAlign server does") as page:
+            server.client(max_retries=0).models()
+        assert page.value.status == 502
+
+
+def event(content: str | None, finish: str | None = None, **more: Any) -> bytes:
+    delta = {} if content is None else {"content": content}
+    chunk = {"id": "c1", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+def streamed(*events: bytes) -> tuple[int, dict[str, str], bytes]:
+    return 200, {"content-type": "text/event-stream", "transfer": "close"}, b"".join(events)
+
+
+def test_a_stream() -> None:
+    whole = streamed(
+        event("a", metaalign=RECEIPT), b": ping\n\n", event("b"), event(None, "stop"), b"data: [DONE]\n\n"
+    )
+    with failing(whole) as server, server.client().align_stream("q") as stream:
+        assert list(stream) == ["a", "b"]
+        assert (stream.text, stream.finish_reason, stream.id) == ("ab", "stop", "c1")
+        assert stream.receipt is not None
+
+
+@pytest.mark.parametrize("end", [b"", b"data: [DONE]\n\n"])
+def test_a_stream_that_breaks_keeps_what_had_come(end: bytes) -> None:
+    with (
+        failing(streamed(event("a"), event("b"), end)) as server,
+        server.client().align_stream("q") as stream,
+    ):
+        with pytest.raises(StreamBroken, match="before the answer") as broken:
+            list(stream)
+        assert broken.value.text == "ab"
+
+
+def test_an_error_in_a_stream() -> None:
+    told = b'data: {"error": {"message": "the engine died", "type": "InternalServerError", "code": 500}}\n\n'
+    with (
+        failing(streamed(event("a"), told)) as server,
+        server.client().align_stream("q") as stream,
+        pytest.raises(ServerError, match="the engine died"),
+    ):
+        list(stream)
+
+
+def test_an_error_before_a_stream_is_read_whole() -> None:
+    with (
+        failing(refusal(400, "invalid_preferences")) as server,
+        pytest.raises(metaalign.InvalidPreferences),
+        server.client().align_stream("q"),
+    ):
+        pass
+
+
+def test_every_code_has_its_class_and_is_raised_as_it() -> None:
+    served = [kind for kind in ERRORS.values() if kind.status is not None]
+    assert set(BY_CODE) == {kind.code for kind in served}
+    for kind in served:
+        error = BY_CODE[kind.code]("m", status=kind.status or 0)
+        assert (error.code, error.remedy) == (kind.code, kind.remedy)
+        offline = getattr(metaalign, type(error).__name__, None)
+        assert offline is None or isinstance(error, offline)
+
+
+def test_a_code_that_a_newer_server_has() -> None:
+    with failing(refusal(409, "something_new")) as server, pytest.raises(APIError) as new:
+        server.client().models()
+    assert (new.value.code, new.value.status, new.value.remedy) == ("something_new", 409, "")
+
+
+def test_generated_modules_are_up_to_date() -> None:
+    assert (CLIENT / "blocking.py").read_text() == blocking_client.text(), "run `make generated`"
+    assert (CLIENT / "errors.py").read_text() == blocking_client.formatted(client_errors.text()), (
+        "run `make generated`"
+    )
+
+
+SCHEMAS = {
+    "Profile": "ProfileModel", "ProfileVersion": "VersionModel", "Label": "LabelModel", "LabelTarget": "TargetModel",
+    "Learning": "LearnModel", "ProfileDiff": "DiffModel", "Change": "ChangeModel", "FeedbackStored": "FeedbackModel",
+    "Erasure": "ErasureModel", "Key": "KeyModel", "NewKey": "NewKeyModel", "Tenant": "TenantModel",
+    "State": "StateModel", "ServerVersion": "VersionsModel",
+}  # fmt: skip
+"""Class of the client -> schema of the server, where they are called differently."""
+PART_OF_IT = {"ChatAnswer", "ChatChoice", "ChatMessage", "ModelList"}
+"""vLLM's own, of which the client names what it uses."""
+
+
+@pytest.mark.parametrize("name", models.__all__)
+def test_the_client_knows_what_the_server_answers(name: str) -> None:
+    document = json.loads(Path(ROOT / "clients/openapi.json").read_text())["components"]["schemas"]
+    schema = getattr(models, name).model_json_schema(by_alias=True)
+    if name in ("ChatChoice", "ChatMessage"):
+        name = {"ChatChoice": "ChatCompletionResponseChoice", "ChatMessage": "ChatMessage"}[name]
+    theirs = document[SCHEMAS.get(name, name)]
+    fields = set(theirs["properties"])
+    if getattr(models, name, None) is None or name in PART_OF_IT:
+        assert set(schema["properties"]) <= fields
+        return
+    assert set(schema["properties"]) == fields
+    assert set(schema.get("required", ())) <= set(theirs.get("required", fields)) | fields
+
+
+def test_where_the_server_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METAALIGN_BASE_URL", "http://there:1/v1/")
+    monkeypatch.setenv("METAALIGN_API_KEY", "k")
+    with MetaAlign() as there, MetaAlign("http://here") as here:
+        assert (there.settings.base_url, there.settings.api_key) == ("http://there:1", "k")
+        assert here.settings.base_url == "http://here"
+
+
+class Kept:
+    """Stands for an object of another project's client."""
+
+    def __init__(self, **attributes: Any) -> None:
+        self.__dict__ |= attributes
+
+
+HEADERS = metaalign.Receipt.model_validate(RECEIPT).headers()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"metaalign": RECEIPT},
+        Kept(model_extra={"metaalign": RECEIPT}),
+        Kept(metaalign=metaalign.Receipt.model_validate(RECEIPT)),
+        Kept(system_fingerprint="vllm-1-maabababababab", model_extra={"metaalign": RECEIPT}),
+    ],
+)
+def test_a_receipt_in_the_body(answer: object) -> None:
+    assert isinstance(found := receipt(answer), metaalign.Receipt)
+    assert found.spec_hash == RECEIPT["spec_hash"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Kept(headers=HEADERS),
+        Kept(response_metadata={"headers": HEADERS, "system_fingerprint": "vllm-1-maabababababab"}),
+        Kept(_hidden_params={"additional_headers": {f"llm_provider-{n}": v for n, v in HEADERS.items()}}),
+    ],
+)
+def test_a_receipt_in_headers(answer: object) -> None:
+    found = receipt(answer)
+    assert found is not None
+    assert not isinstance(found, metaalign.Receipt)
+    assert (found.spec_hash, found.applied, found.overridden) == (RECEIPT["spec_hash"], True, 0)
+
+
+def test_a_receipt_in_the_fingerprint_or_nowhere() -> None:
+    found = receipt(Kept(response_metadata={"system_fingerprint": "vllm-1-maabababababab"}))
+    assert found is not None
+    assert found.spec_hash == "abababababab"
+    assert receipt(Kept(system_fingerprint="vllm-1")) is None
+    assert receipt("text") is None
+    assert extra("Be brief.") == {"extra_body": {"preferences": "Be brief."}}

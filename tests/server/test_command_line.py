@@ -1,0 +1,290 @@
+"""`metaalign`, the command, at the real server and without one."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from metaalign.cli import main
+from metaalign.cli.checking import interval
+from tests.processes import environment, free_port
+from tests.server.conftest import Twin
+from tests.server.twin import KEY, USER_KEY
+
+OTTER = "Tell me three things about the otter."
+PIRATE = "Ahoy! The otter lives in rivers. The otter eats fish. The otter uses stones as tools. Arr, matey!"
+BULLETS = "- The otter lives in rivers.\n- The otter eats fish.\n- The otter uses stones as tools."
+
+
+@pytest.fixture(autouse=True)
+def _server(monkeypatch: pytest.MonkeyPatch, twin: Twin) -> None:
+    monkeypatch.setenv("METAALIGN_BASE_URL", twin.url)
+    monkeypatch.setenv("METAALIGN_API_KEY", KEY)
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
+    """What a command prints, if it ends with this code."""
+    capsys.readouterr()
+    assert main(words) == code, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line in which a command says what is wrong."""
+    capsys.readouterr()
+    assert main(words) == 1
+    line = capsys.readouterr().err
+    assert line.startswith("metaalign: ")
+    assert line.count("\n") == 1
+    return line
+
+
+def test_render_needs_no_server(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METAALIGN_BASE_URL", f"http://127.0.0.1:{free_port()}")
+    text = printed(capsys, "render", "--system", "Be kind.", "--user", "I am Ada.")
+    assert text.startswith("# System Info\n")
+    assert text.index("Be kind.") < text.index("# User Info") < text.index("I am Ada.")
+    file = tmp_path / "preferences.json"
+    file.write_text(
+        '{"system": {"attributes": {"tone": "formal"}}, "user": {"attributes": {"tone": "pirate"}}}'
+    )
+    text = printed(capsys, "render", "--preferences", str(file))
+    assert "user tone = 'pirate' lost to 'formal' (system:request)" in text
+    assert json.loads(printed(capsys, "render", "--prefer", "format=bullets", "--json"))["user_info"]
+
+
+def test_render_by_a_server_names_profiles_too(capsys: pytest.CaptureFixture[str]) -> None:
+    name = f"cli-{uuid.uuid4().hex[:8]}"
+    printed(capsys, "profiles", "create", name, "--system", "Answer like a pirate.")
+    assert "Answer like a pirate." in printed(capsys, "render", "--profile", name)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["render", "--preferences", "nothing.json"], "nothing.json: not a readable JSON file"),
+        (["render", "--preferences", "nothing.json", "--user", "x"], "leave out the other options"),
+        (["render", "--prefer", "bullets"], "--prefer bullets: write NAME=VALUE"),
+        (["ask", "Hi", "--url", "http://127.0.0.1:9"], "no server answers at http://127.0.0.1:9: start one"),
+        (["ask", "Hi", "--key", "wrong"], "Send `Authorization: Bearer KEY`"),
+        (["ask", "Hi", "--prefer", "format=sheets"], "takes one of: plain, bullets"),
+        (["compare", "Hi", "nothing.yaml"], "nothing.yaml: no such file"),
+        (["profiles", "show", "nobody-knows-it"], "nobody-knows-it"),
+        (["profiles", "create", "empty"], "give preferences"),
+        (["profiles", "label", "x", "stable", "one"], "write a version, such as 3"),
+        (["feedback", "nothing", "up"], "no exchange `nothing`. Give feedback within"),
+        (["test", "nothing.json"], "nothing.json"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    capsys: pytest.CaptureFixture[str], words: list[str], part: str
+) -> None:
+    assert part.lower() in said(capsys, *words).lower()
+
+
+def test_ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = json.loads(printed(capsys, "ask", OTTER, "--prefer", "format=bullets", "--json"))
+    assert answer["metaalign"]["applied"] is True
+    assert answer["text"] == BULLETS
+    assert printed(capsys, "ask", OTTER, "--system", "Answer like a pirate.") == f"{PIRATE}\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(OTTER))
+    assert main(["ask", "-", "--prefer", "system.tone=pirate", "--prefer", "tone=formal", "--receipt"]) == 0
+    both = capsys.readouterr()
+    assert both.out == f"{PIRATE}\n"
+    assert "user tone = formal lost to pirate (system:request)" in both.err
+
+
+def test_compare(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = printed(capsys, "compare", OTTER, "-", "Answer like a pirate.", "format=bullets").splitlines()
+    assert rows[0].split("\t") == ["preferences", "answer", "receipt"]
+    assert [row.split("\t")[0] for row in rows[1:]] == ["-", "Answer like a pirate.", "format=bullets"]
+    assert rows[2].split("\t")[1] == PIRATE
+    assert len(json.loads(printed(capsys, "compare", OTTER, "-", "tone=pirate", "--json"))) == 2
+
+
+def chat(twin: Twin, lines: list[str], *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "metaalign.cli", "chat", "--url", twin.url, *words],
+        input="\n".join(lines) + "\n",
+        env=environment({"METAALIGN_API_KEY": KEY}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_talk_in_which_preferences_change(twin: Twin) -> None:
+    lines = [
+        "What does an otter eat?", "/prefer format=bullets", "And where does it live?", "/prefer format=",
+        "/system Answer like a pirate.", "What does a fox eat?", "/show", "/again", "/up", "/new", "/system", "/what",
+        "What does a fox eat?", "/quit", "never asked",
+    ]  # fmt: skip
+    done = chat(twin, lines, "--as-user", "cli")
+    assert done.returncode == 0, done.stderr
+    answers = done.stdout.splitlines()
+    assert answers[0].startswith("The otter eats fish.")
+    assert answers[1] == "- The otter lives in rivers."
+    assert sum(answer.startswith("Ahoy!") for answer in answers) == 2
+    assert answers[-1].startswith("The fox eats mice.")
+    assert "tokens of System Info" in done.stderr
+    assert "noted" in done.stderr
+    assert "/profile NAME" in done.stderr  # what an unknown command gets
+
+
+def test_a_talk_goes_on_after_an_error_and_a_script_learns_of_it(twin: Twin) -> None:
+    done = chat(
+        twin, ["/prefer format=sheets", "What does a fox eat?", "/prefer format=", "What does a fox eat?"]
+    )
+    assert done.returncode == 1
+    assert "takes one of: plain, bullets" in done.stderr
+    assert done.stdout.startswith("The fox eats mice.")
+    assert "Traceback" not in done.stderr
+
+
+def test_checks_are_the_gate_before_a_label_moves(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    suite, report = tmp_path / "suite.yaml", tmp_path / "junit.xml"
+    cases = [
+        {
+            "name": "pirates greet",
+            "query": "What does a fox eat?",
+            "preferences": "Answer like a pirate.",
+            "contains": ["ahoy", "mice"],
+        },
+        {
+            "query": OTTER,
+            "preferences": {"user": {"attributes": {"format": "bullets"}}},
+            "checks": True,
+            "lacks": ["fox"],
+        },
+        {"query": OTTER, "checks": [{"name": "format", "arguments": {"value": "json"}}]},
+    ]
+    suite.write_text(yaml.safe_dump({"cases": cases}))
+    rows = printed(capsys, "test", str(suite), "--junit", str(report), code=1).splitlines()
+    assert [row.split("\t")[1] for row in rows[1:4]] == ["1 of 1", "1 of 1", "0 of 1"]
+    assert "format: " in rows[3]
+    assert rows[4].startswith("2 of 3 passed: 0.667 [")
+    root = ElementTree.fromstring(report.read_bytes())  # noqa: S314 - our own
+    assert (root.get("tests"), root.get("failures")) == ("3", "1")
+    assert printed(capsys, "test", str(suite), "--least", "0.6")
+    assert json.loads(printed(capsys, "test", str(suite), "--json", code=1))["cases"][2]["faults"]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("cases: [{query: q}]", "a case that checks nothing cannot fail"),
+        ("cases: [{contains: [a]}]", "give `query` or `messages`"),
+        ("cases: [{query: q, contians: [a]}]", "suite.cases.0.contians"),
+        ("cases: []", "suite.cases"),
+        ("[", "neither JSON nor YAML"),
+    ],
+)
+def test_a_suite_that_is_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, part: str
+) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(text)
+    assert part in said(capsys, "test", str(suite)).replace("[", ".").replace("]", "")
+
+
+def test_an_interval_is_wilsons() -> None:
+    assert interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+
+
+def test_profiles(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    name = f"cli-{uuid.uuid4().hex[:8]}"
+    assert (
+        printed(capsys, "profiles", "create", name, "--prefer", "format=bullets", "--note", "n")
+        == f"{name}:1\n"
+    )
+    assert printed(capsys, "profiles", "add", name, "--system", "Answer like a pirate.") == f"{name}:2\n"
+    assert printed(capsys, "profiles", "label", name, "stable", "1") == f"{name}@stable -> 1\n"
+    assert printed(capsys, "ask", OTTER, "--profile", name) == f"{BULLETS}\n"
+    assert (
+        printed(capsys, "profiles", "label", name, "stable", "1=10", "2=90")
+        == f"{name}@stable -> 1 (10), 2 (90)\n"
+    )
+    assert printed(capsys, "profiles", "rollback", name, "stable") == f"{name}@stable -> 1\n"
+    assert "Answer like a pirate." in printed(capsys, "profiles", "diff", name, "1", "2")
+    assert json.loads(printed(capsys, "profiles", "show", f"{name}@stable")) == {
+        "user": {"attributes": {"format": "bullets"}}
+    }
+    assert "pirate" in printed(capsys, "profiles", "show", f"{name}:2")
+    assert f"{name}\t2\tstable -> 1" in printed(capsys, "profiles", "list")
+    file = tmp_path / "profiles.json"
+    file.write_text(printed(capsys, "profiles", "export"))
+    assert "unchanged" in printed(capsys, "profiles", "import", str(file))
+    printed(capsys, "profiles", "delete", name)
+    assert name not in printed(capsys, "profiles", "list")
+    assert f"no profile `{name}`" in said(capsys, "profiles", "show", name)
+
+
+def test_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    key = printed(capsys, "keys", "create", "--scopes", "inference", "--name", "cli").strip()
+    public = key.split("_")[2]
+    assert f"{public}\tdefault\tcli\tinference\tlive" in printed(capsys, "keys", "list")
+    assert printed(capsys, "ask", "What does a fox eat?", "--key", key).startswith("The fox eats mice.")
+    renewed = printed(capsys, "keys", "rotate", public, "--grace-seconds", "0").strip()
+    assert "a valid key is needed" in said(capsys, "ask", "Hi", "--key", key)
+    printed(capsys, "keys", "revoke", renewed.split("_")[2])
+    assert "revoked" in printed(capsys, "keys", "list", "--tenant", "default")
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row.split("\t") for row in printed(capsys, "doctor").splitlines()[1:]]
+    assert [(what, state) for what, state, _ in rows] == [
+        ("this machine", "ok"), ("server", "ok"), ("version", "ok"), ("key and models", "ok"), ("preferences", "ok"),
+    ]  # fmt: skip
+    assert "FAILED\tno server answers" in printed(capsys, "doctor", "--url", "http://127.0.0.1:9", code=1)
+    found = json.loads(printed(capsys, "doctor", "--key", "wrong", "--json", code=1))
+    assert {one["what"] for one in found if not one["ok"]} >= {"key and models", "preferences"}
+    printed(capsys, "doctor", "--key", USER_KEY)
+
+
+def test_a_table_is_drawn_on_a_terminal(twin: Twin) -> None:
+    parent, child = pty.openpty()
+    words = ["compare", OTTER, "-", "format=bullets", "--url", twin.url]
+    command: Any = [sys.executable, "-m", "metaalign.cli", *words]
+    env = environment({"METAALIGN_API_KEY": KEY, "COLUMNS": "100"})
+    done = subprocess.run(command, stdout=child, stderr=subprocess.PIPE, env=env, timeout=60, check=False)
+    os.close(child)
+    shown = b""
+    try:
+        while part := os.read(parent, 65_536):
+            shown += part
+    except OSError:  # the terminal's end, as Linux tells it
+        pass
+    os.close(parent)
+    assert done.returncode == 0, done.stderr
+    assert "┃" in shown.decode()
+    assert "- The otter eats fish." in shown.decode()
+
+
+def test_completion_and_other_programs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert "compare" in printed(capsys, "completion", shell)
+    script = (
+        printed(capsys, "completion", "bash")
+        + '\nCOMP_CWORD=1; _metaalign metaalign comp; echo "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["compare", "completion"]
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    assert "pip install 'metaalign[training]'" in said(capsys, "train", "recipes")
