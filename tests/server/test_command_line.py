@@ -286,5 +286,10 @@ def test_completion_and_other_programs(
     )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["compare", "completion"]
+    started: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda path, words: started.append(words))
+    main(["serve", "--port", "1"])
+    main(["train", "recipes"])
+    assert started == [["metaalign-server", "serve", "--port", "1"], ["metaalign-train", "recipes"]]
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     assert "pip install 'metaalign[training]'" in said(capsys, "train", "recipes")

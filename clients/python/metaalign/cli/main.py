@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 
+from metaalign import __version__
 from metaalign.cli import asking, checking, looking, managing, talking
 from metaalign.cli.arguments import add_server
 from metaalign.client.failures import APIError
@@ -20,21 +21,25 @@ from metaalign.errors import MetaAlignError
 __all__ = ["main"]
 
 _ELSEWHERE = {
-    "serve": ("metaalign-server", "metaalign[server,cpu]"),
-    "train": ("metaalign-train", "metaalign[training]"),
+    "serve": (("metaalign-server", "serve"), "metaalign[server,cpu]"),
+    "train": (("metaalign-train",), "metaalign[training]"),
 }
-"""Command -> the program that it stands for, and what to install for it."""
+"""Command -> the program that it stands for, with its first arguments, and what to install for it."""
 
 _INTERRUPTED = 130
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="metaalign", description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        prog="metaalign",
+        description="Ask a MetaAlign server, compare and test preferences, manage profiles and keys.",
+    )
+    parser.add_argument("--version", action="version", version=f"metaalign {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for room in (asking, talking, checking, managing, looking):
         room.add_commands(commands)
     for command, (program, _) in _ELSEWHERE.items():
-        commands.add_parser(command, help=f"the same as {program}", add_help=False)
+        commands.add_parser(command, help=f"the same as `{' '.join(program)}`", add_help=False)
     for name, sub in commands.choices.items():
         if name not in (*_ELSEWHERE, "completion"):
             add_server(sub)
@@ -60,13 +65,13 @@ def _completion(shell: str, commands: Sequence[str]) -> str:
 
 
 def _elsewhere(command: str, arguments: Sequence[str]) -> int:
-    program, needed = _ELSEWHERE[command]
+    (program, *first), needed = _ELSEWHERE[command]
     path = shutil.which(
         program, path=os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", "")))
     )
     if path is None:
         raise MetaAlignError(f"{program} is not installed: pip install '{needed}'")
-    os.execv(path, [program, *arguments])
+    os.execv(path, [program, *first, *arguments])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
