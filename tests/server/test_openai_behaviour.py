@@ -172,6 +172,9 @@ def test_a_forced_call_streams_its_arguments(client: openai.OpenAI) -> None:
 
 
 def test_no_tools_are_no_tools(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="tool"):
+        chat(client, tools=[], tool_choice="required")
+    chat(client, tools=[], tool_choice="auto")
     assert chat(client, tools=[]).choices[0].message.content == chat(client).choices[0].message.content
 
 

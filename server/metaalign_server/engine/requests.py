@@ -87,9 +87,6 @@ class _Lenient(BaseModel):
     def _validated(cls, body: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if isinstance(body, dict):
             refuse_mistaken_fields(body, cls.model_fields)
-            if body.get("tools") == []:
-                # Clients that keep their tools in a list send an empty one; vLLM would refuse it.
-                body = {name: value for name, value in body.items() if name not in ("tools", "tool_choice")}
         try:
             return handler(body)
         except (AttributeError, IndexError, KeyError, OverflowError, TypeError) as error:
@@ -102,6 +99,15 @@ class ChatRequest(_Lenient, ChatCompletionRequest):
     store: StoreInput = None
     field_names: ClassVar[set[str] | None] = None  # the base class caches its own names here
     preferences: PreferencesInput = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_tools_are_none(cls, body: Any) -> Any:
+        """Clients that keep their tools in a list send an empty one; vLLM refuses it."""
+        if isinstance(body, dict) and body.get("tools") == []:
+            free = ("tools", "tool_choice") if body.get("tool_choice") in ("auto", "none") else ("tools",)
+            return {name: value for name, value in body.items() if name not in free}
+        return body
 
 
 class CompletionsRequest(_Lenient, CompletionRequest):
