@@ -101,11 +101,12 @@ def test_three_doors_are_one(customers: Any) -> None:
         json={"messages": MESSAGES, "max_tokens": 4, "temperature": 0, "return_token_ids": True},
     )
     assert by_header.headers["x-metaalign-profiles"] == "support:1"
-    for answer in [*bodies, by_header.json()]:
+    answers = [*bodies, by_header.json()]
+    assert [answer["model"] for answer in answers] == [MODEL, f"{MODEL}@support", f"{MODEL}@support:1", MODEL]
+    for answer in answers:
         assert answer["prompt_token_ids"] == expected["prompt_token_ids"]
         assert answer["metaalign"]["profiles"] == ["support:1"]
         assert answer["metaalign"]["spec_hash"] == expected["metaalign"]["spec_hash"]
-        assert answer["model"] == MODEL
 
 
 def test_profiles_are_composed_and_the_request_comes_last(customers: Any) -> None:
