@@ -69,7 +69,7 @@ generated: install ## write the files generated from code: JSON Schema, OpenAPI 
 	$(BIN)/python scripts/errors_page.py docs/errors.md
 	$(BIN)/python scripts/openapi_document.py clients/openapi.json
 	$(BIN)/python scripts/client_errors.py clients/python/metaalign/client/errors.py
-	$(BIN)/python scripts/blocking_client.py clients/python/metaalign/client/blocking.py
+	$(BIN)/python scripts/blocking_client.py clients/python/metaalign/client/blocking
 	$(BIN)/python scripts/env_example.py docker/.env.example
 	$(BIN)/python scripts/dashboards.py docker/grafana/dashboards
 	$(BIN)/python scripts/typescript_errors.py clients/typescript/src/error_kinds.ts

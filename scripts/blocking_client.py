@@ -11,18 +11,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[1] / "clients/python/metaalign/client/awaiting.py"
+CLIENT = Path(__file__).parents[1] / "clients/python/metaalign/client"
 
-HEADER = '''"""`MetaAlign`: a client that blocks. Made of `awaiting.py` by `scripts/blocking_client.py`; do not edit.
-
-    with MetaAlign() as client:
-        answer = client.align("What does a fox eat?", preferences={"user": "I like bullet points."})
-        print(answer.text, answer.metaalign.overridden)
-        with client.chat.stream([{"role": "user", "content": "And a wolf?"}]) as stream:
-            for text in stream:
-                print(text, end="")
-"""
-'''
+NOTICE = "\n\nMade of `awaiting/` by `scripts/blocking_client.py`; do not edit.\n"
 
 RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\basync (def|with|for)\b", r"\1"),
@@ -34,6 +25,9 @@ RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"__a(iter|enter|exit)__", r"__\1__"),
     (r"\bAsyncGenerator\[(.+), None\]:", r"Generator[\1, None, None]:"),
     (r"\b(_?)Async(?=[A-Z])", r"\1"),
+    (r"\bclient\.awaiting\b", "client.blocking"),
+    (r"a client for asyncio", "a client that blocks"),
+    (r"The client that awaits\. .*", "The client that blocks."),
 ]
 
 
@@ -42,7 +36,7 @@ def formatted(text: str) -> str:
     ruff = Path(sys.executable).with_name("ruff")
     for command in (["check", "--fix", "--unsafe-fixes", "--select", "I,UP028", "-q"], ["format", "-q"]):
         done = subprocess.run(
-            [ruff, *command, "--stdin-filename", str(SOURCE.with_name("blocking.py")), "-"],
+            [ruff, *command, "--stdin-filename", str(CLIENT / "generated.py"), "-"],
             input=text,
             capture_output=True,
             text=True,
@@ -52,13 +46,21 @@ def formatted(text: str) -> str:
     return text
 
 
-def text() -> str:
-    """The whole module."""
-    body = SOURCE.read_text(encoding="utf-8").split('"""', 2)[2].lstrip("\n")
-    for pattern, replacement in RULES:
-        body = re.sub(pattern, replacement, body)
-    return formatted(f"{HEADER}\n{body}")
+def modules() -> dict[str, str]:
+    """Each module's name and text."""
+    made = {}
+    for source in sorted((CLIENT / "awaiting").glob("*.py")):
+        text = source.read_text(encoding="utf-8")
+        for pattern, replacement in RULES:
+            text = re.sub(pattern, replacement, text)
+        head, rest = text.split('"""', 2)[1:]
+        first, _, more = head.partition("\n")
+        made[source.name] = formatted(f'"""{first}{NOTICE}{more}"""{rest}')
+    return made
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(text(), encoding="utf-8")
+    folder = Path(sys.argv[1])
+    folder.mkdir(exist_ok=True)
+    for name, text in modules().items():
+        (folder / name).write_text(text, encoding="utf-8")

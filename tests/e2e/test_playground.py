@@ -291,7 +291,11 @@ def test_a_blind_vote_and_thumbs_are_kept(page: Page, server: Server) -> None:
         "Ahoy,",
         "Certainly,",
     ]
-    section.get_by_role("button", name="Second is better").click()
+    texts = section.locator(".text").all_text_contents()
+    with page.expect_request(lambda request: request.url.endswith("/v1/feedback")) as sent:
+        section.get_by_role("button", name="Second is better").click()
+    told: Any = sent.value.post_data_json
+    assert told["rejected"] == texts[0]  # with the answer itself a training pair
     expect(section).to_contain_text("The vote is kept.")
     expect(section).to_contain_text(re.compile("First was column [AB]"))
 

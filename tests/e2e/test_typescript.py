@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -35,16 +36,21 @@ def run(*command: str, env: dict[str, str] | None = None, timeout: float = 600) 
 
 @pytest.fixture(scope="module")
 def npm() -> str:
-    """npm, with everything that the lock file names installed. It is no part of what `make test` needs."""
+    """npm, with everything that the lock file names installed.
+
+    `make test` needs no Node, so that without it these tests are skipped; with TEST_NODE set, as in continuous
+    integration, they fail.
+    """
+    lacking = pytest.fail if "TEST_NODE" in os.environ else pytest.skip
     found = shutil.which("npm")
     if found is None or shutil.which("node") is None:
-        pytest.skip("needs Node and npm")
+        lacking("needs Node and npm")
     _, version = run("node", "--version")
     if int(version.removeprefix("v").partition(".")[0]) < 20:
-        pytest.skip(f"needs Node 20 or newer, not {version.strip()}")
+        lacking(f"needs Node 20 or newer, not {version.strip()}")
     code, said = run(found, "ci", "--no-audit", "--no-fund", "--prefer-offline")
     if code and OFFLINE.search(said):
-        pytest.skip("npm cannot reach its registry")
+        lacking("npm cannot reach its registry")
     assert code == 0, said
     return found
 
@@ -58,14 +64,15 @@ def test_the_client_against_a_real_server(npm: str, tmp_path: Path) -> None:
     assert code == 0, said
     assert re.search(r"^\W*pass [4-9]\d$", said, re.MULTILINE), said
     # The one in a browser is, where there is none.
-    assert re.search(r"^\W*skipped [01]$", said, re.MULTILINE), said
+    skipped = "0" if "TEST_NODE" in os.environ else "[01]"
+    assert re.search(rf"^\W*skipped {skipped}$", said, re.MULTILINE), said
 
 
-def test_the_lock_file_names_no_other_registry() -> None:
-    """npm leaves addresses out, or names the public registry: whoever installs chooses a mirror, not whoever locked."""
+def test_the_lock_file_names_no_registry() -> None:
+    """Whoever installs chooses a registry or a mirror of it, not whoever locked; the hashes say what must come."""
     lock = json.loads((CLIENT / "package-lock.json").read_text(encoding="utf-8"))
-    public = "https://registry.npmjs.org/"
-    for name, package in lock["packages"].items():
-        if name:
-            assert package["integrity"].startswith("sha512-"), name
-            assert package.get("resolved", public).startswith(public), name
+    packages = {name: package for name, package in lock["packages"].items() if name}
+    assert len(packages) > 10
+    for name, package in packages.items():
+        assert package["integrity"].startswith("sha512-"), name
+        assert "resolved" not in package, name

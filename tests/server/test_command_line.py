@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from metaalign.cli import main
-from metaalign.cli.checking import interval
+from metaalign.intervals import wilson
 from tests.processes import environment, free_port
 from tests.server.conftest import Twin
 from tests.server.twin import KEY, USER_KEY
@@ -77,7 +77,7 @@ def test_render_by_a_server_names_profiles_too(capsys: pytest.CaptureFixture[str
     [
         (["render", "--preferences", "nothing.json"], "nothing.json: not a readable JSON file"),
         (["render", "--preferences", "nothing.json", "--user", "x"], "leave out the other options"),
-        (["render", "--prefer", "bullets"], "--prefer bullets: write NAME=VALUE"),
+        (["render", "--prefer", "bullets"], "bullets: write NAME=VALUE"),
         (["ask", "Hi", "--url", "http://127.0.0.1:9"], "no server answers at http://127.0.0.1:9: start one"),
         (["ask", "Hi", "--key", "wrong"], "Send `Authorization: Bearer KEY`"),
         (["ask", "Hi", "--prefer", "format=sheets"], "takes one of: plain, bullets"),
@@ -202,8 +202,8 @@ def test_a_suite_that_is_none(
 
 
 def test_an_interval_is_wilsons() -> None:
-    assert interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
-    assert interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert wilson(0.5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
 
 
 def test_profiles(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -72,12 +72,9 @@ def receipt(answer: object) -> Receipt | ReceiptTrace | None:
 
 
 def _parts(answer: object) -> Iterator[object]:
-    """The answer, and where clients keep what they do not know: pydantic's extra fields, LangChain's metadata, …"""
+    """The answer, and where clients keep the rest: pydantic, LangChain, LiteLLM, and responses in this order."""
     yield answer
-    inner = (
-        "model_extra", "response_metadata", "additional_kwargs", "generation_info", "provider_details", "meta",
-        "_hidden_params", "message", "raw", "headers", "additional_headers", "http_response",
-    )  # fmt: skip
+    inner = ("model_extra", "response_metadata", "_hidden_params", "headers")
     for name in inner:
         part = _field(answer, name)
         if isinstance(part, Mapping) or hasattr(part, "get"):

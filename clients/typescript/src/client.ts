@@ -25,7 +25,7 @@ export interface ClientOptions {
   baseURL?: string | undefined;
   /** A key, or in a browser a user token; `METAALIGN_API_KEY` if left out. */
   apiKey?: string | undefined;
-  /** Milliseconds without anything from the server after which a try is given up; a minute if left out. */
+  /** Milliseconds without anything from the server after which a try is given up; ten minutes if left out. */
   timeout?: number | undefined;
   /** How often a call is tried again where that is safe; 2 if left out. */
   maxRetries?: number | undefined;
@@ -52,7 +52,7 @@ export class MetaAlign {
     this.#settings = {
       baseURL: given.replace(/\/+$/, "").replace(/\/v1$/, ""),
       apiKey: options.apiKey ?? environment["METAALIGN_API_KEY"],
-      timeout: options.timeout ?? 60_000,
+      timeout: options.timeout ?? 600_000,
       maxRetries: options.maxRetries ?? 2,
       // Looked up at each call, so that a test or a framework can replace it; browsers want it called on `globalThis`.
       fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),

@@ -2,7 +2,7 @@
 
 import { Attempt, causeOf } from "./attempt.js";
 import { CLASS_OF_CODE, CLASS_OF_STATUS, ERRORS, type ErrorCode } from "./error_kinds.js";
-import { APIError, ConnectionFailed, UnexpectedAnswer } from "./errors.js";
+import { APIError, ConnectionFailed, TimedOut, UnexpectedAnswer } from "./errors.js";
 
 /** What `fetch` is, or stands in for it. */
 export type Fetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;
@@ -31,7 +31,8 @@ export interface WriteOptions extends RequestOptions {
  * When a call may be sent again.
  *
  * - `always`: sending it twice does what sending it once does.
- * - `before-answer`: as long as nothing of an answer has come; asking the model twice only costs its time.
+ * - `before-answer`: the model is asked; also if the connection was lost before anything of an answer came, which ends
+ *   the work on the server, but not after a silence, in which it may be at work still.
  * - `if-refused`: only if the server cannot have done it, since doing it twice would do it twice.
  */
 export type Repeatable = "always" | "before-answer" | "if-refused";
@@ -239,6 +240,8 @@ function mayRepeat({ repeatable }: Call, error: unknown, answered: boolean): boo
     return error.status === 503 && (repeatable !== "if-refused" || REFUSED_BEFORE.has(error.code));
   }
   if (!(error instanceof ConnectionFailed)) return false;
+  // After a silence the server may be at work on it still.
+  if (repeatable === "before-answer" && error instanceof TimedOut) return false;
   if (repeatable === "if-refused") return !answered && NEVER_CONNECTED.has(causeOf(error.cause));
   return repeatable === "always" || !answered;
 }

@@ -13,13 +13,13 @@ from typing import Any
 from vllm.tool_parsers import structural_tag_registry
 from vllm.tool_parsers.tool_strict_level import ToolStrictLevel
 
-__all__ = ["PARAMETERS", "hold_forced_calls", "is_forced"]
+__all__ = ["hold_forced_calls"]
 
-PARAMETERS = ("tools", "tool_choice", "strict_level")
+_PARAMETERS = ("tools", "tool_choice", "strict_level")
 """Of the function that is replaced, `resolve_tool_strictness`."""
 
 
-def is_forced(tool_choice: object) -> bool:
+def _is_forced(tool_choice: object) -> bool:
     """Whether the model must call a tool: `required`, or a named one."""
     return tool_choice not in (None, "auto", "none") and getattr(tool_choice, "mode", None) != "auto"
 
@@ -29,13 +29,13 @@ def hold_forced_calls() -> bool:
     stock = structural_tag_registry.resolve_tool_strictness
     if getattr(stock, "holds_forced_calls", False):
         return True
-    if tuple(inspect.signature(stock).parameters) != PARAMETERS:
+    if tuple(inspect.signature(stock).parameters) != _PARAMETERS:
         return False
 
     def resolve(
         tools: Sequence[Any], tool_choice: Any, strict_level: ToolStrictLevel
     ) -> Sequence[Any] | None:
-        level = max(strict_level, ToolStrictLevel.PARAMETER) if is_forced(tool_choice) else strict_level
+        level = max(strict_level, ToolStrictLevel.PARAMETER) if _is_forced(tool_choice) else strict_level
         return stock(tools, tool_choice, level)
 
     resolve.holds_forced_calls = True  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ import jinja2
 from fastapi import Request
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
+from vllm.entrypoints.anthropic.protocol import AnthropicContentBlock
 from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.exceptions import VLLMError, VLLMValidationError
@@ -117,7 +118,9 @@ class VllmEngine:
             return await _ask(self._state.anthropic_serving_messages.create_messages, request, raw_request)
         except EngineRefusal as refusal:
             # vLLM reads the arguments of a finished call; if the model wrote no object, the client is not to blame.
-            if isinstance(refusal.__cause__, ValidationError | json.JSONDecodeError):
+            cause = refusal.__cause__
+            unreadable = isinstance(cause, ValidationError) and cause.title == AnthropicContentBlock.__name__
+            if unreadable or isinstance(cause, json.JSONDecodeError):
                 raise EngineRefusal(
                     500,
                     "api_error",

@@ -31,6 +31,10 @@ _MISTAKEN = {
 }  # fmt: skip
 _LIKENESS = 0.8
 """Of difflib, from which a name is taken for `preferences` with a typing error."""
+_LENGTHS = range(8, 16)
+"""Of names that can be so alike: 2 * 11 / (11 + length), of difflib, must reach that."""
+_COMPARED = 16
+"""Names of one body that are compared, so that a body of nothing but such names costs no more than others."""
 
 
 def refuse_mistaken_fields(body: Mapping[object, object], known: Mapping[str, object]) -> None:
@@ -43,17 +47,16 @@ def refuse_mistaken_fields(body: Mapping[object, object], known: Mapping[str, ob
     Raises:
         RefusedField: the message says where preferences are given.
     """
+    compared = 0
     for name in body:
         if not isinstance(name, str) or name in known:
             continue
         plain = name.lower().replace("-", "_")
         told = _MISTAKEN.get(plain)
         # `reference` is a word of its own.
-        if told is None and plain.startswith("p") and _like(plain) >= _LIKENESS:
-            told = f"unknown field; {_FIELD}"
+        if told is None and plain.startswith("p") and len(plain) in _LENGTHS and compared < _COMPARED:
+            compared += 1
+            if difflib.SequenceMatcher(None, plain, "preferences").ratio() >= _LIKENESS:
+                told = f"unknown field; {_FIELD}"
         if told is not None:
             raise RefusedField(f"{name}: {told}", param=name)
-
-
-def _like(name: str) -> float:
-    return difflib.SequenceMatcher(None, name, "preferences").ratio()

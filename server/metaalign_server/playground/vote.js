@@ -62,8 +62,11 @@ export function blindVote(section, page) {
       let kept = "";
       try {
         if (better !== null) {
-          await call("POST", "v1/feedback", { id: sides[better].answer.id, rating: "up" });
-          await call("POST", "v1/feedback", { id: sides[1 - better].answer.id, rating: "down" });
+          const [won, lost] = [sides[better].answer, sides[1 - better].answer];
+          // Two different answers to one question are a training pair under the winner's preferences.
+          const pair = won.text === lost.text ? {} : { rejected: lost.text };
+          await call("POST", "v1/feedback", { id: won.id, rating: "up", ...pair });
+          await call("POST", "v1/feedback", { id: lost.id, rating: "down" });
           kept = " The vote is kept.";
         }
       } catch (error) {

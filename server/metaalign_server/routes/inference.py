@@ -129,7 +129,11 @@ async def list_models(raw_request: Request) -> Response:
     return JSONResponse(models.model_dump())
 
 
-@router.get("/v1/models/{model:path}", response_model=ModelCard, responses=error_documents(404))
+@router.get(
+    "/v1/models/{model:path}",
+    response_model=ModelCard,
+    responses=error_documents(400, 401, 403, 404, 429, 503),
+)
 async def get_model(model: str, raw_request: Request) -> Response:
     """One served model; `model@profile` is there if the profile is."""
     name, _, suffix = model.partition("@")

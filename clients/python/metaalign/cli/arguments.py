@@ -10,7 +10,7 @@ from typing import Any
 from metaalign.client import MetaAlign
 from metaalign.errors import InvalidPreferences, MetaAlignError
 
-__all__ = ["add_preferences", "add_server", "client", "preferences_of", "read_document"]
+__all__ = ["add_preferences", "add_server", "attribute", "client", "preferences_of", "read_document"]
 
 
 def add_server(parser: argparse.ArgumentParser) -> None:
@@ -55,12 +55,10 @@ def preferences_of(options: argparse.Namespace) -> Any:
     for tier in ("system", "user"):
         if (text := getattr(options, tier)) is not None:
             given[tier] = {"info": text}
-    for attribute in options.prefer:
-        name, equals, value = attribute.partition("=")
-        tier, dot, inner = name.partition(".")
-        tier, name = (tier, inner) if dot and tier in ("system", "user") else ("user", name)
-        if not equals or not name or not value:
-            raise InvalidPreferences(f"--prefer {attribute}: write NAME=VALUE, such as format=bullets")
+    for text in options.prefer:
+        tier, name, value = attribute(text)
+        if not value:
+            raise InvalidPreferences(f"{text}: give a value, such as format=bullets")
         given.setdefault(tier, {}).setdefault("attributes", {})[name] = value
     if options.profile:
         given["profile"] = options.profile
@@ -69,6 +67,20 @@ def preferences_of(options: argparse.Namespace) -> Any:
     if given:
         raise InvalidPreferences("--preferences already holds everything; leave out the other options")
     return read_document(options.preferences)
+
+
+def attribute(text: str) -> tuple[str, str, str]:
+    """Tier, name and value of `NAME=VALUE`, which is the user's, or of `system.NAME=VALUE`.
+
+    Raises:
+        InvalidPreferences: it is neither.
+    """
+    name, equals, value = text.partition("=")
+    tier, dot, inner = name.partition(".")
+    tier, name = (tier, inner) if dot and tier in ("system", "user") else ("user", name)
+    if not equals or not name:
+        raise InvalidPreferences(f"{text}: write NAME=VALUE, such as format=bullets")
+    return tier, name, value
 
 
 def read_document(path: Path) -> Any:

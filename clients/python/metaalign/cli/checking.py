@@ -17,7 +17,6 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -28,12 +27,10 @@ from metaalign.cli.arguments import client, read_document
 from metaalign.cli.output import note, print_json, table
 from metaalign.client import MetaAlign
 from metaalign.errors import InvalidPreferences
+from metaalign.intervals import wilson
 from metaalign.preferences import describe_validation_error
 
 __all__ = ["add_commands"]
-
-_Z = 1.96
-"""Of a 95 % interval."""
 
 
 class _Strict(BaseModel):
@@ -110,8 +107,8 @@ def _test(options: argparse.Namespace) -> int:
             outcomes.append(_run(server, suite, case, options))
             note(f"{number} of {len(suite.cases)}: {case.title}")
     passed, asked = sum(o.passed for o in outcomes), sum(len(o.faults) for o in outcomes)
-    low, high = interval(passed, asked)
     share = passed / asked
+    low, high = wilson(share, asked)
     if options.junit is not None:
         options.junit.write_bytes(junit(str(options.suite), outcomes))
     if options.json:
@@ -183,14 +180,6 @@ def _first_fault(outcome: Outcome) -> str:
         if faults:
             return f"{'; '.join(faults)} in {answer!r}"
     return ""
-
-
-def interval(passed: int, asked: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
-    share, square = passed / asked, _Z**2
-    middle = (share + square / (2 * asked)) / (1 + square / asked)
-    half = _Z * sqrt(share * (1 - share) / asked + square / (4 * asked**2)) / (1 + square / asked)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def junit(name: str, outcomes: Sequence[Outcome]) -> bytes:

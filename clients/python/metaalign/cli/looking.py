@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import metaalign
 from metaalign.cli.arguments import client
-from metaalign.cli.output import print_json, table
+from metaalign.cli.output import print_json, table, told
 from metaalign.client import MetaAlign
 from metaalign.client.failures import APIError
 from metaalign.errors import MetaAlignError
@@ -40,8 +40,7 @@ def _doctor(options: argparse.Namespace) -> int:
             try:
                 findings.append(Finding(what, True, look(server)))
             except MetaAlignError as error:
-                remedy = f" {error.remedy}" if isinstance(error, APIError) and error.remedy else ""
-                findings.append(Finding(what, False, f"{error.message.rstrip('.')}.{remedy}"))
+                findings.append(Finding(what, False, told(error)))
                 if not isinstance(error, APIError):
                     break  # nothing answers: whatever else is asked would fail in the same way
     if options.json:

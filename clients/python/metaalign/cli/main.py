@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from metaalign import __version__
 from metaalign.cli import asking, checking, looking, managing, talking
 from metaalign.cli.arguments import add_server
-from metaalign.client.failures import APIError
+from metaalign.cli.output import note, told
 from metaalign.errors import MetaAlignError
 
 __all__ = ["main"]
@@ -84,8 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run: Callable[[argparse.Namespace], int | None] = options.run
         return run(options) or 0
     except MetaAlignError as error:
-        remedy = f" {error.remedy}" if isinstance(error, APIError) and error.remedy else ""
-        sys.stderr.write(f"metaalign: {error.message.rstrip('.')}.{remedy}\n")
+        note(f"metaalign: {told(error)}")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\n")

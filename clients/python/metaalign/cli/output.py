@@ -9,10 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from metaalign.client.failures import APIError
 from metaalign.errors import MetaAlignError
 from metaalign.receipt import Receipt
 
-__all__ = ["as_json", "note", "print_json", "receipt_lines", "table"]
+__all__ = ["as_json", "note", "print_json", "receipt_lines", "table", "told"]
 
 
 def as_json(value: object) -> Any:
@@ -50,6 +51,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 def note(text: str) -> None:
     """A line beside the result, which a pipe does not get."""
     sys.stderr.write(f"{text}\n")
+
+
+def told(error: MetaAlignError) -> str:
+    """What is wrong, and what to do about it."""
+    remedy = f" {error.remedy}" if isinstance(error, APIError) and error.remedy else ""
+    return f"{error.message.rstrip('.')}.{remedy}"
 
 
 def receipt_lines(receipt: Receipt | None) -> list[str]:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from metaalign.cli.arguments import add_preferences, client, preferences_of
-from metaalign.cli.output import note, receipt_lines
+from metaalign.cli.arguments import add_preferences, attribute, client, preferences_of
+from metaalign.cli.output import note, receipt_lines, told
 from metaalign.client import MetaAlign
 from metaalign.errors import MetaAlignError
 
@@ -102,11 +102,7 @@ class _Talk:
         return whole
 
     def _prefer(self, text: str) -> None:
-        name, equals, value = text.partition("=")
-        tier, dot, inner = name.partition(".")
-        tier, name = (tier, inner) if dot and tier in ("system", "user") else ("user", name)
-        if not equals or not name:
-            raise MetaAlignError("/prefer: write NAME=VALUE, such as format=bullets")
+        tier, name, value = attribute(text)
         attributes = self._tier(tier).setdefault("attributes", {})
         attributes.pop(name, None)
         if value:
@@ -140,7 +136,7 @@ def _chat(options: argparse.Namespace) -> int:
                     talk.say(line)
             except MetaAlignError as error:
                 failed = True
-                note(f"metaalign: {error.message}")
+                note(f"metaalign: {told(error)}")
             except KeyboardInterrupt:
                 note("")  # ends the answer, not the talk
     # At a terminal people have seen it; a script must not go on as if nothing had happened.

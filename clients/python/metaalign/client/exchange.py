@@ -8,9 +8,10 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
+from urllib.parse import quote
 
 import httpx
 
@@ -18,14 +19,31 @@ from metaalign.client.errors import BY_CODE, BY_STATUS
 from metaalign.client.failures import APIError, ConnectionFailed, TimedOut
 from metaalign.preferences import Preferences
 
-__all__ = ["Call", "Settings", "as_field", "creating", "events", "failed", "refused", "wait_before"]
+__all__ = [
+    "DONE", "Call", "PreferencesField", "Repeatable", "Settings", "as_field", "changing", "chat_call", "creating",
+    "event_of", "failed", "path_of", "refused", "wait_before", "with_preferences",
+]  # fmt: skip
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 8.0
 _LONGEST_PATIENCE = 60.0
 """Seconds of `Retry-After` up to which a client waits by itself."""
-_AGAIN = (429, 502, 503, 504)
+_NO_ANSWER = (502, 504)
+"""How a proxy says that it got no answer."""
+_REFUSED_BEFORE = ("unavailable", "overloaded")
+"""The codes of 503 with which the server refuses before it begins."""
+DONE = "data: [DONE]"
+"""The last line of a stream."""
+
+Repeatable: TypeAlias = Literal["always", "before-answer", "if-refused"]
+"""When a request may be sent again, beside 429 and a server that refuses before it begins.
+
+- `always`: sending it twice does what sending it once does.
+- `before-answer`: the model is asked; also if the connection was lost before anything of an answer came, which ends the
+  work on the server, but not after a silence, in which it may be at work still.
+- `if-refused`: only if the server cannot have done it, because doing it twice would do it twice.
+"""
 
 PreferencesField: TypeAlias = Preferences | Mapping[str, Any] | str
 """What may stand for preferences: the model, a mapping like it, or a text, which is short for System Info."""
@@ -74,7 +92,7 @@ class Call:
     """One request.
 
     Attributes:
-        repeatable: Whether it may be sent again after it may have arrived.
+        repeatable: When it may be sent again.
     """
 
     method: str
@@ -82,7 +100,7 @@ class Call:
     body: Any = None
     query: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    repeatable: bool = True
+    repeatable: Repeatable = "always"
 
     def arguments(self) -> dict[str, Any]:
         """What httpx takes."""
@@ -107,23 +125,38 @@ def as_field(preferences: PreferencesField | None) -> Any:
 
 def wait_before(attempt: int, settings: Settings, call: Call, failure: Exception) -> float | None:
     """Seconds to wait before request number `attempt` is sent again; None if it is not."""
-    if attempt >= settings.max_retries:
+    if attempt >= settings.max_retries or not _may_repeat(call.repeatable, failure):
         return None
+    if isinstance(failure, APIError) and failure.retry_after is not None:
+        return failure.retry_after if failure.retry_after <= _LONGEST_PATIENCE else None
+    # Clients that failed together must not come back together.
+    spread = random.uniform(0.5, 1)  # noqa: S311 - no secret
+    return float(min(_FIRST_WAIT * 2.0**attempt, _LONGEST_WAIT) * spread)
+
+
+def _may_repeat(repeatable: Repeatable, failure: Exception) -> bool:
     if isinstance(failure, APIError):
-        if failure.status not in _AGAIN or failure.code == "budget_exhausted":
-            return None
-        if failure.retry_after is not None:
-            return failure.retry_after if failure.retry_after <= _LONGEST_PATIENCE else None
-    elif not isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout) and not (
-        # Inference is not repeated once it may run: the answer costs twice, and the client has waited already.
-        call.repeatable and isinstance(failure, httpx.TransportError)
-    ):
-        return None
-    return float(min(_FIRST_WAIT * 2.0**attempt, _LONGEST_WAIT) * random.uniform(0.5, 1))  # noqa: S311 - only to spread clients that failed together
+        if failure.status == 429:
+            return failure.code != "budget_exhausted"  # of a whole day
+        if failure.status in _NO_ANSWER:
+            return repeatable != "if-refused"
+        return failure.status == 503 and (repeatable != "if-refused" or failure.code in _REFUSED_BEFORE)
+    if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout):
+        return True
+    if repeatable == "before-answer":
+        return isinstance(failure, httpx.TransportError) and not isinstance(failure, httpx.TimeoutException)
+    return repeatable == "always" and isinstance(failure, httpx.TransportError)
 
 
-def failed(settings: Settings, error: httpx.HTTPError) -> ConnectionFailed:
-    """An error of the connection in words that say what to do."""
+def path_of(*parts: str | int) -> str:
+    """The path of what is named; a name is one part of it, whatever is in the name."""
+    return "/".join(("/v1", *(quote(str(part), safe="") for part in parts)))
+
+
+def failed(settings: Settings, error: Exception) -> Exception:
+    """An error of the connection in words that say what to do; others as they are."""
+    if not isinstance(error, httpx.HTTPError):
+        return error
     where = settings.base_url
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return ConnectionFailed(f"no server answers at {where}: start one, or set METAALIGN_BASE_URL")
@@ -174,18 +207,42 @@ def _seconds(header: str | None) -> float | None:
         return None
 
 
-def events(line: str) -> Iterator[dict[str, Any]]:
+def event_of(line: str) -> dict[str, Any] | None:
     """The event that a line of a stream holds, if it holds one.
 
     Raises:
         APIError: the event tells of an error.
+        ValueError: it is not JSON.
     """
-    data = line.removeprefix("data:").strip()
-    if not line.startswith("data:") or data == "[DONE]":
-        return
-    event = json.loads(data)
+    if not line.startswith("data:") or line == DONE:
+        return None
+    event: dict[str, Any] = json.loads(line.removeprefix("data:"))
     if isinstance(told := event.get("error"), dict):
         code = told.get("code")
         status = code if isinstance(code, int) else 500
         raise BY_STATUS.get(status, BY_STATUS[500])(str(told.get("message")), status=status)
-    yield event
+    return event
+
+
+def with_preferences(
+    body: dict[str, Any], preferences: PreferencesField | None, model: str | None
+) -> dict[str, Any]:
+    given = {"preferences": as_field(preferences), "model": model}
+    return body | {name: value for name, value in given.items() if value is not None}
+
+
+def chat_call(
+    messages: Sequence[Mapping[str, Any]],
+    preferences: PreferencesField | None,
+    model: str | None,
+    options: Mapping[str, Any],
+) -> Call:
+    body = with_preferences({"messages": [*messages], **options}, preferences, model)
+    return Call("POST", "/v1/chat/completions", body, repeatable="before-answer")
+
+
+def changing(method: str, path: str, body: Any, etag: str | None, idempotency_key: str | None = None) -> Call:
+    """A change of a profile, which the server makes once however often it is sent."""
+    call = creating(path, body, idempotency_key, method=method)
+    headers = dict(call.headers) | ({} if etag is None else {"if-match": etag})
+    return Call(method, path, body, headers=headers)

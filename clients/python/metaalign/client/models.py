@@ -6,7 +6,7 @@ Each class has the fields of its schema in `clients/openapi.json`, which the tes
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,6 +31,7 @@ __all__ = [
     "Limits",
     "ModelList",
     "NewKey",
+    "Page",
     "Profile",
     "ProfileDiff",
     "ProfilePage",
@@ -45,8 +46,18 @@ __all__ = [
 ]
 
 
+_Item = TypeVar("_Item")
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+
+
+class Page(_Model, Generic[_Item]):
+    """A part of a list, and whether there is more of it."""
+
+    data: list[_Item]
+    has_more: bool
 
 
 class AlignAnswer(_Model):
@@ -142,11 +153,8 @@ class Profile(_Model):
     updated_at: datetime
 
 
-class ProfilePage(_Model):
+class ProfilePage(Page[Profile]):
     """A page of profiles."""
-
-    data: list[Profile]
-    has_more: bool
 
 
 class ProfileVersion(_Model):
@@ -161,11 +169,8 @@ class ProfileVersion(_Model):
     created_by: str
 
 
-class VersionPage(_Model):
+class VersionPage(Page[ProfileVersion]):
     """A page of versions, newest first."""
-
-    data: list[ProfileVersion]
-    has_more: bool
 
 
 class Change(_Model):
@@ -235,11 +240,8 @@ class Tenant(_Model):
     created_at: datetime
 
 
-class TenantPage(_Model):
+class TenantPage(Page[Tenant]):
     """A page of tenants."""
-
-    data: list[Tenant]
-    has_more: bool
 
 
 class Key(_Model):
@@ -261,11 +263,8 @@ class NewKey(Key):
     key: str
 
 
-class KeyPage(_Model):
+class KeyPage(Page[Key]):
     """A page of keys."""
-
-    data: list[Key]
-    has_more: bool
 
 
 class AuditEntry(_Model):
@@ -281,11 +280,8 @@ class AuditEntry(_Model):
     after: str | None
 
 
-class AuditPage(_Model):
+class AuditPage(Page[AuditEntry]):
     """A page of the audit log, newest first."""
-
-    data: list[AuditEntry]
-    has_more: bool
 
 
 class State(_Model):

@@ -17,11 +17,12 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from metaalign.intervals import Z, wilson
+
 __all__ = ["Difference", "Share", "ShareRow", "mean_with_interval", "paired_difference"]
 
 _FEW = 10
 """Fewer failures, successes or differing questions than this are too few for a bootstrap."""
-_Z = 1.959964
 _FLIPS = 9_999
 _Array = NDArray[np.float64]
 
@@ -87,7 +88,7 @@ def mean_with_interval(
     sums, counts = _by_question(scores, questions)
     mean = float(sums.sum() / counts.sum())
     if min(mean, 1 - mean) * len(sums) < _FEW:
-        low, high = _wilson(mean, len(sums))
+        low, high = wilson(mean, len(sums))
     else:
         low, high = _bootstrap(sums, counts, resamples, seed)
     return Share(mean, low, high, len(scores))
@@ -140,19 +141,12 @@ def _bootstrap(sums: _Array, counts: _Array, resamples: int, seed: int | str) ->
     return float(low), float(high)
 
 
-def _wilson(share: float, n: int) -> tuple[float, float]:
-    centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    # Rounding may push a bound slightly beyond the share.
-    return min(max(0.0, centre - half), share), max(min(1.0, centre + half), share)
-
-
 def _agresti_min(differences: _Array) -> tuple[float, float]:
     """Half a question is added to each cell of the table of both systems' rights and wrongs."""
     better, worse = differences.clip(0).sum() + 0.5, (-differences).clip(0).sum() + 0.5
     n = len(differences) + 2
     centre = (better - worse) / n
-    half = _Z * math.sqrt(better + worse - (better - worse) ** 2 / n) / n
+    half = Z * math.sqrt(better + worse - (better - worse) ** 2 / n) / n
     return max(-1.0, float(centre - half)), min(1.0, float(centre + half))
 
 
