@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL
 
 from metaalign import parse_preferences
 from metaalign_server.callers import SCOPES, Limits
-from metaalign_server.platform import audit, exchanges, tenants
+from metaalign_server.platform import audit, exchanges, retention, tenants
 from metaalign_server.platform.refusal import Refusal, not_found
 from metaalign_server.platform.startup import COMMAND_LINE, load_secret
 from metaalign_server.platform.tenants import KeyRow, TenantRow
@@ -368,7 +368,7 @@ async def _erase(options: argparse.Namespace, database: Database, settings: Sett
     tenant_id = await _tenant_id(database, options.tenant)
     user_ref = secret.user(tenant_id, options.user)
     async with database.write() as connection:
-        removed = await exchanges.erase_user(connection, tenant_id, user_ref)
+        removed = await retention.erase_user(connection, tenant_id, user_ref)
         await audit.record(
             connection, COMMAND_LINE, "user.erase", user_ref[:16], tenant_id=tenant_id, before=removed
         )
@@ -376,6 +376,6 @@ async def _erase(options: argparse.Namespace, database: Database, settings: Sett
     print(json.dumps(removed))
     if not database.sqlite:
         sys.stderr.write(
-            "PostgreSQL keeps deleted rows in its files until `VACUUM FULL exchanges, feedback`.\n"
+            "PostgreSQL keeps deleted rows in its files until `VACUUM FULL exchanges, feedback, responses`.\n"
         )
     return 0

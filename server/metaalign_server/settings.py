@@ -132,7 +132,12 @@ class Settings(BaseSettings):
     list_profiles: bool = Field(
         False, description="list a tenant's profiles among its models, for clients that pick"
     )
-    retention_days: float = Field(30.0, gt=0, description="days to keep exchanges and their feedback")
+    store_responses: bool = Field(
+        False, description="store what `/v1/responses` answers unless a request says `store: false`"
+    )
+    retention_days: float = Field(
+        30.0, gt=0, description="days to keep exchanges with their feedback, and stored responses"
+    )
     stall_seconds: float = Field(
         30.0,
         ge=0,

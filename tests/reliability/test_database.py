@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -55,7 +56,12 @@ def servers(
     folder: Path = tmp_path_factory.mktemp("database")
     url = _own_postgres.create_database()
     assert command(url, "migrate")[0] == 0
-    settings = {"database_url": url, "refresh_seconds": REFRESH, "feedback": "true"}
+    settings = {
+        "database_url": url,
+        "refresh_seconds": REFRESH,
+        "feedback": "true",
+        "store_responses": "true",
+    }
     with serving_two(folder, **settings) as started:
         for server in started:
             assert not outages(server, "store")
@@ -211,6 +217,20 @@ async def test_a_moved_label_is_seen_by_the_other_server(pair: Pair) -> None:
         assert await used(pair.second, f"{name}@live") == [f"{name}:{number}"]
 
 
+async def test_a_response_goes_on_at_the_other_server(pair: Pair) -> None:
+    """It is stored before the client knows its end, streamed or not."""
+    body = {"model": MODEL, "input": QUESTION, "max_output_tokens": 8, "temperature": 0}
+    last = (await pair.first.post("/v1/responses", json=body)).raise_for_status().json()
+    for http in (pair.second, pair.first, pair.second):
+        following = body | {"previous_response_id": last["id"]}
+        streamed = (await http.post("/v1/responses", json=following | {"stream": True})).raise_for_status()
+        data = streamed.text.split("event: response.")[-1].split("data: ", 1)[1]
+        answer = json.loads(data)["response"]
+        assert answer["previous_response_id"] == last["id"]
+        assert answer["usage"]["input_tokens"] > last["usage"]["input_tokens"]
+        last = answer
+
+
 async def test_if_match_between_two_servers(pair: Pair) -> None:
     """Of two simultaneous changes to the same state, one wins and the other gets a 412."""
     name = await create(pair.first)
@@ -318,6 +338,32 @@ async def test_database_away(pair: Pair, breakable_postgres: Postgres, how: str)
                 return given.status_code == 200
 
             await until(known_there, 10, "an exchange from the outage was kept")
+
+
+async def test_a_response_is_not_lost_with_the_store(pair: Pair, breakable_postgres: Postgres) -> None:
+    """It is answered, counted as not stored, and not found later; what needs the store says that it is away."""
+    body = {"model": MODEL, "input": QUESTION, "max_output_tokens": 4}
+    kept = (await pair.first.post("/v1/responses", json=body)).raise_for_status().json()
+    before = await metric(pair.first, "metaalign_responses_dropped_total")
+    await asyncio.to_thread(break_it, breakable_postgres, "killed")
+    try:
+        answer = await pair.first.post("/v1/responses", json=body)
+        assert answer.status_code == 200
+        assert await took(pair.server, answer) < 2
+        assert await metric(pair.first, "metaalign_responses_dropped_total") == before + 1
+        for refused in (
+            await pair.first.get(f"/v1/responses/{kept['id']}"),
+            await pair.first.post("/v1/responses", json=body | {"previous_response_id": kept["id"]}),
+        ):
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "store_unavailable")
+    finally:
+        mend(breakable_postgres, "killed")
+
+    async def found() -> bool:
+        return (await pair.first.get(f"/v1/responses/{kept['id']}")).status_code == 200
+
+    await until(found, 10, "the store is back")
+    assert (await pair.first.get(f"/v1/responses/{answer.json()['id']}")).status_code == 404
 
 
 async def test_database_away_from_an_idle_server(pair: Pair, breakable_postgres: Postgres) -> None:

@@ -305,7 +305,11 @@ def test_an_erasure_is_not_answered_before_it_is_complete(world: World) -> None:
     while words in world.store_bytes():
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert acme.post("/v1/feedback/erase", json=body).json() == {"exchanges": 0, "feedback": 0}
+    assert acme.post("/v1/feedback/erase", json=body).json() == {
+        "exchanges": 0,
+        "feedback": 0,
+        "responses": 0,
+    }
 
 
 @pytest.mark.parametrize("by", ["command", "operator"])

@@ -25,6 +25,11 @@ ROUTES: dict[tuple[str, str], str] = {
     ("post", "/v1/chat/completions"): "inference",
     ("post", "/v1/completions"): "inference",
     ("post", "/v1/responses"): "inference",
+    ("get", "/v1/responses/{response_id}"): "inference",
+    ("get", "/v1/responses/{response_id}/input_items"): "inference",
+    ("delete", "/v1/responses/{response_id}"): "inference",
+    ("post", "/tokenize"): "inference",
+    ("post", "/detokenize"): "inference",
     ("post", "/v1/messages"): "inference",
     ("post", "/v1/messages/count_tokens"): "inference",
     ("post", "/v1/align"): "inference",
@@ -59,19 +64,21 @@ ROUTES: dict[tuple[str, str], str] = {
 """The scope that each route of the OpenAPI document requires; a new route must be added here on purpose."""
 
 STOCK_ROUTES = """
-/invocations /ping /load /tokenize /detokenize /tokenizer_info /pooling /classify /score /v1/score /rerank
+/invocations /ping /load /tokenizer_info /pooling /classify /score /v1/score /rerank
 /v1/rerank /v2/rerank /v1/embeddings /v2/embed /v1/audio/transcriptions /v1/audio/translations
 /v1/load_lora_adapter /v1/unload_lora_adapter /server_info /reset_prefix_cache /reset_mm_cache
 /reset_encoder_cache /sleep /wake_up /is_sleeping /collective_rpc /start_profile /stop_profile
 /scale_elastic_ep /is_scaling_elastic_ep /inference/v1/generate /abort_requests /pause /resume /is_paused
-/init_weight_transfer_engine /update_weights /get_world_size /v1/realtime /v1/responses/resp_1
+/init_weight_transfer_engine /update_weights /get_world_size /v1/realtime
 /v1/responses/resp_1/cancel /v1/chat/completions/render /v1/completions/render /v1/chat/completions/batch
 /shutdown /debug /v1 / /.env /static/../.env
 """.split()
 
 
 def address(path: str) -> str:
-    return path.format(name=NAME, number=1, label=LABEL, key_id=KEY_ID, model="metaalign-demo")
+    return path.format(
+        name=NAME, number=1, label=LABEL, key_id=KEY_ID, model="metaalign-demo", response_id=NAME
+    )
 
 
 @pytest.fixture(scope="module")

@@ -130,6 +130,7 @@ def open_world(folder: Path, tenants: Sequence[dict[str, Any]]) -> Iterator[Worl
         "METAALIGN_DATABASE_URL": url,
         "METAALIGN_FEEDBACK": "true",
         "METAALIGN_LIST_PROFILES": "true",
+        "METAALIGN_STORE_RESPONSES": "true",
         "METAALIGN_LOG_LEVEL": "debug",
         "OMP_NUM_THREADS": "1",
     }

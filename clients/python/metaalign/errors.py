@@ -297,6 +297,13 @@ _TABLE = (
         "No answer of that id is kept for this tenant.",
         "Give feedback within the retention time, with the id of the answer.",
     ),
+    ErrorKind(
+        "response_not_found",
+        404,
+        "`previous_response_id`, if it names the response",
+        "No response of that id is stored for this caller, or one before it was deleted.",
+        "Send the dialogue in `input`; an operator can set METAALIGN_STORE_RESPONSES=true.",
+    ),
     ErrorKind("profile_exists", 409, "`name`", "The name is taken.", "Add a version to the profile instead."),
     ErrorKind("profile_archived", 409, "", "The profile is archived.", "Restore it first."),
     ErrorKind(

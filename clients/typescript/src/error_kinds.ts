@@ -180,6 +180,12 @@ export const ERRORS = {
     when: "No answer of that id is kept for this tenant.",
     remedy: "Give feedback within the retention time, with the id of the answer.",
   },
+  response_not_found: {
+    status: 404,
+    param: "`previous_response_id`, if it names the response",
+    when: "No response of that id is stored for this caller, or one before it was deleted.",
+    remedy: "Send the dialogue in `input`; an operator can set METAALIGN_STORE_RESPONSES=true.",
+  },
   method_not_allowed: {
     status: 405,
     param: "",
@@ -483,6 +489,11 @@ export class ExchangeNotFound extends NotFoundError {
   declare readonly code: "exchange_not_found";
 }
 
+/** No response of that id is stored for this caller, or one before it was deleted. */
+export class ResponseNotFound extends NotFoundError {
+  declare readonly code: "response_not_found";
+}
+
 /** The path does not take this method. */
 export class MethodNotAllowedError extends APIError {
   declare readonly status: 405;
@@ -663,6 +674,7 @@ export const CLASS_OF_CODE = {
   tenant_not_found: TenantNotFound,
   key_not_found: KeyNotFound,
   exchange_not_found: ExchangeNotFound,
+  response_not_found: ResponseNotFound,
   method_not_allowed: MethodNotAllowed,
   profile_exists: ProfileExists,
   profile_archived: ProfileArchived,

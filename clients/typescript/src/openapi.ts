@@ -61,6 +61,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/tokenize": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Tokenize
+         * @description Return the token ids that a request would give the model, those of its Meta-Prompt included.
+         */
+        post: operations["tokenize_tokenize_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/detokenize": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Detokenize
+         * @description Return the text of token ids.
+         */
+        post: operations["detokenize_detokenize_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/align": {
         parameters: {
             query?: never;
@@ -1627,6 +1667,24 @@ export interface components {
             type: "thinking";
         };
         /**
+         * DetokenizeAnswer
+         * @description Their text.
+         */
+        DetokenizeAnswer: {
+            /** Prompt */
+            prompt: string;
+        };
+        /**
+         * DetokenizeRequest
+         * @description Token ids, at most as many as the model's context holds.
+         */
+        DetokenizeRequest: {
+            /** Model */
+            model?: string | null;
+            /** Tokens */
+            tokens: number[];
+        };
+        /**
          * DiffModel
          * @description The changes from one version to another.
          */
@@ -1657,6 +1715,8 @@ export interface components {
             exchanges: number;
             /** Feedback */
             feedback: number;
+            /** Responses */
+            responses: number;
         };
         /**
          * Example
@@ -2736,6 +2796,140 @@ export interface components {
             /** User Info */
             user_info: number;
         };
+        /**
+         * TokenizeAnswer
+         * @description The ids and how many the model could take; `metaalign` is null without preferences.
+         */
+        TokenizeAnswer: {
+            /** Count */
+            count: number;
+            /** Max Model Len */
+            max_model_len: number;
+            /** Tokens */
+            tokens: number[];
+            /** Token Strs */
+            token_strs: string[] | null;
+            metaalign: components["schemas"]["Receipt"] | null;
+        };
+        /**
+         * TokenizeRequest
+         * @description A dialogue (`messages`), or one text (`prompt`) as `/v1/completions` takes it.
+         */
+        TokenizeRequest: {
+            /**
+             * Preferences
+             * @description Preferences of provider (`system`) and user (`user`); a bare string is `system`.
+             */
+            preferences?: string | {
+                /**
+                 * Version
+                 * @default 1
+                 * @constant
+                 */
+                version?: "1";
+                /**
+                 * Profile
+                 * @description stored profiles; later ones win
+                 * @default []
+                 */
+                profile?: string | string[];
+                system?: string | {
+                    /** Info */
+                    info?: string | null;
+                    /**
+                     * Attributes
+                     * @description dimension -> value
+                     */
+                    attributes?: {
+                        [key: string]: string;
+                    };
+                    /**
+                     * Priorities
+                     * @description most important first
+                     * @default []
+                     */
+                    priorities?: string[];
+                    /**
+                     * Locked
+                     * @description dimensions that no later layer may change
+                     * @default []
+                     */
+                    locked?: string[];
+                } | null;
+                user?: string | {
+                    /** Info */
+                    info?: string | null;
+                    /**
+                     * Attributes
+                     * @description dimension -> value
+                     */
+                    attributes?: {
+                        [key: string]: string;
+                    };
+                    /**
+                     * Examples
+                     * @default []
+                     */
+                    examples?: {
+                        /** Query */
+                        query: string;
+                        /** Preferred */
+                        preferred?: string | null;
+                        /** Rejected */
+                        rejected?: string | null;
+                    }[];
+                } | null;
+                /**
+                 * Verify
+                 * @description checks of the answer, reported in the receipt; true: those that its dimensions imply
+                 */
+                verify?: {
+                    /** Name */
+                    name: string;
+                    /** Arguments */
+                    arguments?: {
+                        [key: string]: unknown;
+                    };
+                }[] | true | null;
+            } | null;
+            /** Model */
+            model?: string | null;
+            /** User */
+            user?: string | null;
+            /** Messages */
+            messages?: {
+                role: string;
+                content: string | (string | {
+                    text?: string;
+                })[];
+            }[] | null;
+            /** Prompt */
+            prompt?: string | null;
+            /** Tools */
+            tools?: {
+                [key: string]: unknown;
+            }[] | null;
+            /**
+             * Add Generation Prompt
+             * @default true
+             */
+            add_generation_prompt?: boolean;
+            /**
+             * Continue Final Message
+             * @default false
+             */
+            continue_final_message?: boolean;
+            /**
+             * Add Special Tokens
+             * @description default: true for `prompt`, false for `messages`
+             */
+            add_special_tokens?: boolean | null;
+            /**
+             * Return Token Strs
+             * @default false
+             */
+            return_token_strs?: boolean;
+        };
         /** ToolCall */
         ToolCall: {
             /** Id */
@@ -3075,6 +3269,54 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ModelCard"];
+                };
+            };
+        };
+    };
+    tokenize_tokenize_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TokenizeRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenizeAnswer"];
+                };
+            };
+        };
+    };
+    detokenize_detokenize_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DetokenizeRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DetokenizeAnswer"];
                 };
             };
         };

@@ -119,7 +119,7 @@ test("feedback teaches, and a user can be erased", async () => {
   const first = await ask();
   assert.deepEqual(await client.feedback.give({ id: first.id, chosen: BULLETS }), { id: first.id, recorded: true });
   assert.equal(receipt(await ask())?.learned_examples, 1);
-  assert.deepEqual(await client.feedback.erase(user), { exchanges: 2, feedback: 1 });
+  assert.deepEqual(await client.feedback.erase(user), { exchanges: 2, feedback: 1, responses: 0 });
   await client.profiles.delete(profile);
 });
 
@@ -154,5 +154,5 @@ test("tenants, keys and the audit log", async () => {
     actions.filter((action) => action !== "key.create"),
     ["key.revoke", "key.rotate", "tenant.update", "tenant.create"],
   );
-  assert.deepEqual(await admin.erase({ tenant: name, user: "ada" }), { exchanges: 0, feedback: 0 });
+  assert.deepEqual(await admin.erase({ tenant: name, user: "ada" }), { exchanges: 0, feedback: 0, responses: 0 });
 });

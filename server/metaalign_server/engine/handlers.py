@@ -8,11 +8,17 @@ from typing import Any
 
 import jinja2
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from vllm.entrypoints.anthropic.protocol import AnthropicContentBlock
 from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
+from vllm.entrypoints.serve.tokenize.protocol import (
+    DetokenizeRequest,
+    TokenizeChatRequest,
+    TokenizeCompletionRequest,
+)
 from vllm.exceptions import VLLMError, VLLMValidationError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 from vllm.version import __version__ as VLLM_VERSION
@@ -83,6 +89,14 @@ async def _ask(handler: Callable[[Any, Request], Awaitable[Any]], request: Any, 
     return result
 
 
+def _parsed(kind: type[BaseModel], fields: dict[str, Any]) -> BaseModel:
+    """Read a request of vLLM's from fields that are partly the client's; what is wrong with them is its mistake."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
+
+
 class VllmEngine:
     """The part of vLLM's application state that routes use.
 
@@ -109,7 +123,11 @@ class VllmEngine:
         return await _ask(self._state.openai_serving_completion.create_completion, request, raw_request)
 
     async def responses(self, request: Any, raw_request: Request) -> Any:
-        """OpenAI Responses."""
+        """OpenAI Responses.
+
+        The engine stores none itself: it would keep them in memory for ever, and show them to every tenant.
+        """
+        request.store, request.previous_response_id = False, None
         return await _ask(self._state.openai_serving_responses.create_responses, request, raw_request)
 
     async def messages(self, request: Any, raw_request: Request) -> Any:
@@ -133,9 +151,26 @@ class VllmEngine:
         """Anthropic's token count."""
         return await _ask(self._state.anthropic_serving_messages.count_tokens, request, raw_request)
 
+    async def tokenize(self, fields: dict[str, Any], raw_request: Request) -> Any:
+        """The token ids of a dialogue or a prompt, given as the fields of vLLM's request."""
+        kind = TokenizeChatRequest if "messages" in fields else TokenizeCompletionRequest
+        return await _ask(
+            self._state.serving_tokenization.create_tokenize, _parsed(kind, fields), raw_request
+        )
+
+    async def detokenize(self, fields: dict[str, Any], raw_request: Request) -> Any:
+        """The text of token ids."""
+        request = _parsed(DetokenizeRequest, fields)
+        return await _ask(self._state.serving_tokenization.create_detokenize, request, raw_request)
+
     async def list_models(self) -> Any:
         """Return the served models, including LoRA adapters."""
         return await self._state.openai_serving_models.show_available_models()
+
+    @property
+    def max_model_len(self) -> int:
+        """How many tokens a prompt and its answer may have."""
+        return int(self._state.engine_client.model_config.max_model_len)
 
     @property
     def fingerprint(self) -> str | None:

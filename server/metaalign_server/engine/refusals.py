@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pydantic import BaseModel
-from vllm import envs
 
 from metaalign import RefusedField
 from metaalign_server.engine.requests import ChatRequest, CountTokensRequest, MessagesRequest, sequences_of
@@ -114,13 +113,10 @@ def refuse_fields(request: BaseModel, allowances: Allowances) -> None:
             " METAALIGN_ALLOW_XARGS)",
             param="vllm_xargs",
         )
-    if (
-        getattr(request, "previous_response_id", None) is not None
-        and not envs.VLLM_ENABLE_RESPONSES_API_STORE
-    ):
+    if getattr(request, "background", None):
         raise RefusedField(
-            "previous_response_id: this server stores no responses; send the dialogue so far in `input`",
-            param="previous_response_id",
+            "background: answers come while the client waits; remove it, or ask for a stream",
+            param="background",
         )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from metaalign import Example, MetaAlignError
 from metaalign_server.callers import NO_KEY, SCOPES, Caller, StaticKeys
 from metaalign_server.outages import Dependency
-from metaalign_server.platform import exchanges, idempotency, tenants
+from metaalign_server.platform import exchanges, idempotency, retention, tenants
 from metaalign_server.platform.exchanges import Recorder
 from metaalign_server.platform.limits import Limiter, MemoryLimiter
 from metaalign_server.platform.lookups import Lookups
@@ -83,7 +83,7 @@ class Platform:
                 if clock() >= next_sweep:
                     async with self.database.write() as connection:
                         await idempotency.expire(connection)
-                        await exchanges.expire(connection, self.settings.retention_days)
+                        await retention.expire(connection, self.settings.retention_days)
                     next_sweep = clock() + _SWEEP_SECONDS
                     await self.database.shred()  # also what an operator's command could not finish
                 elif self.database.unshredded:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from metaalign_server.alignment.service import Service
 from metaalign_server.callers import Caller
-from metaalign_server.platform import audit, exchanges
+from metaalign_server.platform import audit, exchanges, retention
 from metaalign_server.platform.exchanges import Opinion
 from metaalign_server.platform.refusal import Refusal
 from metaalign_server.routes.common import JSON_BODY, Body, error_documents, needs, platform_of, service_of
@@ -71,6 +71,7 @@ class ErasureModel(BaseModel):
 
     exchanges: int
     feedback: int
+    responses: int
 
 
 @router.post("", response_model=FeedbackModel, responses=ERRORS, dependencies=JSON_BODY)
@@ -121,10 +122,10 @@ async def erase(service: Service, caller: Caller, tenant_id: str, user: str) -> 
     async with platform.recorder.resting():
         waiting = platform.recorder.forget_user(tenant_id, user_ref)
         async with platform.database.write() as connection:
-            removed = await exchanges.erase_user(connection, tenant_id, user_ref)
+            removed = await retention.erase_user(connection, tenant_id, user_ref)
             await audit.record(
                 connection, caller, "user.erase", user_ref[:16], tenant_id=tenant_id, before=removed
             )
     service.forget()
     await platform.database.shred()
-    return ErasureModel(exchanges=removed["exchanges"] + waiting, feedback=removed["feedback"])
+    return ErasureModel(**removed | {"exchanges": removed["exchanges"] + waiting})

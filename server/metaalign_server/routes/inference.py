@@ -18,7 +18,6 @@ from metaalign_server.engine.dialects import (
     ANTHROPIC,
     OPENAI_CHAT,
     OPENAI_COMPLETIONS,
-    OPENAI_RESPONSES,
     Dialect,
 )
 from metaalign_server.engine.handlers import VllmEngine
@@ -39,8 +38,6 @@ from metaalign_server.engine.requests import (
     MessagesRequest,
     ModelCard,
     ModelList,
-    ResponsesApiAnswer,
-    ResponsesApiRequest,
     asks_for_logprobs,
     length_given,
     may_be_kept,
@@ -55,7 +52,7 @@ from metaalign_server.platform.refusal import Refusal
 from metaalign_server.routes.common import JSON_BODY, caller_of, error_documents, service_of
 from metaalign_server.routes.short_models import ShortRequest
 
-__all__ = ["engine_of", "open_request", "receipt_headers", "router"]
+__all__ = ["STREAMING", "engine_of", "infer", "open_request", "receipt_headers", "router"]
 
 router = APIRouter(tags=["inference"])
 
@@ -80,35 +77,28 @@ STREAMING: dict[int | str, dict[str, Any]] = {
 @with_cancellation
 async def create_chat_completion(request: ChatRequest, raw_request: Request) -> Response:
     """OpenAI Chat Completions with `preferences`."""
-    return await _infer(OPENAI_CHAT, VllmEngine.chat, request, raw_request)
+    return await infer(OPENAI_CHAT, VllmEngine.chat, request, raw_request)
 
 
 @router.post("/v1/completions", dependencies=JSON_BODY, response_model=CompletionsAnswer, responses=STREAMING)
 @with_cancellation
 async def create_completion(request: CompletionsRequest, raw_request: Request) -> Response:
     """OpenAI Completions; with `preferences` the prompt is the User Query."""
-    return await _infer(OPENAI_COMPLETIONS, VllmEngine.completions, request, raw_request)
-
-
-@router.post("/v1/responses", dependencies=JSON_BODY, response_model=ResponsesApiAnswer, responses=STREAMING)
-@with_cancellation
-async def create_response(request: ResponsesApiRequest, raw_request: Request) -> Response:
-    """OpenAI Responses with `preferences`."""
-    return await _infer(OPENAI_RESPONSES, VllmEngine.responses, request, raw_request)
+    return await infer(OPENAI_COMPLETIONS, VllmEngine.completions, request, raw_request)
 
 
 @router.post("/v1/messages", dependencies=JSON_BODY, response_model=MessagesAnswer, responses=STREAMING)
 @with_cancellation
 async def create_message(request: MessagesRequest, raw_request: Request) -> Response:
     """Anthropic Messages with `preferences`."""
-    return await _infer(ANTHROPIC, VllmEngine.messages, request, raw_request)
+    return await infer(ANTHROPIC, VllmEngine.messages, request, raw_request)
 
 
 @router.post("/v1/messages/count_tokens", dependencies=JSON_BODY, response_model=CountTokensAnswer)
 @with_cancellation
 async def count_tokens(request: CountTokensRequest, raw_request: Request) -> Response:
     """Anthropic's token count of a request, including its Meta-Prompt."""
-    return await _infer(ANTHROPIC, VllmEngine.count_tokens, request, raw_request, generates=False)
+    return await infer(ANTHROPIC, VllmEngine.count_tokens, request, raw_request, generates=False)
 
 
 @router.get("/v1/models", response_model=ModelList)
@@ -150,7 +140,7 @@ async def get_model(model: str, raw_request: Request) -> Response:
     return JSONResponse(card.model_copy(update={"id": model}).model_dump())
 
 
-async def _infer(
+async def infer(
     dialect: Dialect, handler: Handler, request: Any, raw_request: Request, *, generates: bool = True
 ) -> Response:
     """Handle a request: open it, call vLLM's handler, and add the receipt to the result.

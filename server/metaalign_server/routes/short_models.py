@@ -11,7 +11,7 @@ from metaalign_server.engine.request_schema import INT64
 from metaalign_server.engine.requests import PreferencesInput
 from metaalign_server.routes.common import Body
 
-__all__ = ["AlignAnswer", "AlignRequest", "RenderAnswer", "RenderRequest", "ShortRequest"]
+__all__ = ["MESSAGE_SCHEMA", "AlignAnswer", "AlignRequest", "RenderAnswer", "RenderRequest", "ShortRequest"]
 
 
 StopText = Annotated[str, Field(min_length=1)]
@@ -49,7 +49,7 @@ class AlignAnswer(BaseModel):
 
 
 _PART_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "object", "properties": {"text": {"type": "string"}}}]}
-_MESSAGE_SCHEMA: dict[str, Any] = {
+MESSAGE_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["role", "content"],
     "properties": {
@@ -62,7 +62,7 @@ _MESSAGE_SCHEMA: dict[str, Any] = {
 class RenderRequest(ShortRequest):
     """The dry run: preferences and a dialogue."""
 
-    messages: list[dict[str, Any]] = Field(default_factory=list, json_schema_extra={"items": _MESSAGE_SCHEMA})
+    messages: list[dict[str, Any]] = Field(default_factory=list, json_schema_extra={"items": MESSAGE_SCHEMA})
 
 
 class RenderAnswer(BaseModel):

@@ -20,7 +20,17 @@ from starlette.types import ASGIApp
 import metaalign
 from metaalign import MetaAlignError
 from metaalign_server.engine.handlers import ENGINE_ERRORS, EngineRefusal, validation_parameter
-from metaalign_server.routes import admin, align, feedback, inference, operations, playground, profiles
+from metaalign_server.routes import (
+    admin,
+    align,
+    feedback,
+    inference,
+    operations,
+    playground,
+    profiles,
+    responses,
+    tokens,
+)
 from metaalign_server.routes.errors import error_response, foreign_error_response, metaalign_error_response
 from metaalign_server.serving.openapi import build_document
 from metaalign_server.settings import Settings
@@ -55,8 +65,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
         redoc_url=None,
     )
-    for routes in (inference, align, profiles, feedback, admin, operations):
+    for routes in (inference, responses, tokens, align, profiles, feedback, admin, operations):
         app.include_router(routes.router)
+    app.include_router(responses.stored)
     if settings is None or settings.playground:
         app.include_router(playground.router)
     _add_error_handlers(app)

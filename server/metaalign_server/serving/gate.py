@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/health"})
 INFERENCE_PATHS = frozenset(
     {
+        "/detokenize",
+        "/tokenize",
         "/v1/align",
         "/v1/chat/completions",
         "/v1/completions",

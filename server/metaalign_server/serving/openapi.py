@@ -26,6 +26,7 @@ from metaalign_server.engine.requests import (
 )
 from metaalign_server.routes.common import AnthropicErrorDocument, ErrorDocument, error_documents
 from metaalign_server.routes.short_models import AlignRequest, RenderRequest
+from metaalign_server.routes.tokens import TokenizeRequest
 from metaalign_server.serving.gate import INFERENCE_PATHS, PUBLIC_PATHS
 
 __all__ = ["build_document"]
@@ -90,7 +91,7 @@ def _complete(document: dict[str, Any], deployment: _Deployment) -> None:
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             _complete_operation(path, method, operation)
-    for name in (*_VLLM_REQUESTS, AlignRequest.__name__, RenderRequest.__name__):
+    for name in (*_VLLM_REQUESTS, AlignRequest.__name__, RenderRequest.__name__, TokenizeRequest.__name__):
         if deployment.models:
             schemas[name]["properties"]["model"]["examples"] = list(deployment.models)
     for name in _VLLM_REQUESTS:

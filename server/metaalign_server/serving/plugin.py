@@ -17,7 +17,7 @@ from starlette.routing import Mount
 from metaalign_server.callers import token_of
 from metaalign_server.engine.installation import IncompatibleEngine, install
 from metaalign_server.platform.refusal import Refusal
-from metaalign_server.routes import align, inference, operations
+from metaalign_server.routes import align, inference, operations, responses, tokens
 from metaalign_server.serving.app import add_refusal_handlers
 from metaalign_server.settings import read_settings
 
@@ -34,6 +34,8 @@ class MetaAlignPlugin:
         """Register the inference routes; vLLM removes its own routes with the same paths."""
         app.include_router(inference.router)
         app.include_router(align.router)
+        app.include_router(responses.router)
+        app.include_router(tokens.router)
         app.include_router(operations.probes)
         app.include_router(operations.monitoring, dependencies=[Depends(_needs_key)])
         # vLLM also mounts its metrics under every path that begins with /metrics.

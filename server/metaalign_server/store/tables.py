@@ -16,6 +16,7 @@ __all__ = [
     "metadata",
     "now_ms",
     "profiles",
+    "responses",
     "server_state",
     "tenants",
     "versions",
@@ -159,6 +160,19 @@ feedback = sa.Table(
         ["tenant_id", "exchange_id"], ["exchanges.tenant_id", "exchanges.id"], ondelete="CASCADE"
     ),
     sa.Index(None, "tenant_id", "exchange_id"),
+)
+
+responses = sa.Table(
+    "responses",
+    metadata,
+    sa.Column("tenant_id", sa.ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("id", sa.String(128), primary_key=True),
+    sa.Column("user_ref", sa.String(64)),  # keyed hash of the user's id
+    sa.Column("previous_id", sa.String(128)),  # no foreign key: what came before may be deleted on its own
+    sa.Column("input", sa.Text, nullable=False),  # the items of this request alone
+    sa.Column("document", sa.Text, nullable=False),  # the answer as the client got it
+    sa.Column("created_at", sa.BigInteger, nullable=False, index=True),
+    sa.Index(None, "tenant_id", "user_ref"),
 )
 
 audit = sa.Table(

@@ -56,6 +56,7 @@ __all__ = [
     "RateLimitExceeded",
     "RefusedField",
     "RequestTooLargeError",
+    "ResponseNotFound",
     "RouteNotFound",
     "ServerError",
     "StoreFull",
@@ -382,6 +383,14 @@ class ExchangeNotFound(NotFoundError):
     code = "exchange_not_found"
 
 
+class ResponseNotFound(NotFoundError):
+    """No response of that id is stored for this caller, or one before it was deleted. Send the dialogue in `input`;
+    an operator can set METAALIGN_STORE_RESPONSES=true.
+    """
+
+    code = "response_not_found"
+
+
 class ProfileExists(ConflictError):
     """The name is taken. Add a version to the profile instead."""
 
@@ -494,6 +503,7 @@ BY_CODE: dict[str, type[APIError]] = {
     "tenant_not_found": TenantNotFound,
     "key_not_found": KeyNotFound,
     "exchange_not_found": ExchangeNotFound,
+    "response_not_found": ResponseNotFound,
     "profile_exists": ProfileExists,
     "profile_archived": ProfileArchived,
     "version_conflict": VersionConflict,

@@ -216,6 +216,7 @@ class Erasure(_Model):
 
     exchanges: int
     feedback: int
+    responses: int = 0
 
 
 class Limits(_Model):

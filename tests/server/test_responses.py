@@ -1,0 +1,91 @@
+"""Stored responses in both databases: chains, their ends, retention, erasure, and a store that is away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from metaalign_server.callers import DEFAULT_TENANT, Caller
+from metaalign_server.platform import responses, retention, tenants
+from metaalign_server.platform.refusal import Refusal
+from metaalign_server.platform.responses import StoredResponse
+from metaalign_server.store import tables
+from metaalign_server.store.database import Database
+
+OPERATOR = Caller(frozenset({"admin", "system"}), "operator", DEFAULT_TENANT)
+
+
+def response(number: int, **changes: Any) -> StoredResponse:
+    values: dict[str, Any] = {
+        "tenant_id": "default",
+        "user_ref": "ada",
+        "previous_id": f"resp_{number - 1}" if number else None,
+        "input": [{"role": "user", "content": f"question {number} 🦊"}],
+        "document": {
+            "id": f"resp_{number}",
+            "output": [{"role": "assistant", "content": f"answer {number}"}],
+        },
+    }
+    return StoredResponse(id=f"resp_{number}", **(values | changes))
+
+
+async def keep(database: Database, *kept: StoredResponse) -> None:
+    async with database.write() as connection:
+        for one in kept:
+            await responses.keep(connection, one)
+
+
+async def said(database: Database, id_: str, user_ref: str | None = None) -> list[str]:
+    async with database.read() as connection:
+        items = await responses.dialogue(connection, "default", id_, user_ref)
+    return [item["content"] for item in items]
+
+
+async def test_a_chain_is_read_in_order(database: Database) -> None:
+    await keep(database, *(response(number) for number in (3, 0, 2, 1)))
+    assert await said(database, "resp_2") == [
+        text for number in range(3) for text in (f"question {number} 🦊", f"answer {number}")
+    ]
+    assert await said(database, "resp_2", "ada") == await said(database, "resp_2")
+    async with database.read() as connection:
+        assert await responses.find(connection, "default", "resp_3") == response(3)
+
+
+async def test_a_long_dialogue(database: Database) -> None:
+    await keep(database, *(response(number) for number in range(400)))
+    assert len(await said(database, "resp_399")) == 800
+
+
+async def test_what_ends_a_chain(database: Database) -> None:
+    await keep(database, response(0), response(1, user_ref="eve"), response(2))
+    with pytest.raises(Refusal, match="goes back to the response `resp_1`"):
+        await said(database, "resp_2", "ada")
+    for user_ref, id_ in (("ada", "resp_1"), (None, "resp_9"), ("", "resp_0")):
+        with pytest.raises(Refusal, match=f"no response `{id_}` is stored"):
+            await said(database, id_, user_ref)
+
+
+async def test_a_chain_does_not_leave_its_tenant(database: Database) -> None:
+    async with database.write() as connection:
+        made = await tenants.create_tenant(connection, OPERATOR, "other")
+    await keep(database, response(0, tenant_id=made.tenant.id), response(1))
+    with pytest.raises(Refusal, match="goes back to the response `resp_0`"):
+        await said(database, "resp_1")
+
+
+async def test_retention_and_erasure(database: Database) -> None:
+    await keep(database, response(0), response(1), response(2, user_ref="eve"), response(3, user_ref=None))
+    old = sa.update(tables.responses).where(tables.responses.c.id == "resp_0").values(created_at=0)
+    async with database.write() as connection:
+        await connection.execute(old)
+        await retention.expire(connection, 1)
+        assert await retention.erase_user(connection, "default", "ada") == {
+            "exchanges": 0,
+            "feedback": 0,
+            "responses": 1,
+        }
+    async with database.read() as connection:
+        left = (await connection.execute(sa.select(tables.responses.c.id))).scalars().all()
+    assert sorted(left) == ["resp_2", "resp_3"]
