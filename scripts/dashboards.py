@@ -280,11 +280,12 @@ _PLATFORM = Dashboard(
                 "Per second: the store was away or slow.",
             ),
             Panel(
-                "Exchanges for feedback",
+                "Exchanges and responses",
                 "none",
                 {
                     "not yet written": "sum(metaalign_exchanges_waiting)",
                     "dropped in an hour": "sum(increase(metaalign_exchanges_dropped_total[1h]))",
+                    "responses not stored in an hour": "sum(increase(metaalign_responses_dropped_total[1h]))",
                 },
             ),
             Panel(

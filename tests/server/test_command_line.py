@@ -293,3 +293,98 @@ def test_completion_and_other_programs(
     assert started == [["metaalign-server", "serve", "--port", "1"], ["metaalign-train", "recipes"]]
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     assert "pip install 'metaalign[training]'" in said(capsys, "train", "recipes")
+
+
+def saved(capsys: pytest.CaptureFixture[str], file: Path, *words: str) -> None:
+    printed(capsys, "ask", OTTER, "--save", str(file), *words)
+
+
+def test_a_saved_exchange_is_replayed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Streamed, whole, and as another program writes it: the same ids and the same answer."""
+    file = tmp_path / "kept.jsonl"
+    saved(capsys, file, "--system", "Answer like a pirate.", "--prefer", "tone=formal")
+    saved(capsys, file, "--json", "--prefer", "format=bullets")
+    saved(capsys, file)
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert [line["answer"]["text"] for line in lines[:2]] == [PIRATE, BULLETS]
+    assert all(line["prompt"]["tokens"] > 0 for line in lines)
+    body = {"messages": [{"role": "user", "content": OTTER}], "temperature": 0, "stream": True}
+    own = {"request": body, "answer": {"choices": [{"message": {"content": lines[2]["answer"]["text"]}}]}}
+    with file.open("a", encoding="utf-8") as more:
+        more.write("\n" + json.dumps(own) + "\n")
+    assert printed(capsys, "replay", str(file)) == "4 of 4 are as they were\n"
+    assert json.loads(printed(capsys, "replay", str(file), "--json")) == [[], [], [], []]
+
+
+def test_a_replay_says_what_differs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "kept.jsonl"
+    saved(capsys, file, "--prefer", "format=bullets")
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    changed = [
+        kept | {"answer": kept["answer"] | {"text": BULLETS.replace("fish", "mice")}},
+        kept | {"request": kept["request"] | {"query": OTTER + "!"}},
+        kept | {"request": kept["request"] | {"preferences": "Answer like a pirate."}},
+        kept | {"request": kept["request"] | {"preferences": None}},
+    ]
+    file.write_text("\n".join(map(json.dumps, changed)), encoding="utf-8")
+    rows = [line.split("\t") for line in printed(capsys, "replay", str(file), code=1).splitlines()]
+    assert rows[-1] == ["0 of 4 are as they were"]
+    by_exchange: dict[str, dict[str, list[str]]] = {}
+    for number, what, *values in rows[1:-1]:
+        by_exchange.setdefault(number, {})[what] = values
+    assert by_exchange["1"] == {
+        "answer": ["…s. - The otter eats mice. - The otter us…", "…s. - The otter eats fish. - The otter us…"]
+    }
+    assert "prompt" in by_exchange["2"]
+    assert {"tiers", "prompt", "answer"} <= by_exchange["3"].keys()
+    assert by_exchange["4"]["preferences"] == ["applied", "none"]
+
+
+def test_a_replay_takes_profiles_as_they_were(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    name, file = f"cli-{uuid.uuid4().hex[:8]}", tmp_path / "kept.jsonl"
+    printed(capsys, "profiles", "create", name, "--system", "Answer like a pirate.")
+    saved(capsys, file, "--profile", name)
+    saved(capsys, file, "--model", f"metaalign-demo@{name}")
+    printed(capsys, "profiles", "add", name, "--prefer", "format=bullets")
+    assert printed(capsys, "replay", str(file)) == "2 of 2 are as they were\n"
+    told = printed(capsys, "replay", str(file), "--labels", code=1)
+    assert f"1\tprofiles\t{name}:1\t{name}:2" in told
+    assert f"2\tprofiles\t{name}:1\t{name}:2" in told
+
+
+def test_a_key_that_may_not_know_the_ids_compares_the_rest(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, file = f"cli-{uuid.uuid4().hex[:8]}", tmp_path / "kept.jsonl"
+    printed(capsys, "profiles", "create", name, "--system", "Answer like a pirate.")
+    monkeypatch.setenv("METAALIGN_API_KEY", USER_KEY)
+    saved(capsys, file, "--profile", name)
+    assert json.loads(file.read_text(encoding="utf-8"))["prompt"] is None
+    assert printed(capsys, "replay", str(file)) == "1 of 1 are as they were\n"
+
+
+def test_sampled_answers_are_not_compared(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "kept.jsonl"
+    saved(capsys, file, "--temperature", "2")
+    capsys.readouterr()
+    assert main(["replay", str(file)]) == 0
+    assert "sampled without a seed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        (None, "cannot be read"),
+        ("", "holds no exchange"),
+        ("{", "kept.jsonl:1: the line: Invalid JSON"),
+        ('{"request": {"query": "a"}}', "kept.jsonl:1: answer: Field required"),
+        ('\n{"request": {}, "answer": {}}', "kept.jsonl:2: `request` needs either `query` or `messages`"),
+    ],
+)
+def test_what_cannot_be_replayed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str | None, part: str
+) -> None:
+    file = tmp_path / "kept.jsonl"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+    assert part in said(capsys, "replay", str(file))

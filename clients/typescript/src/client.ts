@@ -17,6 +17,8 @@ import type {
   RenderRequest,
   ServerVersion,
   State,
+  TokenizeAnswer,
+  TokenizeRequest,
 } from "./types.js";
 
 /** Options of a client. */
@@ -91,6 +93,11 @@ export class MetaAlign {
       { method: "POST", path: "/v1/preferences/render", body, repeatable: "always" },
       options,
     );
+  }
+
+  /** The token ids that the model would get, those of the preferences included. */
+  tokenize(body: TokenizeRequest, options?: RequestOptions): Promise<TokenizeAnswer> {
+    return this.#transport.json({ method: "POST", path: "/tokenize", body, repeatable: "always" }, options);
   }
 
   /** The models that the server serves. */

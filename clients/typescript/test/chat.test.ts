@@ -55,6 +55,13 @@ test("align: the System tier wins, and the receipt says what lost", async () => 
   });
 });
 
+test("tokenize: the ids that a request would have", async () => {
+  const body = { messages: chat().messages, preferences: { user: { attributes: { units: "imperial" } } } };
+  const found = await client.tokenize(body);
+  assert.deepEqual(found.tokens, (await client.render(body)).prompt_token_ids);
+  assert.equal(found.count, found.tokens.length);
+});
+
 test("render: what the model would be told", async () => {
   const rendered = await client.render({ messages: chat().messages, preferences: { user: { attributes: { units: "imperial" } } } });
   assert.equal(rendered.user_info, "Use imperial units.");

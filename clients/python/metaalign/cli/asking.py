@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from metaalign.cli.arguments import add_preferences, client, preferences_of, read_document
-from metaalign.cli.output import note, print_json, receipt_lines, table
+from metaalign.cli.output import as_json, note, print_json, receipt_lines, table
+from metaalign.cli.replaying import save
+from metaalign.client import MetaAlign
 from metaalign.errors import InvalidPreferences, MetaAlignError
 from metaalign.preferences import parse_preferences
 from metaalign.prompt.rendering import render
@@ -21,6 +23,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     ask = commands.add_parser("ask", help="one query, one answer, as it is written")
     ask.add_argument("query", help="the question; - reads it from standard input")
     ask.add_argument("--receipt", action="store_true", help="say on standard error what was applied")
+    ask.add_argument(
+        "--save", type=Path, metavar="FILE", help="append query and answer to a file, for `metaalign replay`"
+    )
     ask.set_defaults(run=_ask)
     dry = commands.add_parser(
         "render", help="show preferences as the two tiers; needs no server unless one is named"
@@ -55,7 +60,9 @@ def _ask(options: argparse.Namespace) -> None:
     preferences = preferences_of(options)
     with client(options) as server:
         if options.json:
-            print_json(server.align(query, preferences=preferences, **_options(options)))
+            answer = server.align(query, preferences=preferences, **_options(options))
+            print_json(answer)
+            _save(server, options, query, preferences, as_json(answer))
             return
         with server.align_stream(query, preferences=preferences, **_options(options)) as stream:
             for piece in stream:
@@ -64,6 +71,16 @@ def _ask(options: argparse.Namespace) -> None:
         if options.receipt:
             for line in receipt_lines(stream.receipt):
                 note(line)
+        streamed = {"id": stream.id, "text": stream.text, "finish_reason": stream.finish_reason}
+        _save(server, options, query, preferences, streamed | {"metaalign": as_json(stream.receipt)})
+
+
+def _save(
+    server: MetaAlign, options: argparse.Namespace, query: str, preferences: Any, answer: dict[str, Any]
+) -> None:
+    if options.save is not None:
+        request = {"query": query, "preferences": preferences} | _options(options)
+        save(server, options.save, request, answer)
 
 
 def _render(options: argparse.Namespace) -> None:

@@ -42,6 +42,7 @@ __all__ = [
     "State",
     "Tenant",
     "TenantPage",
+    "Tokens",
     "VersionPage",
 ]
 
@@ -99,6 +100,15 @@ class ChatAnswer(_Model):
     def text(self) -> str:
         """The first answer's text; empty if it only calls tools."""
         return self.choices[0].message.content or ""
+
+
+class Tokens(_Model):
+    """A prompt's token ids; `max_model_len` is how many the model can take, its answer included."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    metaalign: Receipt | None = None
 
 
 class RenderAnswer(_Model):

@@ -12,7 +12,7 @@ from metaalign.client.awaiting.resources import AsyncAdmin, AsyncChat, AsyncFeed
 from metaalign.client.awaiting.sending import AsyncSender
 from metaalign.client.awaiting.streams import AsyncOpening
 from metaalign.client.exchange import Call, PreferencesField, Settings, with_preferences
-from metaalign.client.models import AlignAnswer, ModelList, RenderAnswer, ServerVersion, State
+from metaalign.client.models import AlignAnswer, ModelList, RenderAnswer, ServerVersion, State, Tokens
 
 __all__ = ["AsyncMetaAlign"]
 
@@ -97,6 +97,19 @@ class AsyncMetaAlign:
         """What the model would be told, without an answer."""
         body = with_preferences({"messages": [*messages], **options}, preferences, model)
         return await self._sender.ask(Call("POST", "/v1/preferences/render", body), RenderAnswer)
+
+    async def tokenize(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        preferences: PreferencesField | None = None,
+        model: str | None = None,
+        **options: Any,
+    ) -> Tokens:
+        """The token ids that the model would get, those of the preferences included."""
+        given = {name: value for name, value in options.items() if value is not None}
+        body = with_preferences({"messages": [*messages], **given}, preferences, model)
+        return await self._sender.ask(Call("POST", "/tokenize", body), Tokens)
 
     async def models(self) -> ModelList:
         """The served models."""

@@ -15,7 +15,7 @@ from metaalign.client.blocking.resources import Admin, Chat, Feedback, Profiles
 from metaalign.client.blocking.sending import Sender
 from metaalign.client.blocking.streams import Opening
 from metaalign.client.exchange import Call, PreferencesField, Settings, with_preferences
-from metaalign.client.models import AlignAnswer, ModelList, RenderAnswer, ServerVersion, State
+from metaalign.client.models import AlignAnswer, ModelList, RenderAnswer, ServerVersion, State, Tokens
 
 __all__ = ["MetaAlign"]
 
@@ -98,6 +98,19 @@ class MetaAlign:
         """What the model would be told, without an answer."""
         body = with_preferences({"messages": [*messages], **options}, preferences, model)
         return self._sender.ask(Call("POST", "/v1/preferences/render", body), RenderAnswer)
+
+    def tokenize(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        preferences: PreferencesField | None = None,
+        model: str | None = None,
+        **options: Any,
+    ) -> Tokens:
+        """The token ids that the model would get, those of the preferences included."""
+        given = {name: value for name, value in options.items() if value is not None}
+        body = with_preferences({"messages": [*messages], **given}, preferences, model)
+        return self._sender.ask(Call("POST", "/tokenize", body), Tokens)
 
     def models(self) -> ModelList:
         """The served models."""
