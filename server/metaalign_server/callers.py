@@ -60,6 +60,7 @@ class Tenant:
     Attributes:
         policy: System preferences that no request can override.
         share_cache: Whether its prompts share prefix-cache blocks with those of other tenants that share.
+        share_policy: Whether blocks that hold only its policy are shared with tenants that have the same policy.
     """
 
     id: str = "default"
@@ -67,6 +68,7 @@ class Tenant:
     policy: SystemPreferences | None = None
     limits: Limits = field(default_factory=Limits)
     share_cache: bool = False
+    share_policy: bool = False
 
 
 DEFAULT_TENANT = Tenant()

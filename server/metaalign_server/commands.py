@@ -75,6 +75,11 @@ def add_parsers(commands: Any) -> None:
         action.add_argument("--policy", type=Path, help="JSON file with System preferences; `-` removes them")
         action.add_argument("--limits", help='JSON, for example {"tokens_per_day": 1000000}')
         action.add_argument("--share-cache", choices=("yes", "no"), help="share the prefix cache with others")
+        action.add_argument(
+            "--share-policy",
+            choices=("yes", "no"),
+            help="share the policy's blocks with tenants that have the same",
+        )
         if name == "update":
             action.add_argument("--disabled", choices=("yes", "no"), help="refuse all keys of the tenant")
 
@@ -306,6 +311,8 @@ async def _tenants(options: argparse.Namespace, database: Database, _: Settings)
         changes["limits"] = _limits(options.limits)
     if options.share_cache is not None:
         changes["share_cache"] = options.share_cache == "yes"
+    if options.share_policy is not None:
+        changes["share_policy"] = options.share_policy == "yes"
     if getattr(options, "disabled", None) is not None:
         changes["disabled"] = options.disabled == "yes"
     async with database.write() as connection:
@@ -332,6 +339,7 @@ def _print_tenant(row: TenantRow) -> None:
         "policy": tenant.policy is not None,
         "limits": tenant.limits.model_dump(exclude_none=True),
         "share_cache": tenant.share_cache,
+        "share_policy": tenant.share_policy,
         "disabled": row.disabled,
     }
     print(json.dumps(fields))

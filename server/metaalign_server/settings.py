@@ -155,6 +155,10 @@ class Settings(BaseSettings):
         description="comma-separated names of switches and numbers that a request may set in `chat_template_kwargs`,"
         " such as enable_thinking",
     )
+    allow_kv_connectors: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="comma-separated KV connectors to use although their keys may leave the tenant's salt out",
+    )
     max_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, description="maximum bytes of a request body")
     max_choices: int = Field(64, ge=1, description="maximum `n`")
     max_logprobs: int = Field(
@@ -181,6 +185,7 @@ class Settings(BaseSettings):
         "allow_fields",
         "allow_xargs",
         "allow_template_arguments",
+        "allow_kv_connectors",
         "allowed_origins",
         "allowed_methods",
         "allowed_headers",

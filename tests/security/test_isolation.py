@@ -112,11 +112,11 @@ def test_erasure_is_of_ones_own(world: World) -> None:
             == 200
         )
     erased = world.client("other").post("/v1/feedback/erase", json={"user": "shared-id"}).json()
-    assert erased == {"exchanges": 1, "feedback": 1}
+    assert erased == {"exchanges": 1, "feedback": 1, "responses": 0}
     again = world.client("other").post("/v1/feedback/erase", json={"user": "shared-id"}).json()
-    assert again == {"exchanges": 0, "feedback": 0}
+    assert again == {"exchanges": 0, "feedback": 0, "responses": 0}
     kept = world.client("acme").post("/v1/feedback/erase", json={"user": "shared-id"}).json()
-    assert kept == {"exchanges": 1, "feedback": 1}
+    assert kept == {"exchanges": 1, "feedback": 1, "responses": 0}
 
 
 def cached(world: World, who: str, text: str, **changes: Any) -> int:

@@ -105,6 +105,32 @@ def test_flags_in_a_file_count_more_than_our_defaults(tmp_path: Path) -> None:
         parse_engine_args(Settings(_env_file=None), ["--config", str(tmp_path / "nothing.yaml")])
 
 
+MULTI = '{"kv_connector": "MultiConnector", "kv_role": "kv_both", "kv_connector_extra_config": {"connectors": [%s]}}'
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ('{"kv_connector": "OffloadingConnector", "kv_role": "kv_both"}', None),
+        ('{"kv_connector": "HF3FSKVConnector", "kv_role": "kv_both"}', "HF3FSKVConnector"),
+        ('{"kv_connector": "ExampleConnector", "kv_role": "kv_both"}', "ExampleConnector"),
+        (MULTI % '{"kv_connector": "OffloadingConnector"}', None),
+        (
+            MULTI % '{"kv_connector": "OffloadingConnector"}, {"kv_connector": "LMCacheConnectorV1"}',
+            "LMCacheConnectorV1",
+        ),
+    ],
+)
+def test_caches_outside_the_engine_keep_tenants_apart(config: str, named: str | None) -> None:
+    """Those whose keys are not known to hold the salt are refused, until the operator names them."""
+    flags = ["--kv-transfer-config", config]
+    if named is not None:
+        with pytest.raises(ConfigurationError, match=f"--kv-transfer-config: {named} may give one tenant"):
+            parse_engine_args(Settings(_env_file=None), flags)
+    allowed = Settings(_env_file=None, allow_kv_connectors=(named,) if named else ())
+    assert parse_engine_args(allowed, flags).kv_transfer_config is not None
+
+
 @pytest.mark.parametrize("name", sorted(NOT_CARRIED_OUT))
 def test_a_flag_that_would_do_nothing_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match=NOT_CARRIED_OUT[name][:20]) as refused:

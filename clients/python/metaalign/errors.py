@@ -285,6 +285,13 @@ _TABLE = (
         "Use a key with the scope `admin`.",
     ),
     ErrorKind(
+        "profile_shared",
+        403,
+        "`shared`, if that is to change",
+        "The profile is shared between tenants, or is to be, and the key lacks the scope `admin`.",
+        "Use a key with the scope `admin`.",
+    ),
+    ErrorKind(
         "version_not_found", 404, "`version`", "The profile has no such version.", "List its versions."
     ),
     ErrorKind("label_not_found", 404, "", "The profile has no such label.", "Read the profile's labels."),

@@ -132,6 +132,12 @@ export const ERRORS = {
     when: "The label is protected and the key lacks the scope `admin`.",
     remedy: "Use a key with the scope `admin`.",
   },
+  profile_shared: {
+    status: 403,
+    param: "`shared`, if that is to change",
+    when: "The profile is shared between tenants, or is to be, and the key lacks the scope `admin`.",
+    remedy: "Use a key with the scope `admin`.",
+  },
   profile_not_found: {
     status: 404,
     param: "the place that names it",
@@ -444,6 +450,11 @@ export class LabelProtected extends PermissionDeniedError {
   declare readonly code: "label_protected";
 }
 
+/** The profile is shared between tenants, or is to be, and the key lacks the scope `admin`. */
+export class ProfileShared extends PermissionDeniedError {
+  declare readonly code: "profile_shared";
+}
+
 /** There is no such thing, or not for this key. */
 export class NotFoundError extends APIError {
   declare readonly status: 404;
@@ -666,6 +677,7 @@ export const CLASS_OF_CODE = {
   user_mismatch: UserMismatch,
   cross_site: CrossSite,
   label_protected: LabelProtected,
+  profile_shared: ProfileShared,
   profile_not_found: ProfileNotFound,
   model_not_found: ModelNotFound,
   route_not_found: RouteNotFound,

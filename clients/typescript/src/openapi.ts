@@ -228,7 +228,7 @@ export interface paths {
         head?: never;
         /**
          * Change Profile
-         * @description Archive or restore a profile, or set what it learns. Requests do not find an archived profile.
+         * @description Archive or restore a profile, set what it learns, or share it. Requests do not find an archived profile.
          */
         patch: operations["change_profile_v1_profiles__name__patch"];
         trace?: never;
@@ -2224,9 +2224,16 @@ export interface components {
             limits?: components["schemas"]["LimitsBody"] | null;
             /**
              * Share Cache
+             * @description share prefix-cache blocks of whole prompts with other tenants that do
              * @default false
              */
             share_cache?: boolean;
+            /**
+             * Share Policy
+             * @description share prefix-cache blocks of the policy with tenants that have the same one
+             * @default false
+             */
+            share_policy?: boolean;
         };
         /** NewVersion */
         NewVersion: {
@@ -2299,6 +2306,11 @@ export interface components {
             /** Archived */
             archived?: boolean | null;
             learn?: components["schemas"]["LearnModel"] | null;
+            /**
+             * Shared
+             * @description share the System texts' prefix-cache blocks between tenants; takes `admin`
+             */
+            shared?: boolean | null;
         };
         /**
          * ProfileDocument
@@ -2346,6 +2358,8 @@ export interface components {
             /** Archived */
             archived: boolean;
             learn: components["schemas"]["LearnModel"];
+            /** Shared */
+            shared: boolean;
             /** Etag */
             etag: string;
             /**
@@ -2746,6 +2760,8 @@ export interface components {
             limits?: components["schemas"]["LimitsBody"] | null;
             /** Share Cache */
             share_cache?: boolean | null;
+            /** Share Policy */
+            share_policy?: boolean | null;
             /** Disabled */
             disabled?: boolean | null;
         };
@@ -2766,6 +2782,8 @@ export interface components {
             limits: components["schemas"]["Limits"];
             /** Share Cache */
             share_cache: boolean;
+            /** Share Policy */
+            share_policy: boolean;
             /** Disabled */
             disabled: boolean;
             /** Etag */

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
 
-from metaalign import Preferences, Receipt
-from metaalign.prompt import MetaPrompt, PromptAssembler, render, request_layers, resolve
+from metaalign import InvalidPrompt, Preferences, Receipt
+from metaalign.prompt import Layer, MetaPrompt, PromptAssembler, render, request_layers, resolve
 from metaalign.receipt import OverriddenEntry, TierTokens
 from metaalign_server.alignment.layers import NOTHING_STORED, StoredLayers
 
@@ -44,6 +44,7 @@ class AppliedSpec:
         messages: The tiers as leading messages of the checkpoint's template.
         prefix_text: The tiers as rendered text, if the template can be cut after them, else "".
         prefix_ids: The token ids of that text.
+        shared_ids: A prompt's leading ids that equal these are the operator's, for all tenants alike.
         receipt: The receipt for the client.
         receipt_json: The receipt as compact JSON bytes.
     """
@@ -53,6 +54,7 @@ class AppliedSpec:
     messages: tuple[dict[str, str], ...]
     prefix_text: str
     prefix_ids: tuple[int, ...]
+    shared_ids: tuple[int, ...]
     receipt: Receipt
     receipt_json: bytes
 
@@ -152,6 +154,18 @@ class Aligner:
             messages=messages,
             prefix_text=prefix.text if prefix else "",
             prefix_ids=prefix.token_ids if prefix else (),
+            shared_ids=self._shared_ids(stored),
             receipt=receipt,
             receipt_json=receipt.model_dump_json().encode(),
         )
+
+    def _shared_ids(self, stored: StoredLayers) -> tuple[int, ...]:
+        """Return the ids that the operator's System texts would have if nobody added anything to them."""
+        alone = [Layer(layer.source, layer.system, None, layer.binding) for layer in stored.shared]
+        messages = self.assembler.tier_messages(render(resolve(alone))) if alone else ()
+        if not messages:
+            return ()
+        try:
+            return self.assembler.assemble(messages).token_ids
+        except InvalidPrompt:  # a template that renders no dialogue without a question
+            return ()

@@ -54,6 +54,8 @@ class RequestContext:
 
     Attributes:
         places: The request's places in the engine; None where nothing queues.
+        cache_salt: Keeps the prefix cache's blocks apart from those of other tenants; None where they are shared.
+        operator_salt: The salt of blocks that hold only what the operator wrote for all; None without a store.
         constraint: The field that constrains the output, if any.
         length_given: Whether the client said how long an answer may be.
         logprobs_asked: Whether the client asks for log probabilities.
@@ -69,6 +71,7 @@ class RequestContext:
     stored: StoredLayers = NOTHING_STORED
     add_special_tokens: bool = False
     cache_salt: str | None = None
+    operator_salt: str | None = None
     recording: Recording | None = None
     usage: Usage = field(default_factory=Usage)
     places: Places | None = None

@@ -72,6 +72,7 @@ class StoredLayers:
         learned_examples: How many examples come from feedback.
         learns_for: The profile that feedback on the answer goes to, if any.
         key: Cache key; equal for equal layers.
+        shared: Those that the operator wrote for several tenants; their System texts' cache blocks may be shared.
         confidential: Whether any layer has a System part, or examples from feedback, which are users' own words.
     """
 
@@ -80,6 +81,7 @@ class StoredLayers:
     learned_examples: int = 0
     learns_for: int | None = None
     key: Hashable = None
+    shared: tuple[Layer, ...] = ()
     confidential: bool = False
 
 
@@ -109,13 +111,19 @@ async def stored_layers(
         found = await platform.lookups.find_profiles(caller.tenant.id, choice.references, user)
     except ProfileNotFound as error:
         raise ProfileNotFound(f"{choice.door}: {error.message}", param=choice.door) from None
-    keys: list[object] = [policy.model_dump_json() if policy is not None else None]
+    keys: list[object] = [
+        policy.model_dump_json() if policy is not None else None,
+        caller.tenant.share_policy,
+    ]
+    shared = layers[:1] if caller.tenant.share_policy else []
     learned = 0
     user_ref = platform.secret.user(caller.tenant.id, user) if user is not None else None
     for profile in found:
         preferences = profile.preferences
         layers.append(Layer(f"profile {profile.reference}", preferences.system, preferences.user))
-        keys.append((profile.profile_id, profile.number))
+        keys.append((profile.profile_id, profile.number, profile.shared))
+        if profile.shared:
+            shared.append(layers[-1])
         whose = user_ref if profile.learn_scope == "user" else None
         if profile.learn_examples and platform.settings.feedback and (whose or profile.learn_scope != "user"):
             examples = await platform.learned.get((profile.profile_id, whose, profile.learn_examples))
@@ -131,6 +139,7 @@ async def stored_layers(
         learned_examples=learned,
         learns_for=_learns_for(found),
         key=tuple(keys),
+        shared=tuple(shared),
         confidential=learned > 0 or any(layer.system is not None for layer in layers),
     )
 

@@ -118,6 +118,7 @@ class Service:
         context.stored = await stored_layers(self.platform, caller, choice, user)
         if not caller.tenant.share_cache:
             context.cache_salt = self.platform.secret.cache_salt(caller.tenant.id)
+            context.operator_salt = self.platform.secret.operator_salt
         return context
 
     def record(self, context: RequestContext, user: str | None) -> None:

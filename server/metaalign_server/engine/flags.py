@@ -138,7 +138,33 @@ def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
     with refusals_in_one_line():
         validate_parsed_serve_args(args)
     _check_files(args)
+    _check_connectors(args, settings)
     return args
+
+
+_SALTED_CONNECTORS = frozenset(
+    {"LMCacheMPConnector", "MooncakeStoreConnector", "OffloadingConnector", "SimpleCPUOffloadConnector"}
+)
+"""Those of vLLM 0.32 whose keys hold the salt: they take vLLM's block hashes, or the salt itself."""
+
+
+def _check_connectors(args: Namespace, settings: Settings) -> None:
+    """Refuse caches outside the engine whose keys leave the salt out: they would be shared between tenants."""
+    config = args.kv_transfer_config
+    if config is None or config.kv_connector is None:
+        return
+    named = [config.kv_connector]
+    if config.kv_connector == "MultiConnector":
+        named = [
+            str(one.get("kv_connector")) for one in config.kv_connector_extra_config.get("connectors", ())
+        ]
+    for name in named:
+        if name not in _SALTED_CONNECTORS and name not in settings.allow_kv_connectors:
+            raise ConfigurationError(
+                f"--kv-transfer-config: {name} may give one tenant what another has cached, because its keys are not"
+                f" known to hold the salt; use one of {', '.join(sorted(_SALTED_CONNECTORS))}, or with one tenant only"
+                f" set METAALIGN_ALLOW_KV_CONNECTORS={name}"
+            )
 
 
 def _check_files(args: Namespace) -> None:

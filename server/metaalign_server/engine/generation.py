@@ -6,7 +6,7 @@ On the way in it bounds the log probabilities and adds the tenant's cache salt; 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -17,6 +17,7 @@ from metaalign_server.alignment.context import Recording, RequestContext, curren
 from metaalign_server.engine.defects import HookFailed, our_code
 from metaalign_server.engine.grammars import GrammarTrials
 from metaalign_server.engine.sequences import Sequences
+from metaalign_server.engine.tiered_salt import tiered_salt
 
 __all__ = ["wrap_generate"]
 
@@ -112,11 +113,23 @@ def bound_logprobs(
 
 
 def salt(prompt: Any, context: RequestContext) -> Any:
-    """Return the prompt with its tenant's salt, so that tenants do not share prefix-cache blocks."""
+    """Return the prompt with its tenant's salt: no prefix-cache block is shared but those of the operator's texts."""
     if context.cache_salt is None or not isinstance(prompt, dict):
         return prompt
     # A client's own salt, if the operator allows it, partitions the tenant's blocks further.
-    return {**prompt, "cache_salt": context.cache_salt + prompt.get("cache_salt", "")}
+    own = context.cache_salt + prompt.get("cache_salt", "")
+    shared = context.applied.shared_ids if context.applied is not None else ()
+    if shared and context.operator_salt is not None:
+        own = tiered_salt(equal_at_the_start(shared, prompt["prompt_token_ids"]), context.operator_salt, own)
+    return {**prompt, "cache_salt": own}
+
+
+def equal_at_the_start(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many leading ids are the same."""
+    return next(
+        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+        min(len(one), len(other)),
+    )
 
 
 def record(output: Any, recording: Recording, deltas: bool) -> None:

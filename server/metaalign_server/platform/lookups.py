@@ -41,6 +41,7 @@ class StoredProfile:
     preferences: Preferences
     learn_examples: int
     learn_scope: str
+    shared: bool = False
 
 
 def choose(targets: profiles.Targets, sticky: str) -> int:
@@ -229,7 +230,13 @@ class Lookups:
         except LookupError:
             raise _missing(reference) from None
         return StoredProfile(
-            head.id, number, f"{name}:{number}", preferences, head.learn_examples, head.learn_scope
+            head.id,
+            number,
+            f"{name}:{number}",
+            preferences,
+            head.learn_examples,
+            head.learn_scope,
+            head.shared,
         )
 
     async def _load_head(self, key: tuple[str, str]) -> Head | None:

@@ -82,6 +82,7 @@ class Head:
     archived: bool = False
     learn_examples: int = 0
     learn_scope: LearnScope = "user"
+    shared: bool = False
     labels: Mapping[str, Label] = field(default_factory=dict)
 
     @property
@@ -174,6 +175,7 @@ def _head(row: sa.RowMapping, named: Mapping[str, Label]) -> Head:
         archived=row["archived_at"] is not None,
         learn_examples=row["learn_examples"],
         learn_scope=row["learn_scope"],
+        shared=row["shared"],
         labels=named,
     )
 
@@ -308,8 +310,8 @@ async def create(
         raise taken
     now = now_ms()
     values: dict[str, Any] = {
-        "latest": first, "revision": 1, "learn_examples": learn[0], "learn_scope": learn[1], "created_at": now,
-        "updated_at": now, "archived_at": None, "deleted_at": None,
+        "latest": first, "revision": 1, "learn_examples": learn[0], "learn_scope": learn[1], "shared": False,
+        "created_at": now, "updated_at": now, "archived_at": None, "deleted_at": None,
     }  # fmt: skip
     if earlier is None:
         new = sa.insert(profiles).values(tenant_id=caller.tenant.id, name=name, **values)
@@ -370,9 +372,13 @@ async def add_version(
     """Add the next version; labels do not move.
 
     Raises:
-        Refusal: see `take`.
+        Refusal: see `take`; or the profile is shared and the caller is not an administrator.
     """
     head = await take(connection, caller, name, if_match)
+    if head.shared:
+        _check_sharing(
+            caller, f"profile `{name}` is shared between tenants, so only an administrator adds to it"
+        )
     before = await find_version(connection, head, head.latest)
     text = canonical(preferences)
     made = await _insert_version(connection, caller, head.id, head.latest + 1, text, note)
@@ -395,12 +401,14 @@ async def update(
     *,
     archived: bool | None = None,
     learn: tuple[int, str] | None = None,
+    shared: bool | None = None,
     if_match: str | None = None,
 ) -> Head:
-    """Archive or restore a profile, or set what it learns from feedback.
+    """Archive or restore a profile, set what it learns from feedback, or share its System texts' cache blocks.
 
     Raises:
-        Refusal: see `take`; or `archived` changes, a label is protected and the caller is not an administrator.
+        Refusal: see `take`; or the caller is not an administrator and `shared` changes, or `archived` does and a
+            label is protected.
     """
     head = await take(connection, caller, name, if_match, live=False)
     values: dict[str, Any] = {}
@@ -410,6 +418,9 @@ async def update(
         values["archived_at"] = now_ms() if archived else None
     if learn is not None:
         values |= {"learn_examples": learn[0], "learn_scope": learn[1]}
+    if shared is not None and shared != head.shared:
+        _check_sharing(caller, "shared: takes a key with the scope `admin`", "shared")
+        values["shared"] = shared
     after = await touch(connection, head, **values)
     await audit.record(
         connection, caller, "profile.update", name, before=_settings(head), after=_settings(after)
@@ -418,7 +429,13 @@ async def update(
 
 
 def _settings(head: Head) -> list[Any]:
-    return [head.archived, head.learn_examples, head.learn_scope]
+    return [head.archived, head.learn_examples, head.learn_scope, head.shared]
+
+
+def _check_sharing(caller: Caller, message: str, param: str | None = None) -> None:
+    """Only the operator's texts are shared: whoever may add one could probe for those of other tenants."""
+    if "admin" not in caller.scopes:
+        raise Refusal("profile_shared", message, param=param)
 
 
 def check_protection(caller: Caller, name: str, label: Label | None) -> None:

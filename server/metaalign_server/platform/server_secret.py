@@ -90,6 +90,11 @@ class Secret:
         """Return the salt that separates a tenant's prefix-cache blocks from those of others."""
         return hmac.new(self._salts, tenant_id.encode(), "sha256").hexdigest()[:32]
 
+    @property
+    def operator_salt(self) -> str:
+        """The salt of blocks that hold only what the operator wrote for all tenants; no tenant has an empty id."""
+        return self.cache_salt("")
+
     def _tag(self, random: str) -> str:
         return _base32(hmac.digest(self._key_ids, random.encode(), "sha256"))[:_TAG]
 

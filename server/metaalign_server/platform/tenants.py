@@ -81,6 +81,7 @@ def _tenant(row: sa.RowMapping) -> TenantRow:
         policy=SystemPreferences.model_validate_json(policy) if policy is not None else None,
         limits=Limits.model_validate(row["limits"]),
         share_cache=row["share_cache"],
+        share_policy=row["share_policy"],
     )
     return TenantRow(tenant, row["revision"], row["created_at"], row["disabled_at"] is not None)
 
@@ -139,6 +140,7 @@ async def create_tenant(
     policy: SystemPreferences | None = None,
     limits: Limits | None = None,
     share_cache: bool = False,
+    share_policy: bool = False,
 ) -> TenantRow:
     """Create a tenant.
 
@@ -151,6 +153,7 @@ async def create_tenant(
         "policy": _policy_text(policy),
         "limits": (limits or Limits()).model_dump(exclude_none=True),
         "share_cache": share_cache,
+        "share_policy": share_policy,
     }
     try:
         await connection.execute(
@@ -180,7 +183,7 @@ async def update_tenant(
     changes: Mapping[str, Any],
     if_match: str | None = None,
 ) -> TenantRow:
-    """Change `policy`, `limits`, `share_cache` or `disabled`; the other fields stay unchanged.
+    """Change `policy`, `limits`, `share_cache`, `share_policy` or `disabled`; the other fields stay unchanged.
 
     Raises:
         Refusal: there is no such tenant, it has changed since `if_match`, or the default tenant would be disabled.
@@ -199,8 +202,9 @@ async def update_tenant(
         values["policy"] = _policy_text(changes["policy"])
     if "limits" in changes:
         values["limits"] = (changes["limits"] or Limits()).model_dump(exclude_none=True)
-    if "share_cache" in changes:
-        values["share_cache"] = changes["share_cache"]
+    for field in ("share_cache", "share_policy"):
+        if field in changes:
+            values[field] = changes[field]
     if "disabled" in changes:
         if row.tenant.id == "default" and changes["disabled"]:
             raise Refusal(
@@ -225,7 +229,13 @@ async def update_tenant(
 
 def _tree(row: TenantRow) -> Any:
     tenant = row.tenant
-    return [_policy_text(tenant.policy), tenant.limits.model_dump(), tenant.share_cache, row.disabled]
+    return [
+        _policy_text(tenant.policy),
+        tenant.limits.model_dump(),
+        tenant.share_cache,
+        tenant.share_policy,
+        row.disabled,
+    ]
 
 
 # Keys

@@ -46,6 +46,7 @@ class TenantModel(BaseModel):
     policy: Any = Field(None, description="System preferences that no request of the tenant can override")
     limits: Limits
     share_cache: bool
+    share_policy: bool
     disabled: bool
     etag: str
     created_at: datetime
@@ -104,6 +105,14 @@ class AuditPage(BaseModel):
     has_more: bool
 
 
+ShareCache = Annotated[
+    bool, Field(description="share prefix-cache blocks of whole prompts with other tenants that do")
+]
+SharePolicy = Annotated[
+    bool, Field(description="share prefix-cache blocks of the policy with tenants that have the same one")
+]
+
+
 class LimitsBody(Limits, Body):
     """Limits in a request."""
 
@@ -112,13 +121,15 @@ class NewTenant(Body):
     name: Name
     policy: SystemPreferences | None = None
     limits: LimitsBody | None = None
-    share_cache: bool = False
+    share_cache: ShareCache = False
+    share_policy: SharePolicy = False
 
 
 class TenantChange(Body):
     policy: SystemPreferences | None = None
     limits: LimitsBody | None = None
-    share_cache: bool | None = None
+    share_cache: ShareCache | None = None
+    share_policy: SharePolicy | None = None
     disabled: bool | None = None
 
 
@@ -159,6 +170,7 @@ def _tenant(row: TenantRow) -> TenantModel:
         policy=None if policy is None else policy.model_dump(mode="json", exclude_defaults=True),
         limits=tenant.limits,
         share_cache=tenant.share_cache,
+        share_policy=tenant.share_policy,
         disabled=row.disabled,
         etag=row.etag,
         created_at=_time(row.created_at),
@@ -216,7 +228,13 @@ async def create_tenant(body: NewTenant, request: Request, caller: Admin) -> Res
     policy = _policy(body.policy)
     async with platform_of(request).database.write() as connection:
         row = await tenants.create_tenant(
-            connection, caller, body.name, policy=policy, limits=body.limits, share_cache=body.share_cache
+            connection,
+            caller,
+            body.name,
+            policy=policy,
+            limits=body.limits,
+            share_cache=body.share_cache,
+            share_policy=body.share_policy,
         )
     return _respond(_tenant(row), 201, row.etag)
 
@@ -250,7 +268,7 @@ async def change_tenant(
     changes: dict[str, Any] = {field: getattr(body, field) for field in body.model_fields_set}
     if "policy" in changes:
         changes["policy"] = _policy(body.policy)
-    for field in ("share_cache", "disabled"):
+    for field in ("share_cache", "share_policy", "disabled"):
         if changes.get(field, False) is None:
             del changes[field]
     platform = platform_of(request)

@@ -46,6 +46,7 @@ class ProfileModel(BaseModel):
     labels: dict[str, LabelModel]
     archived: bool
     learn: LearnModel
+    shared: bool
     etag: str
     created_at: datetime
     updated_at: datetime
@@ -118,6 +119,10 @@ class NewProfile(NewVersion):
 class ProfileChange(Body):
     archived: bool | None = None
     learn: LearnModel | None = None
+    shared: Annotated[
+        bool | None,
+        Field(description="share the System texts' prefix-cache blocks between tenants; takes `admin`"),
+    ] = None
 
 
 class Target(Body):
@@ -169,6 +174,7 @@ def head_model(head: Head) -> ProfileModel:
         },
         archived=head.archived,
         learn=LearnModel(examples=head.learn_examples, scope=head.learn_scope),
+        shared=head.shared,
         etag=head.etag,
         created_at=_time(head.created_at),
         updated_at=_time(head.updated_at),

@@ -266,12 +266,18 @@ async def get_profile(name: ProfileName, request: Request, caller: Reader) -> Re
 
 @router.patch("/{name}", response_model=ProfileModel, responses=WRITING, dependencies=JSON_BODY)
 async def change_profile(body: ProfileChange, name: ProfileName, write: Change) -> Response:
-    """Archive or restore a profile, or set what it learns. Requests do not find an archived profile."""
+    """Archive or restore a profile, set what it learns, or share it. Requests do not find an archived profile."""
 
     async def change(connection: AsyncConnection) -> tuple[BaseModel, str]:
         learn = (body.learn.examples, body.learn.scope) if body.learn is not None else None
         head = await profiles.update(
-            connection, write.caller, name, archived=body.archived, learn=learn, if_match=write.if_match
+            connection,
+            write.caller,
+            name,
+            archived=body.archived,
+            learn=learn,
+            shared=body.shared,
+            if_match=write.if_match,
         )
         return head_model(head), head.etag
 

@@ -56,6 +56,7 @@ tenants = sa.Table(
     sa.Column("policy", sa.Text),  # System preferences, locked for every request
     sa.Column("limits", sa.JSON, nullable=False),
     sa.Column("share_cache", sa.Boolean, nullable=False),
+    sa.Column("share_policy", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("disabled_at", sa.BigInteger),
@@ -86,6 +87,7 @@ profiles = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False),  # incremented by every change; the ETag
     sa.Column("learn_examples", sa.Integer, nullable=False),
     sa.Column("learn_scope", sa.String(8), nullable=False),
+    sa.Column("shared", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
     sa.Column("archived_at", sa.BigInteger),

@@ -52,6 +52,7 @@ __all__ = [
     "ProfileArchived",
     "ProfileExists",
     "ProfileNotFound",
+    "ProfileShared",
     "RateLimitError",
     "RateLimitExceeded",
     "RefusedField",
@@ -351,6 +352,14 @@ class LabelProtected(PermissionDeniedError):
     code = "label_protected"
 
 
+class ProfileShared(PermissionDeniedError):
+    """The profile is shared between tenants, or is to be, and the key lacks the scope `admin`. Use a key with the
+    scope `admin`.
+    """
+
+    code = "profile_shared"
+
+
 class VersionNotFound(NotFoundError):
     """The profile has no such version. List its versions."""
 
@@ -498,6 +507,7 @@ BY_CODE: dict[str, type[APIError]] = {
     "invalid_expiry": InvalidExpiry,
     "invalid_idempotency_key": InvalidIdempotencyKey,
     "label_protected": LabelProtected,
+    "profile_shared": ProfileShared,
     "version_not_found": VersionNotFound,
     "label_not_found": LabelNotFound,
     "tenant_not_found": TenantNotFound,

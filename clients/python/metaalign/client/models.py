@@ -158,6 +158,7 @@ class Profile(_Model):
     labels: dict[str, Label]
     archived: bool
     learn: Learning
+    shared: bool = False
     etag: str
     created_at: datetime
     updated_at: datetime
@@ -246,6 +247,7 @@ class Tenant(_Model):
     policy: Any = None
     limits: Limits
     share_cache: bool
+    share_policy: bool = False
     disabled: bool
     etag: str
     created_at: datetime

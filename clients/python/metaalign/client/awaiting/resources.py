@@ -120,10 +120,12 @@ class AsyncProfiles(_AsyncResource):
         *,
         archived: bool | None = None,
         learn: Mapping[str, Any] | None = None,
+        shared: bool | None = None,
         etag: str | None = None,
     ) -> Profile:
-        """Archive or restore a profile, or change what it learns; with `etag` only if nobody changed it meanwhile."""
-        body = {k: v for k, v in (("archived", archived), ("learn", learn)) if v is not None}
+        """Archive, restore or share a profile, or change what it learns; with `etag` only if nobody did meanwhile."""
+        given = {"archived": archived, "learn": learn, "shared": shared}
+        body = {name: value for name, value in given.items() if value is not None}
         return await self._sender.ask(changing("PATCH", path_of("profiles", name), body, etag), Profile)
 
     async def delete(self, name: str, *, etag: str | None = None) -> None:
@@ -240,7 +242,7 @@ class AsyncTenants(_AsyncResource):
     """Tenants; takes an operator's key."""
 
     async def create(self, name: str, **settings: Any) -> Tenant:
-        """Create a tenant; `settings`: `policy`, `limits`, `share_cache`."""
+        """Create a tenant; `settings`: `policy`, `limits`, `share_cache`, `share_policy`."""
         body = {"name": name, **settings}
         # Without an idempotency key: a second one of that name is refused.
         return await self._sender.ask(
@@ -258,7 +260,7 @@ class AsyncTenants(_AsyncResource):
         return await self._sender.ask(Call("GET", path_of("admin", "tenants", name)), Tenant)
 
     async def change(self, name: str, *, etag: str | None = None, **settings: Any) -> Tenant:
-        """Change `policy`, `limits`, `share_cache` or `disabled`; with `etag` only if nobody else did meanwhile."""
+        """Change what `create` takes, or `disabled`; with `etag` only if nobody else did meanwhile."""
         headers = {} if etag is None else {"if-match": etag}
         # Repeated, a change that was made already would no longer match.
         again: Repeatable = "always" if etag is None else "if-refused"
