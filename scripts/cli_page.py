@@ -1,4 +1,4 @@
-"""Writes `docs/reference/cli.md` from the programs' parsers: `python scripts/cli_page.py FILE` (`make generated`).
+"""Writes `docs/reference/cli.md` from the programs' parsers: `python scripts/cli_page.py FILE`.
 
 Not their `--help`, whose form differs between releases of Python.
 """
@@ -21,14 +21,15 @@ __all__ = ["cli_page"]
 _HEAD = """\
 # Command line
 
-Written by `make generated` from the parsers of the three programs. `--help` says the same. How they are used is told in
-[clients](../clients.md#command-line), [the platform](../platform.md) and [training](../training.md); exit codes are in
-[architecture](../architecture.md#process-and-exit-codes) for the server and in [clients](../clients.md#command-line) for `metaalign`.
+Written by `make generated` from the parsers of the three programs. `--help` says the same. How they are used is told
+in [clients](../clients.md#command-line), [the platform](../platform.md) and [training](../training.md); exit codes
+are in [architecture](../architecture.md#process-and-exit-codes) for the server and in
+[clients](../clients.md#command-line) for `metaalign`.
 """
 
 _SETTINGS = """\
-Every setting that holds no secret has a flag: [settings](settings.md). Flags of vLLM go into the same command line, for example
-`--max-model-len 4096`.
+Every setting that holds no secret has a flag: [settings](settings.md). Flags of vLLM go into the same command line,
+for example `--max-model-len 4096`.
 """
 
 _RECIPES = """\
@@ -65,7 +66,11 @@ def _name(action: argparse.Action) -> str:
 
 def _meaning(action: argparse.Action) -> str:
     text = (action.help or "").replace("%%", "%")
-    silent = action.default in (None, False, "", argparse.SUPPRESS, []) or "default" in text or not action.option_strings
+    silent = (
+        action.default in (None, False, "", argparse.SUPPRESS, [])
+        or "default" in text
+        or not action.option_strings
+    )
     default = "" if silent else f"default: `{action.default}`"
     return "; ".join(part for part in (text, default) if part)
 
@@ -76,7 +81,7 @@ def _arguments(parser: argparse.ArgumentParser) -> str:
         for action in parser._actions
         if not isinstance(action, argparse._SubParsersAction | argparse._HelpAction)
     ]
-    if _OF_SERVER <= {action.dest for action in actions}:
+    if {action.dest for action in actions} >= _OF_SERVER:
         actions = [action for action in actions if action.dest not in _OF_SERVER]
     return table(("argument", "meaning"), ((_name(action), _meaning(action)) for action in actions))
 
@@ -111,7 +116,11 @@ def cli_page() -> str:
     parts = [_HEAD]
     for program, parser, text in (
         ("metaalign", client_parser(), f"Commands that ask a server also take:\n\n{_server_arguments()}"),
-        ("metaalign-server", server_parser(), "Commands other than `serve` work on the store that the settings name.\n"),
+        (
+            "metaalign-server",
+            server_parser(),
+            "Commands other than `serve` work on the store that the settings name.\n",
+        ),
         ("metaalign-train", training_parser(), _RECIPES),
     ):
         parts += [f"\n## `{program}`\n\n{text}", *_commands(program, parser, 3)]

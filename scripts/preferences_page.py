@@ -1,4 +1,4 @@
-"""Writes `docs/reference/preferences.md` from the schema: `python scripts/preferences_page.py FILE` (`make generated`)."""
+"""Writes `docs/reference/preferences.md` from the schema: `python scripts/preferences_page.py FILE`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["preferences_page"]
 _HEAD = """\
 # The `preferences` field
 
-Written by `make generated` from the models in `clients/python/metaalign/preferences.py`. The same as
-[JSON Schema](../preferences.schema.json), draft 2020-12.
+Written by `make generated` from the models in `clients/python/metaalign/preferences.py`. The same as [JSON
+Schema](../preferences.schema.json), draft 2020-12.
 
-Every route for inference takes `preferences`, and so do `/v1/align`, `/v1/preferences/render` and profiles. It is a string, which is
-short for `{"system": "…"}`, or an object. Unknown keys are errors at every level, and lengths are counted in Unicode code points.
-What wins when two sources disagree is in [concepts](../concepts.md#who-wins).
+Every route for inference takes `preferences`, and so do `/v1/align`, `/v1/preferences/render` and profiles. It is a
+string, which is short for `{"system": "…"}`, or an object. Unknown keys are errors at every level, and lengths are
+counted in Unicode code points. What wins when two sources disagree is in [concepts](../concepts.md#who-wins).
 
 ```json
 {
@@ -47,8 +47,8 @@ What wins when two sources disagree is in [concepts](../concepts.md#who-wins).
 _DIMENSIONS = """\
 ## Dimensions
 
-Keys of `attributes` with a fixed wording. What the model reads is the sentence in the last column. A closed dimension takes
-only the values listed; the others also take any text of at most {value} characters on one line. Any other name
+Keys of `attributes` with a fixed wording. What the model reads is the sentence in the last column. A closed dimension
+takes only the values listed; the others also take any text of at most {value} characters on one line. Any other name
 is a dimension of your own and is rendered as `Name: value.`
 
 """
@@ -64,9 +64,9 @@ _MEANINGS = {
     "Preferences": {
         "version": "version of this field",
         "profile": "stored [profiles](../platform.md#profiles): name, `name@label` or `name:version`; later ones win",
-        "system": "the provider's preferences: System Info. A string is short for `{\"info\": …}`",
-        "user": "the user's own preferences: User Info. A string is short for `{\"info\": …}`",
-        "verify": "[checks](../verifiers.md) of the answer, reported in the receipt; `true`: those that its dimensions imply",
+        "system": 'the provider\'s preferences: System Info. A string is short for `{"info": …}`',
+        "user": 'the user\'s own preferences: User Info. A string is short for `{"info": …}`',
+        "verify": "[checks](../verifiers.md) of the answer, for the receipt; `true`: those that its dimensions imply",
     },
     "SystemPreferences": {
         "info": "free text",

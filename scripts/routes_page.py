@@ -1,4 +1,4 @@
-"""Writes `docs/reference/routes.md` from the OpenAPI document: `python scripts/routes_page.py FILE` (`make generated`)."""
+"""Writes `docs/reference/routes.md` from the OpenAPI document: `python scripts/routes_page.py FILE`."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _DOCUMENT = Path(__file__).resolve().parent.parent / "clients" / "openapi.json"
 _HEAD = """\
 # Routes
 
-Written by `make generated` from [clients/openapi.json](../../clients/openapi.json), which a running server also has under
-`/openapi.json` and, to be read and tried, under `/docs`.
+Written by `make generated` from [clients/openapi.json](../../clients/openapi.json), which a running server also has
+under `/openapi.json` and, to be read and tried, under `/docs`.
 
-A key goes into `Authorization: Bearer KEY` or `x-api-key: KEY`. **Scope** is what the key needs for the route; writing the System
-tier takes `system`, too ([tenants and keys](../platform.md#tenants-and-keys)). What `preferences` means on each route is in
-[architecture](../architecture.md#what-preferences-means-on-each-route), and every key of it in [preferences](preferences.md). The
-routes of the OpenAI and Anthropic protocols have the fields that vLLM gives them. Of these only the names are listed: types and
-bounds are in the OpenAPI document.
+A key goes into `Authorization: Bearer KEY` or `x-api-key: KEY`. **Scope** is what the key needs for the route;
+writing the System tier takes `system`, too ([tenants and keys](../platform.md#tenants-and-keys)). What `preferences`
+means on each route is in [architecture](../architecture.md#what-preferences-means-on-each-route), and every key of it
+in [preferences](preferences.md). The routes of the OpenAI and Anthropic protocols have the fields that vLLM gives
+them. Of these only the names are listed: types and bounds are in the OpenAPI document.
 
 ## Errors
 
-Every error has a stable code. A route can answer with the codes of each status that it lists; causes and remedies are in
-[errors](../errors.md).
+Every error has a stable code. A route can answer with the codes of each status that it lists; causes and remedies are
+in [errors](../errors.md).
 
 """
 

@@ -22,7 +22,9 @@ _NAMES = {
     "object": "object",
     "string": "string",
 }
-_LARGE = 2**31 - 1  # from here on, bounds are those of integers in databases and clients, and say nothing to a reader
+_LARGE = (
+    2**31 - 1
+)  # from here on, bounds are those of integers in databases and clients, and say nothing to a reader
 
 
 def cell(text: str) -> str:
@@ -53,7 +55,9 @@ def type_words(schema: Schema, refer: Callable[[str], str] = str) -> str:
         return refer(str(schema["$ref"]).removeprefix(REFERENCE).removeprefix("#/$defs/"))
     for several in ("anyOf", "oneOf"):
         if several in schema and "properties" not in schema:
-            options = [type_words(option, refer) for option in schema[several] if option.get("type") != "null"]
+            options = [
+                type_words(option, refer) for option in schema[several] if option.get("type") != "null"
+            ]
             return ", or ".join(dict.fromkeys(option for option in options if option))
     if "const" in schema:
         return f"`{json.dumps(schema['const'])}`"
