@@ -169,7 +169,7 @@ clients-test: install .venv-clients/installed ## ask a real server with LangChai
 	@touch $@
 
 docs: .venv-docs/installed ## build the documentation site into build/docs, and check that nothing in it is fetched from elsewhere
-	@rm -rf build/docs
+	@rm -rf build/docs build/docs-doctrees
 	.venv-docs/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs/site -d build/docs-doctrees . build/docs
 	$(PYTHON) scripts/check_site.py build/docs
 

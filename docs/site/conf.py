@@ -77,7 +77,7 @@ class ShownJson(JsonLexer):
 def _read(app: Sphinx, document: str, source: list[str]) -> None:
     """Change what only GitHub understands."""
     folder = (ROOT / document).parent
-    text = _MERMAID.sub(r"![](\1)", source[0])
+    text = _MERMAID.sub(lambda found: f"![{Path(found[1]).stem.replace('-', ' ')}]({found[1]})", source[0])
     text = _LINK.sub(lambda found: _of_folder(found, folder), text)
     if document == root_doc:
         text = _SECTION.sub(_with_contents, text)
