@@ -50,15 +50,29 @@ Besides these, `/playground` serves [a page](../playground.md), and `/docs` and 
 """
 
 _MEANINGS = {
+    "AlignAnswer.id": "for feedback on the answer",
+    "LearnModel.examples": "how many of the last liked exchanges; 0: none",
+    "LearnModel.scope": "whose: the asking user's, or those of all users of the profile",
+    "Receipt.profiles": "the versions that were used, such as `support:2`",
+    "Receipt.template": "what rendered the tiers",
+    "Receipt.tokens": "prompt tokens of each tier",
+    "RenderAnswer.prompt": "as a person reads it",
+    "RenderAnswer.tokens": "of the whole prompt",
+    "applied": "at least one tier is not empty",
     "archived": "requests do not find an archived profile",
+    "by": "the layer that set the value that was kept, such as `system:request`",
     "expires_at": "seconds since 1970, or as a date; none: the key does not end by itself",
     "grace_seconds": "seconds until the old key ends",
     "has_more": "whether there is another page",
+    "kept": "the value that won",
+    "latest": "number of the newest version",
     "learn": "how many liked exchanges become examples, and whose",
+    "learned_examples": "liked exchanges that became examples",
     "max_tokens": "length of the answer at most",
     "messages": "the dialogue",
     "metaalign": "the receipt; null without preferences",
     "model": "the served model, or `model@profile`",
+    "overridden": "what lost and was not told to the model",
     "policy": "System preferences that no request of the tenant can override",
     "preferences": "what the answer shall follow; the header `X-MetaAlign-Profile` names profiles without it",
     "protected": "only the scope `admin` may move it",
@@ -66,15 +80,16 @@ _MEANINGS = {
     "scopes": "what the key may do",
     "seed": "for sampling",
     "share_cache": "share the prefix cache with other tenants that do",
-    "spec_hash": "hash of everything that the model was told before the dialogue",
+    "spec_hash": "SHA-256 of the texts of both tiers",
     "stop": "texts that end the answer",
     "store": "false: do not store this exchange, even if the operator stores exchanges",
     "temperature": "0: greedy",
     "top_p": "nucleus sampling",
     "user": "the end user's id: chooses versions by weight and learned examples",
+    "verified": "what `preferences.verify` found, for each choice",
     "weight": "share of the users",
 }
-"""Fields that carry no description in the document and mean the same wherever they are."""
+"""Fields that carry no description in the document: of one object, or of every object that has them."""
 
 
 def scope_of(method: str, path: str, operation: Mapping[str, Any]) -> str:
@@ -117,7 +132,9 @@ class _Page:
         for key, value in schema.get("properties", {}).items():
             if only is not None and key not in only:
                 continue
-            words, meaning = type_words(value, self.refer), value.get("description") or _MEANINGS.get(key, "")
+            words = type_words(value, self.refer)
+            own = _MEANINGS.get(f"{name}.{key}") or _MEANINGS.get(key, "")
+            meaning = value.get("description") or own
             if key == "preferences" and REFERENCE not in json.dumps(value):
                 words = "[preferences](preferences.md)"
             if key in required and {"type": "null"} in value.get("anyOf", ()):
