@@ -28,7 +28,7 @@ LITELLM := $(UV_TOOL) --from litellm[proxy]==1.108.7 litellm
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fairness fuzz \
-	fuzz-assembly observability-test audit sbom up down first-key docker-check stack-test image-test ray-test clients-test kubernetes-test clean
+	fuzz-assembly observability-test audit sbom up down first-key docker-check stack-test image-test ray-test clients-test kubernetes-test docs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,10 +64,13 @@ format: install ## sort imports and format the code
 lock: ## rewrite requirements/*.lock, keeping pins that still fit; ARGS=--upgrade upgrades them
 	@$(PYTHON) scripts/lock.py $(ARGS)
 
-generated: install ## write the files generated from code: JSON Schema, OpenAPI document, errors, clients, dashboards
+generated: install ## write the files generated from code: JSON Schema, OpenAPI document, errors, reference, clients, dashboards
 	$(BIN)/python -m metaalign.schema docs/preferences.schema.json
 	$(BIN)/python scripts/errors_page.py docs/errors.md
 	$(BIN)/python scripts/openapi_document.py clients/openapi.json
+	@for page in preferences routes settings cli; do \
+	    $(BIN)/python scripts/$${page}_page.py docs/reference/$$page.md || exit 1; \
+	done
 	$(BIN)/python scripts/client_errors.py clients/python/metaalign/client/errors.py
 	$(BIN)/python scripts/blocking_client.py clients/python/metaalign/client/blocking
 	$(BIN)/python scripts/env_example.py docker/.env.example
@@ -159,6 +162,16 @@ ray-test: .venv-ray/installed ## run two replicas under Ray Serve: routing by pr
 
 clients-test: install .venv-clients/installed ## ask a real server with LangChain, LiteLLM and pydantic-ai, as docs/clients.md shows
 	$(BIN)/python -m tests.clients.run $(CURDIR)/.venv-clients/bin/python
+
+.venv-docs/installed: requirements/docs.txt
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/pip install --quiet -r requirements/docs.txt
+	@touch $@
+
+docs: .venv-docs/installed ## build the documentation site into build/docs, and check that nothing in it is fetched from elsewhere
+	@rm -rf build/docs build/docs-doctrees
+	.venv-docs/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs/site -d build/docs-doctrees . build/docs
+	$(PYTHON) scripts/check_site.py build/docs
 
 clean: ## remove the environments, caches and build results
 	rm -rf clients/typescript/node_modules clients/typescript/dist clients/typescript/build

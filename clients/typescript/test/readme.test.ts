@@ -1,4 +1,4 @@
-/** The programs of the README compile strictly, and print what it shows. */
+/** The programs of the README and of the quickstart compile strictly, and print what is shown. */
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -11,7 +11,8 @@ const run = promisify(execFile);
 const root = new URL("../../", import.meta.url);
 const folder = new URL("build/readme/", root);
 // A name of its own, since a deleted profile's version numbers are not given again.
-const readme = (await readFile(new URL("README.md", root), "utf8")).replaceAll("readme-guide", unique("readme"));
+const files = ["README.md", "../../docs/quickstart.md"].map((page) => readFile(new URL(page, root), "utf8"));
+const readme = (await Promise.all(files)).join("\n").replaceAll("readme-guide", unique("readme"));
 const programs = [...readme.matchAll(/^```ts\n(.*?)^```\n\n```\n(.*?)^```/gms)];
 
 before(async () => {
@@ -34,7 +35,7 @@ after(() => rm(folder, { recursive: true, force: true }));
 
 test("every program is shown with what it prints", () => {
   assert.equal(programs.length, readme.match(/^```ts$/gm)?.length);
-  assert.equal(programs.length, 6);
+  assert.equal(programs.length, 7);
 });
 
 for (const [index, [, program = "", shown]] of programs.entries()) {
