@@ -79,8 +79,16 @@ _MEANINGS = {
     "query": "the question",
     "scopes": "what the key may do",
     "seed": "for sampling",
-    "share_cache": "share the prefix cache with other tenants that do",
+    "share_cache": "share prefix-cache blocks of whole prompts with other tenants that do",
+    "share_policy": "share prefix-cache blocks of the policy with tenants that have the same one",
+    "shared": "its System texts' prefix-cache blocks are shared between tenants",
     "spec_hash": "SHA-256 of the texts of both tiers",
+    "count": "how many there are",
+    "deleted": "always true",
+    "max_model_len": "tokens of a prompt and its answer at most",
+    "token_strs": "each token as the tokenizer writes it",
+    "tokens": "token ids",
+    "tools": "as `/v1/chat/completions` takes them",
     "stop": "texts that end the answer",
     "store": "false: do not store this exchange, even if the operator stores exchanges",
     "temperature": "0: greedy",
@@ -164,7 +172,7 @@ class _Page:
 
     def of_protocol(self, name: str) -> bool:
         """Whether a body or an answer is vLLM's, with what we add to it."""
-        return name.endswith(("Request", "Answer")) and not name.startswith(("Align", "Render"))
+        return name.endswith(("Request", "Answer")) and not name.startswith(("Align", "Render", "Tokenize", "Detokenize"))
 
     def answers(self, operation: Mapping[str, Any]) -> Iterator[str]:
         errors = []

@@ -59,8 +59,8 @@ GROUPS = {
         "key_limits tenant_limits user_limits redis_url max_waiting max_body_bytes max_choices max_logprobs"
         " grammar_seconds write_seconds"
     ),
-    "Feedback": "feedback retention_days",
-    "What requests may do": "allow_fields allow_xargs allow_template_arguments",
+    "What is stored": "feedback store_responses retention_days",
+    "What requests may do": "allow_fields allow_xargs allow_template_arguments allow_kv_connectors",
     "Pages and lists": "playground disable_fastapi_docs list_profiles",
     "Operation": "log_format log_level stall_seconds spec_cache_entries",
 }
