@@ -172,7 +172,10 @@ class _Page:
 
     def of_protocol(self, name: str) -> bool:
         """Whether a body or an answer is vLLM's, with what we add to it."""
-        return name.endswith(("Request", "Answer")) and not name.startswith(("Align", "Render", "Tokenize", "Detokenize"))
+        ours = ("Align", "Render", "Tokenize", "Detokenize")
+        return name.endswith(("Request", "Answer")) and not name.startswith(ours)
+            ("Align", "Render", "Tokenize", "Detokenize")
+        )
 
     def answers(self, operation: Mapping[str, Any]) -> Iterator[str]:
         errors = []

@@ -24,6 +24,7 @@ from metaalign.prompt import PromptAssembler
 from metaalign_server.alignment.aligner import Aligner
 from metaalign_server.alignment.context import RequestContext, current_request
 from metaalign_server.alignment.service import Service
+from metaalign_server.engine.chunks import write_chunks_as_text
 from metaalign_server.engine.forced_calls import hold_forced_calls
 from metaalign_server.engine.generation import wrap_generate
 from metaalign_server.engine.grammars import GrammarTrials
@@ -110,6 +111,10 @@ async def install(
     wrap_generate(engine, settings.max_logprobs, trials)
     if not hold_forced_calls():
         logger.warning("this vLLM holds forced tool calls to their schema only if the tool says `strict`")
+    if not write_chunks_as_text():
+        logger.warning(
+            "this vLLM writes other chunks: streams are written by its own models, which takes more CPU"
+        )
     await _check_canary(state, aligner)
     service = Service(
         settings=settings,

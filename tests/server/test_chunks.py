@@ -1,0 +1,106 @@
+"""Chunks written as text have the bytes that vLLM's models write, whatever is in them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from vllm.entrypoints.generate.base.protocol import DeltaFunctionCall, DeltaMessage, DeltaToolCall
+from vllm.entrypoints.openai.chat_completion import protocol, serving
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionLogProbs
+from vllm.entrypoints.serve.engine.protocol import UsageInfo
+from vllm.entrypoints.serve.utils.tool_calls_utils import maybe_filter_parallel_tool_calls
+
+from metaalign_server.engine.chunks import Choice, Chunk, write_chunks_as_text
+from tests.server.conftest import Twin
+
+# Lone surrogates cannot come out of a tokenizer.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+CALL = DeltaToolCall(index=0, id="a", type="function", function=DeltaFunctionCall(name="f", arguments="{"))
+DELTAS = st.one_of(
+    st.builds(DeltaMessage, content=TEXTS),
+    st.builds(DeltaMessage, role=TEXTS, content=TEXTS),
+    st.builds(DeltaMessage, reasoning=TEXTS),
+    st.builds(DeltaMessage, content=TEXTS, reasoning=TEXTS),
+    st.just(DeltaMessage()),
+    st.just(DeltaMessage(content=None)),
+    st.just(DeltaMessage(tool_calls=[CALL])),
+)
+ENDS: list[dict[str, Any]] = [{}, {"stop_reason": None}, {"stop_reason": 7}, {"stop_reason": 'a "stop"'}]
+
+
+@given(
+    delta=DELTAS,
+    end=st.sampled_from(ENDS),
+    reason=st.sampled_from([None, "stop", "length", "tool_calls"]),
+    ids=st.sampled_from([{}, {"token_ids": None}, {"token_ids": [1, 2]}]),
+    logprobs=st.sampled_from([None, ChatCompletionLogProbs(content=[])]),
+    rest=st.sampled_from(
+        [{}, {"prompt_token_ids": None, "prompt_text": None}, {"prompt_token_ids": [1], "prompt_text": "a"}]
+    ),
+    later=st.sampled_from([{}, {"system_fingerprint": "vllm-é"}, {"usage": UsageInfo(prompt_tokens=3)}]),
+    names=st.tuples(TEXTS, TEXTS),
+    number=st.integers(0, 2**31),
+)
+def test_equal_bytes(
+    delta: DeltaMessage,
+    end: dict[str, Any],
+    reason: str | None,
+    ids: dict[str, Any],
+    logprobs: Any,
+    rest: dict[str, Any],
+    later: dict[str, Any],
+    names: tuple[str, str],
+    number: int,
+) -> None:
+    written = []
+    for chunk, choice in (
+        (Chunk, Choice),
+        (protocol.ChatCompletionStreamResponse, protocol.ChatCompletionResponseStreamChoice),
+    ):
+        one: Any = choice(index=number, delta=delta, logprobs=logprobs, finish_reason=reason, **end, **ids)
+        made: Any = chunk(
+            id=names[0], object="chat.completion.chunk", created=number, choices=[one], model=names[1], **rest
+        )
+        for name, value in later.items():
+            setattr(made, name, value)
+        written.append(made.model_dump_json(exclude_unset=True))
+    assert written[0] == written[1]
+    json.loads(written[0])
+
+
+def test_calls_in_parallel_are_dropped_as_before() -> None:
+    calls = [CALL, CALL.model_copy(update={"index": 1})]
+    request = protocol.ChatCompletionRequest(messages=[], parallel_tool_calls=False)
+    choice = Choice(index=0, delta=DeltaMessage(tool_calls=calls), logprobs=None, finish_reason=None)
+    kept: Any = maybe_filter_parallel_tool_calls(choice, request)  # type: ignore[type-var]
+    assert [call.index for call in kept.tool_calls] == [0]
+
+
+def test_models_that_write_something_else_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Newer(protocol.ChatCompletionStreamResponse):
+        news: str = "a field of a newer vLLM"
+
+        def model_dump_json(self, **options: Any) -> str:
+            return super().model_dump_json(**options)[:-1] + ',"news":1}'
+
+    monkeypatch.setattr(serving, "ChatCompletionStreamResponse", Newer)
+    monkeypatch.setattr(
+        serving, "ChatCompletionResponseStreamChoice", protocol.ChatCompletionResponseStreamChoice
+    )
+    assert not write_chunks_as_text()
+    assert serving.ChatCompletionStreamResponse is Newer
+    monkeypatch.setattr(serving, "ChatCompletionStreamResponse", protocol.ChatCompletionStreamResponse)
+    assert write_chunks_as_text()
+    assert serving.ChatCompletionStreamResponse is Chunk  # type: ignore[comparison-overlap]
+
+
+def test_it_is_in_place(twin: Twin, http: httpx.Client) -> None:
+    """The server says so if it is not."""
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, "stream": True}
+    assert http.post("/v1/chat/completions", json=body).text.endswith("data: [DONE]\n\n")
+    assert "this vLLM writes other chunks" not in twin.server.log_text()
