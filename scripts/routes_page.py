@@ -174,8 +174,6 @@ class _Page:
         """Whether a body or an answer is vLLM's, with what we add to it."""
         ours = ("Align", "Render", "Tokenize", "Detokenize")
         return name.endswith(("Request", "Answer")) and not name.startswith(ours)
-            ("Align", "Render", "Tokenize", "Detokenize")
-        )
 
     def answers(self, operation: Mapping[str, Any]) -> Iterator[str]:
         errors = []
