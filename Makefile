@@ -155,13 +155,19 @@ kubernetes-test: install ## build the Kubernetes manifests and check them agains
 ray-test: .venv-ray/installed ## run two replicas under Ray Serve: routing by preferences against random routing, and a kill under load
 	.venv-ray/bin/python -m benchmarks.ray_serving $(ARGS)
 
-.venv-clients/installed: requirements/clients.txt
-	$(PYTHON) -m venv .venv-clients
-	.venv-clients/bin/pip install --quiet -r requirements/clients.txt -e .
-	touch $@
+.venv-%/installed: requirements/%.txt | install
+	$(PYTHON) -m venv --clear .venv-$*
+	$(BIN)/uv pip install --quiet --python .venv-$*/bin/python -r $< -e .
+	@touch $@
 
-clients-test: install .venv-clients/installed ## ask a real server with LangChain, LiteLLM and pydantic-ai, as docs/clients.md shows
-	$(BIN)/python -m tests.clients.run $(CURDIR)/.venv-clients/bin/python
+# Our own package for Node is a link there, and has to be built.
+tests/clients/node/node_modules/installed: tests/clients/node/package-lock.json $(wildcard clients/typescript/src/*.ts)
+	cd clients/typescript && npm ci --silent && npm run --silent build
+	cd tests/clients/node && npm ci --silent
+	@touch $@
+
+clients-test: install .venv-clients/installed .venv-clients-older/installed tests/clients/node/node_modules/installed ## run docs/recipes.md: other projects' clients at a real server, and what they raise; needs npm
+	$(BIN)/python -m tests.clients.run $(ARGS)
 
 .venv-docs/installed: requirements/docs.txt
 	$(PYTHON) -m venv --clear .venv-docs
@@ -174,6 +180,6 @@ docs: .venv-docs/installed ## build the documentation site into build/docs, and 
 	$(PYTHON) scripts/check_site.py build/docs
 
 clean: ## remove the environments, caches and build results
-	rm -rf clients/typescript/node_modules clients/typescript/dist clients/typescript/build
+	rm -rf clients/typescript/node_modules clients/typescript/dist clients/typescript/build tests/clients/node/node_modules
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find benchmarks clients examples server training tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -75,6 +75,7 @@ async def test_requests_per_minute(limiter: Limiter) -> None:
     assert (error.status, error.code) == (429, "rate_limit_exceeded")
     assert "3 requests per minute" in error.message
     assert 1 <= int(error.headers["Retry-After"]) <= 120
+    assert "x-should-retry" not in error.headers
     assert error.headers["x-ratelimit-limit-requests"] == "3"
     assert error.headers["x-ratelimit-remaining-requests"] == "0"
 
@@ -137,6 +138,7 @@ async def test_of_several_full_limits_the_longest_wait_is_told(limiter: Limiter)
     error = await refused(limiter, buckets)
     assert error.code == "budget_exhausted"
     assert int(error.headers["Retry-After"]) > DAY // 2 - 1  # 20 must shrink to 9: most of the next day
+    assert error.headers["x-should-retry"] == "false"
 
 
 async def test_of_each_kind_the_nearest_limit_is_told(limiter: Limiter) -> None:

@@ -9,6 +9,9 @@ from metaalign.errors import ERRORS
 
 __all__ = ["Refusal", "not_found"]
 
+_PATIENCE = 120
+"""Seconds that a client may sleep before it tries again; one that waits for a minute's window sleeps no longer."""
+
 
 class Refusal(MetaAlignError):
     """The server refuses a request or a command.
@@ -35,6 +38,9 @@ class Refusal(MetaAlignError):
         self.headers = dict(headers or {})
         if retry_after is not None:
             self.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+            if retry_after > _PATIENCE:
+                # Anthropic's clients would sleep until tomorrow without a word; they and OpenAI's obey this.
+                self.headers["x-should-retry"] = "false"
 
 
 def not_found(what: str, name: str, param: str | None = None) -> Refusal:
