@@ -1,7 +1,7 @@
 // One column: preferences, the answer as it streams, its receipt, and what the model was told.
 
 import { Problem, call, streamChat } from "./api.js";
-import { button, count, debounced, el, field, newId, say, showProblem } from "./dom.js";
+import { afterPaint, button, count, debounced, el, field, newId, say, showProblem } from "./dom.js";
 import { tierEditor } from "./editor.js";
 import { influence, influenceElements } from "./influence.js";
 import { receiptElements } from "./receipt.js";
@@ -208,10 +208,11 @@ export class Column {
         const choice = chunk.choices?.[0];
         told.finish = choice?.finish_reason ?? told.finish;
         if (choice?.delta?.content) {
+          // The first words come first: the receipt waits until they are on the screen.
+          if (!told.text) afterPaint(() => this.running === running && told.receipt && this.showReceipt(told));
           told.text += choice.delta.content;
           this.text.append(choice.delta.content);
         }
-        if (chunk.metaalign) this.showReceipt(told);
       }
       this.answer = told;
       told.seconds = (performance.now() - since) / 1000;

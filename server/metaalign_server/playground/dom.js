@@ -49,6 +49,11 @@ export function debounced(milliseconds, action) {
   };
 }
 
+/** Call `action` once what is in the page now has been drawn. */
+export function afterPaint(action) {
+  requestAnimationFrame(() => setTimeout(action));
+}
+
 /** Tell screen readers, which do not see what has changed elsewhere on the page. */
 export function say(text) {
   $("said").textContent = text;
