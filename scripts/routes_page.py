@@ -51,6 +51,7 @@ Besides these, `/playground` serves [a page](../playground.md), and `/docs` and 
 
 _MEANINGS = {
     "AlignAnswer.id": "for feedback on the answer",
+    "DetokenizeRequest.model": "the served model",
     "LearnModel.examples": "how many of the last liked exchanges; 0: none",
     "LearnModel.scope": "whose: the asking user's, or those of all users of the profile",
     "Receipt.profiles": "the versions that were used, such as `support:2`",
@@ -74,7 +75,7 @@ _MEANINGS = {
     "model": "the served model, or `model@profile`",
     "overridden": "what lost and was not told to the model",
     "policy": "System preferences that no request of the tenant can override",
-    "preferences": "what the answer shall follow; the header `X-MetaAlign-Profile` names profiles without it",
+    "preferences": "what the answer should follow; the header `X-MetaAlign-Profile` names profiles without it",
     "protected": "only the scope `admin` may move it",
     "query": "the question",
     "scopes": "what the key may do",

@@ -179,6 +179,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="`debug`, `info`, `warning` or `error`"
     )
+    prewarm: int = Field(
+        16,
+        ge=0,
+        description="Meta-Prompts to prefill while idle: of labels that move, and after a start the hottest; 0: none",
+    )
     spec_cache_entries: int = Field(1024, ge=1, description="number of rendered Meta-Prompts to cache")
 
     _split_fields = field_validator(

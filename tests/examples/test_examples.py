@@ -135,7 +135,7 @@ def test_feedback(world: World) -> None:
         "bob, learned examples: 0",
         " ".join(wolf),
         "",
-        "erased: {'exchanges': 2, 'feedback': 1}",
+        "erased: {'exchanges': 2, 'feedback': 1, 'responses': 0}",
     ]
 
 

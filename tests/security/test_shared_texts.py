@@ -155,36 +155,46 @@ def test_sharing_ends_with_the_flag(world: World, tenants: Sequence[str]) -> Non
 
 
 def test_profiles_that_the_operator_shares(world: World) -> None:
-    """A tenant's own profile may be shared too, by an administrator, who alone can add to it from then on."""
-    text, names = words(next(_NUMBERS), 120), []
-    for _ in range(3):
+    """A tenant's own profile may be shared, by an administrator, who alone can add to it from then on."""
+    before, shared, names = words(next(_NUMBERS), 120), words(next(_NUMBERS), 120), []
+    for _ in range(4):
         names.append(name := tenant(world, None))
-        made = world.client(name).post(
-            "/v1/profiles", json={"name": "house", "preferences": {"system": text}}
-        )
-        assert made.status_code == 201
-    first, second, apart = names
-    said = body_of("", words(next(_NUMBERS))) | {"preferences": {"profile": "house"}}
-    used(world, first, **said)
-    assert used(world, second, **said)[1] == 0
+        body = {"name": "house", "preferences": {"system": before}}
+        assert world.client(name).post("/v1/profiles", json=body).status_code == 201
+    first, second, third, apart = names
+
+    def house(who: str) -> tuple[int, int]:
+        """Cached tokens under the profile with a question of its own, and those that hold System Info alone."""
+        said = body_of("", words(next(_NUMBERS))) | {"preferences": {"profile": "house"}}
+        _, cached, system = used(world, who, **said)
+        return cached, whole_blocks(system)
+
+    assert house(first)[0] == house(second)[0] == 0
     refused = world.client(first).patch("/v1/profiles/house", json={"shared": True})
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "profile_shared")
-    for name in (first, second):
+    for name in (first, third):
         world.keys[f"{name}/admin"] = world.make_key(name, "profiles:write", "admin", "system")["key"]
-        shared = world.client(f"{name}/admin").patch("/v1/profiles/house", json={"shared": True})
-        assert shared.json()["shared"] is True
-    system = used(world, first, **said)[2]
-    assert used(world, second, **said)[1] == whole_blocks(system)
-    assert used(world, apart, **said)[1] == 0
-    added = world.client(first).post(
-        "/v1/profiles/house/versions", json={"preferences": {"system": text + "!"}}
-    )
+        marked = world.client(f"{name}/admin").patch("/v1/profiles/house", json={"shared": True})
+        assert marked.json()["shared"] is True
+    # What the tenants wrote before is not the operator's, so that guesses cannot be planted.
+    house(first)
+    assert house(third)[0] == 0
+    added = world.client(first).post("/v1/profiles/house/versions", json={"preferences": {"system": shared}})
     assert (added.status_code, added.json()["error"]["code"]) == (403, "profile_shared")
     imported = world.client(first).get("/v1/profiles:export").json()
     imported["profiles"][0]["versions"].append({"number": 2, "preferences": {"system": "mine"}})
     assert world.client(first).post("/v1/profiles:import", json=imported).status_code == 403
-    version = {"preferences": {"system": text + "!"}}
-    assert world.client(f"{first}/admin").post("/v1/profiles/house/versions", json=version).status_code == 201
+    assert world.client(first).delete("/v1/profiles/house").status_code == 403
+    version = {"preferences": {"system": shared}}
+    for name in (f"{first}/admin", f"{third}/admin", apart):
+        assert world.client(name).post("/v1/profiles/house/versions", json=version).status_code == 201
+    house(first)
+    cached, whole = house(third)
+    assert cached == whole > 0
+    assert house(apart)[0] == 0
+    ended = world.client(f"{third}/admin").patch("/v1/profiles/house", json={"shared": False})
+    assert ended.json()["shared"] is False
+    assert house(third)[0] == 0
 
 
 def test_sixteen_tenants_prefill_the_policy_once(world: World, policy: dict[str, Any]) -> None:

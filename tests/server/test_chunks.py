@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +15,7 @@ from vllm.entrypoints.serve.engine.protocol import UsageInfo
 from vllm.entrypoints.serve.utils.tool_calls_utils import maybe_filter_parallel_tool_calls
 
 from metaalign_server.engine.chunks import Choice, Chunk, write_chunks_as_text
+from metaalign_server.engine.installation import OTHER_CHUNKS
 from tests.server.conftest import Twin
 
 # Lone surrogates cannot come out of a tokenizer.
@@ -99,8 +99,13 @@ def test_models_that_write_something_else_stay(monkeypatch: pytest.MonkeyPatch) 
     assert serving.ChatCompletionStreamResponse is Chunk  # type: ignore[comparison-overlap]
 
 
-def test_it_is_in_place(twin: Twin, http: httpx.Client) -> None:
-    """The server says so if it is not."""
-    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, "stream": True}
-    assert http.post("/v1/chat/completions", json=body).text.endswith("data: [DONE]\n\n")
-    assert "this vLLM writes other chunks" not in twin.server.log_text()
+def test_what_a_newer_handler_sets_on_a_chunk_is_written() -> None:
+    choice = Choice(index=0, delta=DeltaMessage(content="a"), logprobs=None, finish_reason=None)
+    chunk = Chunk(id="a", object="chat.completion.chunk", created=1, choices=[choice], model="m")
+    chunk.prompt_text = "set later"  # type: ignore[attr-defined]
+    assert json.loads(chunk.model_dump_json(exclude_unset=True))["prompt_text"] == "set later"
+
+
+def test_the_server_found_the_same_bytes(twin: Twin) -> None:
+    """It would have said so."""
+    assert OTHER_CHUNKS not in twin.server.log_text()

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from metaalign import MetaAlign
 from metaalign.cli import main
 from metaalign.intervals import wilson
 from tests.processes import environment, free_port
@@ -363,6 +364,54 @@ def test_a_key_that_may_not_know_the_ids_compares_the_rest(
     assert printed(capsys, "replay", str(file)) == "1 of 1 are as they were\n"
 
 
+def test_a_replay_goes_on_after_a_refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    name, file = f"cli-{uuid.uuid4().hex[:8]}", tmp_path / "kept.jsonl"
+    printed(capsys, "profiles", "create", name, "--system", "Answer like a pirate.")
+    saved(capsys, file, "--profile", name)
+    saved(capsys, file)
+    printed(capsys, "profiles", "delete", name)
+    told = printed(capsys, "replay", str(file), code=1)
+    assert "1\trefused" in told
+    assert told.endswith("1 of 2 are as they were\n")
+
+
+def test_odd_separators_in_texts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "kept.jsonl"
+    saved(capsys, file, "--user", "Some\u2028lines\u0085 of\u2029mine.")
+    assert printed(capsys, "replay", str(file)) == "1 of 1 are as they were\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_calls_are_compared(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Another program's line, whose answer is a call of a tool."""
+    file = tmp_path / "kept.jsonl"
+    food = {"type": "string", "enum": ["mice", "fish"]}
+    schema = {"type": "object", "properties": {"food": food}, "required": ["food"]}
+    request: dict[str, Any] = {
+        "messages": [{"role": "user", "content": OTTER}],
+        "tools": [{"type": "function", "function": {"name": "feed", "parameters": schema}}],
+        "tool_choice": "required",
+        "temperature": 0,
+        "max_tokens": 300,
+    }
+    with MetaAlign() as server:
+        answer = server.chat.create(**request).model_dump(mode="json")
+    changed = json.loads(json.dumps(answer))
+    changed["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"] = "{}"
+    lines = [json.dumps({"request": request, "answer": one}) for one in (answer, changed)]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    told = printed(capsys, "replay", str(file), code=1)
+    assert "2\tcalls\t" in told
+    assert told.endswith("1 of 2 are as they were\n")
+
+
+def test_an_answer_is_not_paid_for_if_it_cannot_be_saved(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METAALIGN_BASE_URL", f"http://127.0.0.1:{free_port()}")
+    assert "cannot be written" in said(capsys, "ask", OTTER, "--save", str(tmp_path / "no" / "folder"))
+
+
 def test_sampled_answers_are_not_compared(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "kept.jsonl"
     saved(capsys, file, "--temperature", "2")
@@ -378,7 +427,8 @@ def test_sampled_answers_are_not_compared(capsys: pytest.CaptureFixture[str], tm
         ("", "holds no exchange"),
         ("{", "kept.jsonl:1: the line: Invalid JSON"),
         ('{"request": {"query": "a"}}', "kept.jsonl:1: answer: Field required"),
-        ('\n{"request": {}, "answer": {}}', "kept.jsonl:2: `request` needs either `query` or `messages`"),
+        ('\n{"request": {}, "answer": {}}', "kept.jsonl:2: the line: `request` needs either `query` or"),
+        ('{"request": {"query": "a", "temperature": 0}, "answer": {"metaalign": 5}}', "is no receipt"),
     ],
 )
 def test_what_cannot_be_replayed(

@@ -270,7 +270,7 @@ def test_feedback_becomes_examples_and_training_pairs(customers: Any, twin: Twin
     assert command(store, "export-feedback", str(file))[0] == 1  # never written over
 
     erased = customer.http.post("/v1/feedback/erase", json={"user": "ada"}).json()
-    assert erased == {"exchanges": 4, "feedback": 4}
+    assert erased == {"exchanges": 4, "feedback": 4, "responses": 0}
     assert rendered("ada")["metaalign"]["learned_examples"] == 0
     assert rate(ids[0], rating="up") == 404
 

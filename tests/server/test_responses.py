@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from metaalign import RefusedField
 from metaalign_server.callers import DEFAULT_TENANT, Caller
 from metaalign_server.platform import responses, retention, tenants
 from metaalign_server.platform.refusal import Refusal
@@ -39,8 +40,8 @@ async def keep(database: Database, *kept: StoredResponse) -> None:
 
 async def said(database: Database, id_: str, user_ref: str | None = None) -> list[str]:
     async with database.read() as connection:
-        items = await responses.dialogue(connection, "default", id_, user_ref)
-    return [item["content"] for item in items]
+        found = await responses.dialogue(connection, "default", id_, user_ref)
+    return [item["content"] for item in found.items]
 
 
 async def test_a_chain_is_read_in_order(database: Database) -> None:
@@ -75,12 +76,32 @@ async def test_a_chain_does_not_leave_its_tenant(database: Database) -> None:
         await said(database, "resp_1")
 
 
+async def test_a_chain_is_measured_before_it_is_read(database: Database) -> None:
+    await keep(database, *(response(number) for number in range(4)))
+    async with database.read() as connection:
+        whole = await responses.dialogue(connection, "default", "resp_3")
+        assert whole.user_ref == "ada"
+        with pytest.raises(RefusedField, match="more than 300 bytes"):
+            await responses.dialogue(connection, "default", "resp_3", max_bytes=300)
+    await keep(database, *(response(number) for number in range(4, 1002)))
+    with pytest.raises(RefusedField, match="or 1000 responses"):
+        await said(database, "resp_1001")
+
+
+async def test_texts_that_a_database_does_not_take(database: Database) -> None:
+    odd = response(0, input=[{"role": "user", "content": "lone \ud800 and \x00"}])
+    await keep(database, odd)
+    async with database.read() as connection:
+        assert await responses.find(connection, "default", "resp_0") == odd
+
+
 async def test_retention_and_erasure(database: Database) -> None:
     await keep(database, response(0), response(1), response(2, user_ref="eve"), response(3, user_ref=None))
     old = sa.update(tables.responses).where(tables.responses.c.id == "resp_0").values(created_at=0)
     async with database.write() as connection:
         await connection.execute(old)
-        await retention.expire(connection, 1)
+    await retention.expire(database, 1)
+    async with database.write() as connection:
         assert await retention.erase_user(connection, "default", "ada") == {
             "exchanges": 0,
             "feedback": 0,
@@ -89,3 +110,15 @@ async def test_retention_and_erasure(database: Database) -> None:
     async with database.read() as connection:
         left = (await connection.execute(sa.select(tables.responses.c.id))).scalars().all()
     assert sorted(left) == ["resp_2", "resp_3"]
+
+
+async def test_what_is_old_goes_in_batches(database: Database) -> None:
+    await keep(database, *(response(number) for number in range(450)))
+    async with database.write() as connection:
+        await connection.execute(sa.update(tables.responses).values(created_at=0))
+        assert await responses.expire(connection, 1, 100) == 100
+    await keep(database, response(999))
+    await retention.expire(database, 1)
+    async with database.read() as connection:
+        left = (await connection.execute(sa.select(tables.responses.c.id))).scalars().all()
+    assert left == ["resp_999"]

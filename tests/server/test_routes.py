@@ -267,7 +267,7 @@ def test_openapi_documents_preferences(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/tokenize", "/detokenize", "/invocations", "/v1/load_lora_adapter", "/inference/v1/generate"]
+    "path", ["/tokenizer_info", "/invocations", "/v1/load_lora_adapter", "/inference/v1/generate"]
 )
 def test_other_vllm_routes_are_off(http: httpx.Client, path: str) -> None:
     response = http.post(path, json={})

@@ -2308,7 +2308,7 @@ export interface components {
             learn?: components["schemas"]["LearnModel"] | null;
             /**
              * Shared
-             * @description share the System texts' prefix-cache blocks between tenants; takes `admin`
+             * @description share the prefix-cache blocks of its further versions between tenants; takes `admin`
              */
             shared?: boolean | null;
         };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,12 +11,13 @@ from prometheus_client import CollectorRegistry
 from metaalign import Preferences, ProfileNotFound, SystemTierForbidden, parse_preferences
 from metaalign_server.alignment.aligner import Aligner
 from metaalign_server.alignment.context import Recording, RequestContext
-from metaalign_server.alignment.layers import choose_profiles, stored_layers
+from metaalign_server.alignment.layers import ProfileChoice, choose_profiles, stored_layers
 from metaalign_server.alignment.verification import parse_verify
 from metaalign_server.callers import Caller
 from metaalign_server.platform.exchanges import Exchange
 from metaalign_server.platform.fair_queue import FairQueue
 from metaalign_server.platform.startup import Platform
+from metaalign_server.platform.tenants import find_tenant
 from metaalign_server.settings import Settings
 
 __all__ = ["Engine", "Service"]
@@ -53,6 +55,10 @@ class Engine(Protocol):
         """Return once the engine has answered a call between two of its steps."""
         ...
 
+    async def prefill(self, context: RequestContext, token_ids: Sequence[int]) -> None:
+        """Compute a prompt's blocks for the prefix cache, with the salt of `context`, after everything else."""
+        ...
+
 
 @dataclass(slots=True)
 class Service:
@@ -79,6 +85,11 @@ class Service:
     def ready(self) -> bool:
         """Whether the server accepts new work."""
         return not self.draining and not self.stalled and not self.engine.dead
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request runs or waits, and the server takes some."""
+        return self.ready and not self.queue.taken and not self.queue.waiting
 
     def forget(self) -> None:
         """Make store changes take effect immediately, and drop cached texts that may have been erased."""
@@ -115,25 +126,64 @@ class Service:
                     f"{choice.door}: there are no profiles under `vllm serve`", param=choice.door
                 )
             return context
-        context.stored = await stored_layers(self.platform, caller, choice, user)
-        if not caller.tenant.share_cache:
-            context.cache_salt = self.platform.secret.cache_salt(caller.tenant.id)
-            context.operator_salt = self.platform.secret.operator_salt
+        await self._add_stored(self.platform, context, choice, user)
+        if context.stored.layers:
+            self.platform.hot.note(caller.tenant.id, context.stored.profiles)
         return context
 
-    def record(self, context: RequestContext, user: str | None) -> None:
-        """Store the exchange for feedback once it is complete, if the operator has enabled feedback."""
+    async def ahead(self, tenant_id: str, references: tuple[str, ...]) -> RequestContext | None:
+        """Return the context of a request that might come, with what the tenant's policy and these profiles say.
+
+        Returns:
+            None if the tenant or a profile is gone, or if nothing would be said.
+
+        Raises:
+            StoreUnavailable.
+        """
+        if self.platform is None:
+            return None
+        async with self.platform.database.read() as connection:
+            row = await find_tenant(connection, tenant_id=tenant_id)
+        if row is None or row.disabled:
+            return None
+        context = RequestContext(caller=Caller(frozenset(), tenant=row.tenant))
+        try:
+            await self._add_stored(self.platform, context, ProfileChoice(references), None)
+        except ProfileNotFound:
+            return None
+        context.applied = self.aligner.apply(None, stored=context.stored)
+        return context
+
+    @staticmethod
+    async def _add_stored(
+        platform: Platform, context: RequestContext, choice: ProfileChoice, user: str | None
+    ) -> None:
+        """Add to a context what the store says, and what keeps its prefix-cache blocks apart."""
+        tenant = context.caller.tenant
+        context.stored = await stored_layers(platform, context.caller, choice, user)
+        if not tenant.share_cache:
+            context.cache_salt = platform.secret.cache_salt(tenant.id)
+            context.operator_salt = platform.secret.operator_salt
+
+    def record(self, context: RequestContext, user: str | None, user_ref: str | None = None) -> None:
+        """Store the exchange for feedback once it is complete, if the operator has enabled feedback.
+
+        Args:
+            context: The request.
+            user: The user's id, if it names one.
+            user_ref: Otherwise the keyed hash of it, if that is known.
+        """
         platform, tenant = self.platform, context.caller.tenant
         if platform is None or not platform.settings.feedback:
             return
-        user_ref = platform.secret.user(tenant.id, user) if user is not None else None
+        whose = platform.secret.user(tenant.id, user) if user is not None else user_ref
 
         def keep(answer_id: str, recording: Recording) -> None:
             platform.recorder.add(
                 Exchange(
                     id=answer_id,
                     tenant_id=tenant.id,
-                    user_ref=user_ref,
+                    user_ref=whose,
                     profile_id=context.stored.learns_for,
                     profiles=context.stored.profiles,
                     messages=recording.messages,

@@ -73,12 +73,10 @@ class Choice:
 class Chunk:
     """One event of a stream; takes the fields of vLLM's model by name, and `usage` and `system_fingerprint` later."""
 
-    __slots__ = ("given", "system_fingerprint", "usage")
-
     def __init__(self, **given: Any) -> None:
         self.usage = given.pop("usage", _UNSET)
         self.system_fingerprint = given.pop("system_fingerprint", _UNSET)
-        self.given = given
+        self.given = given  # what vLLM sets later besides these two is the model's affair
 
     def model_dump_json(self, **options: Any) -> str:
         """The chunk as JSON; takes what pydantic's method takes."""
@@ -88,6 +86,8 @@ class Chunk:
     def _text(self) -> str | None:
         given = self.given
         choices = given["choices"]
+        if len(vars(self)) != 3:
+            return None
         if self.usage is not _UNSET or len(choices) != 1 or (len(given) != 5 and len(given) != 7):
             return None
         rest = ""
@@ -115,9 +115,9 @@ class Chunk:
             ChatCompletionResponseStreamChoice(**choice.given) if isinstance(choice, Choice) else choice
             for choice in given["choices"]
         ]
-        for name in ("usage", "system_fingerprint"):
-            if (value := getattr(self, name)) is not _UNSET:
-                given[name] = value
+        given |= {
+            name: value for name, value in vars(self).items() if name != "given" and value is not _UNSET
+        }
         return ChatCompletionStreamResponse(**given)
 
 

@@ -119,8 +119,9 @@ def salt(prompt: Any, context: RequestContext) -> Any:
     # A client's own salt, if the operator allows it, partitions the tenant's blocks further.
     own = context.cache_salt + prompt.get("cache_salt", "")
     shared = context.applied.shared_ids if context.applied is not None else ()
-    if shared and context.operator_salt is not None:
-        own = tiered_salt(equal_at_the_start(shared, prompt["prompt_token_ids"]), context.operator_salt, own)
+    ids = prompt.get("prompt_token_ids")
+    if shared and ids and context.operator_salt is not None:
+        own = tiered_salt(equal_at_the_start(shared, ids), context.operator_salt, own)
     return {**prompt, "cache_salt": own}
 
 

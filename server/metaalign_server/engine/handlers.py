@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import jinja2
@@ -20,9 +21,13 @@ from vllm.entrypoints.serve.tokenize.protocol import (
     TokenizeCompletionRequest,
 )
 from vllm.exceptions import VLLMError, VLLMValidationError
+from vllm.inputs.engine import tokens_input
+from vllm.sampling_params import SamplingParams
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 from vllm.version import __version__ as VLLM_VERSION
 
+from metaalign_server.alignment.context import RequestContext
+from metaalign_server.engine.generation import salt
 from metaalign_server.engine.refusals import Allowances
 
 __all__ = [
@@ -45,6 +50,10 @@ HANDLER_ERRORS: tuple[type[Exception], ...] = (
     jinja2.TemplateError,
 )
 """What vLLM's handlers raise for a request that they refuse. Raised anywhere else, these are defects of ours."""
+
+
+_LAST = 2**31 - 1
+"""The lowest priority."""
 
 
 class EngineRefusal(Exception):
@@ -214,3 +223,11 @@ class VllmEngine:
     async def ping(self) -> None:
         """Return once the engine has answered a call between two of its steps."""
         await self._state.engine_client.is_sleeping()
+
+    async def prefill(self, context: RequestContext, token_ids: Sequence[int]) -> None:
+        """Compute a prompt's blocks for the prefix cache, with the salt of `context`, after everything else."""
+        prompt = salt(tokens_input(list(token_ids)), context)
+        sampling = SamplingParams(max_tokens=1, temperature=0, detokenize=False)
+        name = f"prefill-{uuid.uuid4().hex}"
+        async for _ in self._state.engine_client.generate(prompt, sampling, name, priority=_LAST):
+            pass

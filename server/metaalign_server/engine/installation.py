@@ -41,10 +41,11 @@ from metaalign_server.platform.fair_queue import WAITED, FairQueue
 from metaalign_server.platform.startup import Platform
 from metaalign_server.settings import ConfigurationError, Settings
 
-__all__ = ["SUPPORTED_VLLM", "IncompatibleEngine", "check_vllm", "install"]
+__all__ = ["OTHER_CHUNKS", "SUPPORTED_VLLM", "IncompatibleEngine", "check_vllm", "install"]
 
 logger = logging.getLogger(__name__)
 
+OTHER_CHUNKS = "this vLLM writes other chunks: streams are written by its own models, which takes more CPU"
 SUPPORTED_VLLM = "0.32."
 """The release whose methods the hooks replace. Change it together with the pin in pyproject.toml."""
 
@@ -112,9 +113,7 @@ async def install(
     if not hold_forced_calls():
         logger.warning("this vLLM holds forced tool calls to their schema only if the tool says `strict`")
     if not write_chunks_as_text():
-        logger.warning(
-            "this vLLM writes other chunks: streams are written by its own models, which takes more CPU"
-        )
+        logger.warning(OTHER_CHUNKS)
     await _check_canary(state, aligner)
     service = Service(
         settings=settings,

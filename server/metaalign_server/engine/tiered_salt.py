@@ -21,6 +21,7 @@ __all__ = ["block_salt", "install", "tiered_salt"]
 logger = logging.getLogger(__name__)
 
 _MARK = "metaalign-tiers"
+_DIGITS = 9
 _NAME = "generate_block_hash_extra_keys"
 _PARAMETERS = ("request", "start_token_idx", "end_token_idx", "start_mm_idx")
 
@@ -33,7 +34,7 @@ def tiered_salt(shared: int, operator: str, tenant: str) -> str:
 def block_salt(salt: str, start: int, end: int) -> str | None:
     """Return what a salt adds to the hash of the block of the tokens from `start` to `end`."""
     parts = salt.split(":", 3)
-    if len(parts) != 4 or parts[0] != _MARK or not parts[1].isdecimal():
+    if len(parts) != 4 or parts[0] != _MARK or not parts[1].isdecimal() or len(parts[1]) > _DIGITS:
         return salt if start == 0 else None
     shared, operator, tenant = int(parts[1]), parts[2], parts[3]
     if end <= shared:

@@ -236,7 +236,7 @@ class Lookups:
             preferences,
             head.learn_examples,
             head.learn_scope,
-            head.shared,
+            head.shares(number),
         )
 
     async def _load_head(self, key: tuple[str, str]) -> Head | None:

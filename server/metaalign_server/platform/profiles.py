@@ -82,8 +82,12 @@ class Head:
     archived: bool = False
     learn_examples: int = 0
     learn_scope: LearnScope = "user"
-    shared: bool = False
+    shared_from: int | None = None
     labels: Mapping[str, Label] = field(default_factory=dict)
+
+    def shares(self, number: int) -> bool:
+        """Whether a version is the operator's: one that this state of the profile has, added since it is shared."""
+        return self.shared_from is not None and self.shared_from <= number <= self.latest
 
     @property
     def etag(self) -> str:
@@ -175,7 +179,7 @@ def _head(row: sa.RowMapping, named: Mapping[str, Label]) -> Head:
         archived=row["archived_at"] is not None,
         learn_examples=row["learn_examples"],
         learn_scope=row["learn_scope"],
-        shared=row["shared"],
+        shared_from=row["shared_from"],
         labels=named,
     )
 
@@ -310,7 +314,7 @@ async def create(
         raise taken
     now = now_ms()
     values: dict[str, Any] = {
-        "latest": first, "revision": 1, "learn_examples": learn[0], "learn_scope": learn[1], "shared": False,
+        "latest": first, "revision": 1, "learn_examples": learn[0], "learn_scope": learn[1], "shared_from": None,
         "created_at": now, "updated_at": now, "archived_at": None, "deleted_at": None,
     }  # fmt: skip
     if earlier is None:
@@ -375,7 +379,7 @@ async def add_version(
         Refusal: see `take`; or the profile is shared and the caller is not an administrator.
     """
     head = await take(connection, caller, name, if_match)
-    if head.shared:
+    if head.shared_from is not None:
         _check_sharing(
             caller, f"profile `{name}` is shared between tenants, so only an administrator adds to it"
         )
@@ -404,7 +408,7 @@ async def update(
     shared: bool | None = None,
     if_match: str | None = None,
 ) -> Head:
-    """Archive or restore a profile, set what it learns from feedback, or share its System texts' cache blocks.
+    """Archive or restore a profile, set what it learns from feedback, or share the System texts that come from now on.
 
     Raises:
         Refusal: see `take`; or the caller is not an administrator and `shared` changes, or `archived` does and a
@@ -418,9 +422,9 @@ async def update(
         values["archived_at"] = now_ms() if archived else None
     if learn is not None:
         values |= {"learn_examples": learn[0], "learn_scope": learn[1]}
-    if shared is not None and shared != head.shared:
+    if shared is not None and shared != (head.shared_from is not None):
         _check_sharing(caller, "shared: takes a key with the scope `admin`", "shared")
-        values["shared"] = shared
+        values["shared_from"] = head.latest + 1 if shared else None
     after = await touch(connection, head, **values)
     await audit.record(
         connection, caller, "profile.update", name, before=_settings(head), after=_settings(after)
@@ -429,7 +433,7 @@ async def update(
 
 
 def _settings(head: Head) -> list[Any]:
-    return [head.archived, head.learn_examples, head.learn_scope, head.shared]
+    return [head.archived, head.learn_examples, head.learn_scope, head.shared_from]
 
 
 def _check_sharing(caller: Caller, message: str, param: str | None = None) -> None:
@@ -466,6 +470,10 @@ async def delete(
         Refusal: see `take`; or a label is protected and the caller is not an administrator.
     """
     head = await take(connection, caller, name, if_match, live=False)
+    if head.shared_from is not None:
+        _check_sharing(
+            caller, f"profile `{name}` is shared between tenants, so only an administrator deletes it"
+        )
     for label_name, label in head.labels.items():
         check_protection(caller, label_name, label)
     await connection.execute(sa.delete(labels).where(labels.c.profile_id == head.id))

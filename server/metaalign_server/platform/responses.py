@@ -13,15 +13,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from metaalign import RefusedField
 from metaalign_server.platform.refusal import Refusal
 from metaalign_server.store.erasure import mark_deletion
 from metaalign_server.store.tables import now_ms, responses
 
-__all__ = ["StoredResponse", "delete", "dialogue", "erase_user", "expire", "find", "keep"]
+__all__ = ["Dialogue", "StoredResponse", "delete", "dialogue", "erase_user", "expire", "find", "keep"]
 
 _DAY_MS = 86_400_000
 _LONGEST = 1000
-"""Responses in a chain; the model's context ends it long before."""
+"""Responses in a chain."""
+_MOST_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +55,17 @@ def _missing(response_id: str, param: str | None = None) -> Refusal:
 
 async def keep(connection: AsyncConnection, response: StoredResponse) -> None:
     """Store a response."""
+    # Escaped, so that texts with lone surrogates or NUL can be stored too.
+    given, document = json.dumps(response.input), json.dumps(response.document)
     await connection.execute(
         sa.insert(responses).values(
             tenant_id=response.tenant_id,
             id=response.id,
             user_ref=response.user_ref,
             previous_id=response.previous_id,
-            input=json.dumps(response.input, ensure_ascii=False),
-            document=json.dumps(response.document, ensure_ascii=False),
+            input=given,
+            document=document,
+            size=len(given) + len(document),
             created_at=now_ms(),
         )
     )
@@ -94,40 +99,74 @@ async def find(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """A chain of responses.
+
+    Attributes:
+        items: What was said, oldest first.
+        user_ref: Whose the last response is, if anybody's.
+    """
+
+    items: list[dict[str, Any]]
+    user_ref: str | None
+
+
 async def dialogue(
-    connection: AsyncConnection, tenant_id: str, response_id: str, user_ref: str | None = None
-) -> list[dict[str, Any]]:
-    """Return all items up to and including a response, oldest first; arguments as for `find`.
+    connection: AsyncConnection,
+    tenant_id: str,
+    response_id: str,
+    user_ref: str | None = None,
+    *,
+    max_bytes: int = _MOST_BYTES,
+) -> Dialogue:
+    """Return everything up to and including a response; the first arguments are those of `find`.
+
+    Args:
+        max_bytes: A longer chain is not read.
 
     Raises:
         Refusal: the response or one before it is missing.
+        RefusedField: the chain is too long.
     """
-    columns = (responses.c.previous_id, responses.c.input, responses.c.document)
+    columns = (responses.c.id, responses.c.previous_id, responses.c.user_ref)
     last = (
-        sa.select(*columns, sa.literal(1).label("depth"))
+        sa.select(*columns, responses.c.size.label("total"), sa.literal(1).label("depth"))
         .where(_theirs(tenant_id, user_ref), responses.c.id == response_id)
         .cte("chain", recursive=True)
     )
     before = (
-        sa.select(*columns, last.c.depth + 1)
+        sa.select(*columns, last.c.total + responses.c.size, last.c.depth + 1)
         .join(last, responses.c.id == last.c.previous_id)
-        .where(_theirs(tenant_id, user_ref), last.c.depth < _LONGEST)
+        .where(_theirs(tenant_id, user_ref), last.c.depth < _LONGEST, last.c.total <= max_bytes)
     )
     chain = last.union_all(before)
-    rows = (await connection.execute(sa.select(chain).order_by(chain.c.depth.desc()))).mappings().all()
-    if not rows:
+    links = (await connection.execute(sa.select(chain).order_by(chain.c.depth))).mappings().all()
+    if not links:
         raise _missing(response_id, "previous_response_id")
-    if (lost := rows[0]["previous_id"]) is not None:
+    if links[-1]["total"] > max_bytes or (links[-1]["previous_id"] is not None and len(links) == _LONGEST):
+        raise RefusedField(
+            f"previous_response_id: the dialogue has more than {max_bytes} bytes or {_LONGEST} responses; send what"
+            " matters of it in `input`",
+            param="previous_response_id",
+        )
+    if (lost := links[-1]["previous_id"]) is not None:
         raise Refusal(
             "response_not_found",
             f"previous_response_id: the dialogue goes back to the response `{lost}`, which is no longer stored",
             param="previous_response_id",
         )
+    texts = sa.select(responses.c.id, responses.c.input, responses.c.document).where(
+        responses.c.tenant_id == tenant_id, responses.c.id.in_([link["id"] for link in links])
+    )
+    rows = {row.id: row for row in await connection.execute(texts)}
     items: list[dict[str, Any]] = []
-    for row in rows:
-        items += json.loads(row["input"])
-        items += json.loads(row["document"])["output"]
-    return items
+    for link in reversed(links):
+        if (row := rows.get(link["id"])) is None:  # deleted between the two reads
+            raise _missing(link["id"], "previous_response_id")
+        items += json.loads(row.input)
+        items += json.loads(row.document)["output"]
+    return Dialogue(items, links[0]["user_ref"])
 
 
 async def delete(
@@ -150,9 +189,14 @@ async def erase_user(connection: AsyncConnection, tenant_id: str, user_ref: str)
     return int(removed.rowcount)
 
 
-async def expire(connection: AsyncConnection, retention_days: float) -> None:
-    """Delete responses older than `retention_days`."""
+async def expire(connection: AsyncConnection, retention_days: float, most: int) -> int:
+    """Delete at most so many responses that are older than `retention_days`; return how many."""
     oldest = now_ms() - int(retention_days * _DAY_MS)
-    removed = await connection.execute(sa.delete(responses).where(responses.c.created_at < oldest))
+    old = sa.select(responses.c.id).where(responses.c.created_at < oldest).limit(most)
+    ids = (await connection.execute(old)).scalars().all()
+    removed = await connection.execute(
+        sa.delete(responses).where(responses.c.created_at < oldest, responses.c.id.in_(ids))
+    )
     if removed.rowcount:
         await mark_deletion(connection)
+    return int(removed.rowcount)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,6 +16,7 @@ from metaalign_server.callers import NO_KEY, SCOPES, Caller, StaticKeys
 from metaalign_server.outages import Dependency
 from metaalign_server.platform import exchanges, idempotency, retention, tenants
 from metaalign_server.platform.exchanges import Recorder
+from metaalign_server.platform.hot_profiles import HotProfiles
 from metaalign_server.platform.limits import Limiter, MemoryLimiter
 from metaalign_server.platform.lookups import Lookups
 from metaalign_server.platform.redis_limits import RedisLimiter
@@ -44,6 +45,7 @@ class Platform:
 
     Attributes:
         learned: Examples by profile, user (or None) and maximum number.
+        hot: Which profiles are used most.
         first_key: The administrator's key, if this start created it.
         open: Whether the server has no key at all and serves everyone.
     """
@@ -55,6 +57,7 @@ class Platform:
     limiter: Limiter
     recorder: Recorder
     learned: StaleCache[tuple[int, str | None, int], tuple[Example, ...]]
+    hot: HotProfiles = field(default_factory=HotProfiles)
     first_key: str | None = None
     open: bool = False
 
@@ -83,7 +86,7 @@ class Platform:
                 if clock() >= next_sweep:
                     async with self.database.write() as connection:
                         await idempotency.expire(connection)
-                        await retention.expire(connection, self.settings.retention_days)
+                    await retention.expire(self.database, self.settings.retention_days)
                     next_sweep = clock() + _SWEEP_SECONDS
                     await self.database.shred()  # also what an operator's command could not finish
                 elif self.database.unshredded:
@@ -105,8 +108,11 @@ class Platform:
             await asyncio.gather(self.database.look(), self.limiter.look())
 
     async def finish(self) -> None:
-        """Write the exchanges that are still queued."""
+        """Write the exchanges that are still queued, and which profiles were used most."""
         try:
+            if self.hot.hottest(1):
+                async with self.database.write() as connection:
+                    await self.hot.save(connection)
             await self.recorder.flush()
         except MetaAlignError as error:
             logger.error(

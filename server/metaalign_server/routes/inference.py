@@ -141,15 +141,29 @@ async def get_model(model: str, raw_request: Request) -> Response:
 
 
 async def infer(
-    dialect: Dialect, handler: Handler, request: Any, raw_request: Request, *, generates: bool = True
+    dialect: Dialect,
+    handler: Handler,
+    request: Any,
+    raw_request: Request,
+    *,
+    generates: bool = True,
+    user_ref: str | None = None,
 ) -> Response:
     """Handle a request: open it, call vLLM's handler, and add the receipt to the result.
+
+    Args:
+        dialect: The protocol.
+        handler: Which call of the engine's answers it.
+        request: The parsed body.
+        raw_request: The HTTP request.
+        generates: Whether the engine will generate for it.
+        user_ref: Whose it is if it names no user itself.
 
     Raises:
         metaalign.MetaAlignError, EngineRefusal: the application turns both into responses.
     """
     asked = request.model
-    context = await open_request(request, raw_request, generates=generates)
+    context = await open_request(request, raw_request, generates=generates, user_ref=user_ref)
     engine = engine_of(raw_request)
     result = await handler(engine, request, raw_request)
     named = (request.model, asked) if asked is not None and asked != request.model else None
@@ -194,7 +208,11 @@ def receipt_headers(context: RequestContext) -> dict[str, str]:
 
 
 async def open_request(
-    request: InferenceRequest | ShortRequest, raw_request: Request, *, generates: bool = True
+    request: InferenceRequest | ShortRequest,
+    raw_request: Request,
+    *,
+    generates: bool = True,
+    user_ref: str | None = None,
 ) -> RequestContext:
     """Check the request, set its context for the renderer, and wait for a place in the engine.
 
@@ -202,6 +220,7 @@ async def open_request(
         request: The parsed body; a profile is removed from its model name.
         raw_request: The HTTP request.
         generates: Whether the engine will generate for it.
+        user_ref: Whose it is if it names no user itself.
 
     Raises:
         metaalign.MetaAlignError: the request is refused.
@@ -239,7 +258,7 @@ async def open_request(
                 param="preferences.verify",
             )
     if may_be_kept(request):
-        service.record(context, user)
+        service.record(context, user, user_ref)
     if context.aligned:
         refuse_truncation(request)
     current_request.set(context)

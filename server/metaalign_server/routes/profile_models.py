@@ -121,7 +121,9 @@ class ProfileChange(Body):
     learn: LearnModel | None = None
     shared: Annotated[
         bool | None,
-        Field(description="share the System texts' prefix-cache blocks between tenants; takes `admin`"),
+        Field(
+            description="share the prefix-cache blocks of its further versions between tenants; takes `admin`"
+        ),
     ] = None
 
 
@@ -174,7 +176,7 @@ def head_model(head: Head) -> ProfileModel:
         },
         archived=head.archived,
         learn=LearnModel(examples=head.learn_examples, scope=head.learn_scope),
-        shared=head.shared,
+        shared=head.shared_from is not None,
         etag=head.etag,
         created_at=_time(head.created_at),
         updated_at=_time(head.updated_at),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NoReturn
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,13 +14,15 @@ from prometheus_client import Counter
 from pydantic import BaseModel, ValidationError
 
 from metaalign import MetaAlignError, RefusedField
+from metaalign_server.alignment.context import RequestContext
 from metaalign_server.callers import Caller
 from metaalign_server.engine.cancellation import with_cancellation
 from metaalign_server.engine.dialects import OPENAI_RESPONSES
 from metaalign_server.engine.handlers import VllmEngine
 from metaalign_server.engine.requests import ResponsesApiAnswer, ResponsesApiRequest, user_of
 from metaalign_server.platform import responses
-from metaalign_server.platform.responses import StoredResponse
+from metaalign_server.platform.refusal import Refusal
+from metaalign_server.platform.responses import Dialogue, StoredResponse
 from metaalign_server.platform.startup import Platform
 from metaalign_server.routes.common import (
     JSON_BODY,
@@ -42,6 +44,8 @@ stored = APIRouter(prefix="/v1/responses/{response_id}", tags=["inference"])
 NOT_STORED = Counter("metaalign_responses_dropped_total", "Responses that could not be stored.")
 
 READING = error_documents(400, 401, 403, 404, 429, 503)
+_PROMPTS = ("input_messages", "output_messages")
+_SYSTEM_ROLES = ("system", "developer")
 _LAST_EVENTS = tuple(start.encode() for start in OPENAI_RESPONSES.end)
 
 Asking = Annotated[Caller, Depends(needs("inference"))]
@@ -83,25 +87,37 @@ async def create_response(request: ResponsesApiRequest, raw_request: Request) ->
         )
     if platform is None or not keeps:
         return await infer(OPENAI_RESPONSES, VllmEngine.responses, request, raw_request)
-    body = json.loads(await raw_request.body())  # validators have put models into what was parsed before
+    # Parsed again, because validators have put models into what was parsed before.
+    body = json.loads(await raw_request.body(), parse_constant=_refuse_constant)
     own = _items(body["input"])
+    caller = caller_of(raw_request)
+    user = user_of(request, caller.user.id if caller.user is not None else None)
+    user_ref = platform.secret.user(caller.tenant.id, user) if user is not None else None
     if previous is not None:
-        earlier = await _earlier(platform, caller_of(raw_request), previous)
+        earlier = await _earlier(platform, caller, previous)
+        # What continues a user's dialogue is that user's, so that an erasure finds it.
+        if user_ref is not None and earlier.user_ref not in (None, user_ref):
+            raise Refusal(
+                "user_mismatch",
+                "previous_response_id: is another user's response",
+                param="previous_response_id",
+            )
+        user_ref = user_ref or earlier.user_ref
         try:
             request = ResponsesApiRequest.model_validate(
-                body | {"input": earlier + own, "previous_response_id": None}
+                body | {"input": earlier.items + own, "previous_response_id": None}
             )
         except ValidationError as error:
-            raise RequestValidationError(error.errors()) from error
+            raise RequestValidationError(_of_own_items(error, len(earlier.items))) from error
     keep = request.store is not False
-    answer = await infer(OPENAI_RESPONSES, VllmEngine.responses, request, raw_request)
-    context = raw_request.state.metaalign_context
-    user = user_of(request, context.caller.user.id if context.caller.user is not None else None)
-    tenant_id = context.caller.tenant.id
-    user_ref = platform.secret.user(tenant_id, user) if user is not None else None
+    answer = await infer(OPENAI_RESPONSES, VllmEngine.responses, request, raw_request, user_ref=user_ref)
+    context: RequestContext = raw_request.state.metaalign_context
+    tenant_id = caller.tenant.id
 
     async def store(document: dict[str, Any]) -> None:
         if keep:
+            # The whole prompt, which readers with fewer scopes may not see.
+            document |= {name: None for name in _PROMPTS if name in document}
             response = StoredResponse(document["id"], tenant_id, user_ref, previous, own, document)
             await _keep(platform, response)
 
@@ -123,30 +139,50 @@ async def get_response(
     """Return a stored response as it was answered."""
     if stream:
         raise RefusedField("stream: a stored response comes as one document; leave it out", param="stream")
-    return JSONResponse((await _find(request, caller, response_id)).document)
+    response = await _find(request, caller, response_id)
+    hidden = {} if caller.may_write_system else {"instructions": None}
+    return JSONResponse(response.document | hidden)
 
 
 @stored.get("/input_items", response_model=InputItems, responses=READING)
-async def list_input_items(response_id: str, request: Request, caller: Asking) -> Response:
-    """List the items of a stored response's own request."""
+async def list_input_items(
+    response_id: str,
+    request: Request,
+    caller: Asking,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+    after: Annotated[str | None, Query(description="only items behind this one, by id")] = None,
+) -> Response:
+    """List the items of a stored response's own request; those of the System tier take a key that may write them."""
     response = await _find(request, caller, response_id)
     data = [
-        {"id": f"item_{response_id.removeprefix('resp_')}_{number}"} | item
+        item | {"id": f"item_{response_id.removeprefix('resp_')}_{number}"}
         for number, item in enumerate(response.input)
+        if caller.may_write_system or item.get("role") not in _SYSTEM_ROLES
     ]
-    ids = [item["id"] for item in data] or [None]
-    return JSONResponse(InputItems(data=data, first_id=ids[0], last_id=ids[-1]).model_dump())
+    if order == "desc":
+        data.reverse()
+    ids = [item["id"] for item in data]
+    start = ids.index(after) + 1 if after in ids else 0
+    page, ids = data[start : start + limit], ids[start : start + limit]
+    answer = InputItems(
+        data=page,
+        first_id=ids[0] if ids else None,
+        last_id=ids[-1] if ids else None,
+        has_more=start + limit < len(data),
+    )
+    return JSONResponse(answer.model_dump())
 
 
 @stored.delete(
     "", response_model=DeletedResponse, responses=error_documents(400, 401, 403, 404, 429, 503, 507)
 )
 async def delete_response(response_id: str, request: Request, caller: Asking) -> Response:
-    """Delete a stored response; what continued it can then not be continued."""
+    """Delete a stored response; what continued it can then not be continued. Its bytes go within minutes."""
     platform = platform_of(request)
     async with platform.database.write() as connection:
         await responses.delete(connection, caller.tenant.id, response_id, _user_ref(caller))
-    await platform.database.shred()
+    platform.database.unshredded = True  # not here: rewriting the file holds up all writers
     return JSONResponse(DeletedResponse(id=response_id).model_dump())
 
 
@@ -160,9 +196,29 @@ async def _find(request: Request, caller: Caller, response_id: str) -> StoredRes
         return await responses.find(connection, caller.tenant.id, response_id, _user_ref(caller))
 
 
-async def _earlier(platform: Platform, caller: Caller, previous: str) -> list[dict[str, Any]]:
+async def _earlier(platform: Platform, caller: Caller, previous: str) -> Dialogue:
     async with platform.database.read() as connection:
-        return await responses.dialogue(connection, caller.tenant.id, previous, _user_ref(caller))
+        return await responses.dialogue(
+            connection,
+            caller.tenant.id,
+            previous,
+            _user_ref(caller),
+            max_bytes=platform.settings.max_body_bytes,
+        )
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """JSON has no NaN and no infinity, and what is stored is to be read again."""
+    raise RefusedField(f"input: {name} is no number of JSON", param="input")
+
+
+def _of_own_items(error: ValidationError, earlier: int) -> list[Any]:
+    """The errors of a whole dialogue, with the places of this request's own items."""
+
+    def own(step: Any) -> Any:
+        return step - earlier if isinstance(step, int) and step >= earlier else step
+
+    return [found | {"loc": tuple(map(own, found["loc"]))} for found in error.errors()]
 
 
 async def _keep(platform: Platform, response: StoredResponse) -> None:
@@ -170,9 +226,10 @@ async def _keep(platform: Platform, response: StoredResponse) -> None:
     try:
         async with platform.database.write() as connection:
             await responses.keep(connection, response)
-    except MetaAlignError as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the answer is there
         NOT_STORED.inc()
-        logger.warning("a response is not stored", extra={"fields": {"cause": error.code}})
+        cause = error.code if isinstance(error, MetaAlignError) else type(error).__name__
+        logger.warning("a response is not stored", extra={"fields": {"cause": cause}})
 
 
 def _items(given: Any) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import uvicorn
 import uvloop
 
+from metaalign_server.alignment.prewarming import prewarm
 from metaalign_server.alignment.service import Service
 from metaalign_server.engine.flags import parse_engine_args
 from metaalign_server.engine.grammars import GrammarTrials, grammar_trials
@@ -140,6 +141,7 @@ async def _serve_until_stopped(service: Service, gate: Gate, bound: socket.socke
     # Not before: the application's start holds the event loop for longer than a store may take to connect.
     watching = asyncio.create_task(watch_engine(service, settings.stall_seconds))
     working = asyncio.create_task(gate.platform.run())
+    warming = asyncio.create_task(prewarm(service, settings.prewarm))
     url = listening_url(settings, bound)
     logger.info("ready", extra={"fields": {"url": url, "model": settings.model_name}})
     await asyncio.wait({serving, watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -160,7 +162,7 @@ async def _serve_until_stopped(service: Service, gate: Gate, bound: socket.socke
         logger.warning("time is up; cutting requests off", extra={"fields": {"in_flight": gate.in_flight}})
         for each_of_them in ("asyncio", "uvicorn.error"):
             logging.getLogger(each_of_them).setLevel(logging.CRITICAL)
-    for task in (watching, working, stopping):
+    for task in (watching, working, warming, stopping):
         task.cancel()
     await serving
     await gate.platform.finish()

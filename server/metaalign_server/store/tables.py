@@ -87,7 +87,7 @@ profiles = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False),  # incremented by every change; the ETag
     sa.Column("learn_examples", sa.Integer, nullable=False),
     sa.Column("learn_scope", sa.String(8), nullable=False),
-    sa.Column("shared", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("shared_from", sa.Integer),  # versions from this one on are the operator's; null: none
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
     sa.Column("archived_at", sa.BigInteger),
@@ -173,6 +173,7 @@ responses = sa.Table(
     sa.Column("previous_id", sa.String(128)),  # no foreign key: what came before may be deleted on its own
     sa.Column("input", sa.Text, nullable=False),  # the items of this request alone
     sa.Column("document", sa.Text, nullable=False),  # the answer as the client got it
+    sa.Column("size", sa.Integer, nullable=False),  # bytes of the two
     sa.Column("created_at", sa.BigInteger, nullable=False, index=True),
     sa.Index(None, "tenant_id", "user_ref"),
 )

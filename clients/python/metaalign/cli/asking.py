@@ -9,7 +9,7 @@ from typing import Any
 
 from metaalign.cli.arguments import add_preferences, client, preferences_of, read_document
 from metaalign.cli.output import as_json, note, print_json, receipt_lines, table
-from metaalign.cli.replaying import save
+from metaalign.cli.replaying import check_writable, save
 from metaalign.client import MetaAlign
 from metaalign.errors import InvalidPreferences, MetaAlignError
 from metaalign.preferences import parse_preferences
@@ -58,6 +58,8 @@ def _options(options: argparse.Namespace) -> dict[str, Any]:
 def _ask(options: argparse.Namespace) -> None:
     query = sys.stdin.read() if options.query == "-" else options.query
     preferences = preferences_of(options)
+    if options.save is not None:
+        check_writable(options.save)
     with client(options) as server:
         if options.json:
             answer = server.align(query, preferences=preferences, **_options(options))

@@ -1,7 +1,7 @@
 """`metaalign replay`: ask again what was asked, and say what differs; `metaalign ask --save` writes what it reads.
 
 Each line of the file is one exchange: `request`, the fields of `/v1/chat/completions` or `/v1/align`; `answer`, what
-the server answered; and `prompt`, the number of the prompt's token ids and their hash, if the key may know them.
+the server answered; and `prompt`, the number of the prompt's token ids and their hash, if they are known.
 Whoever keeps requests and answers on their own can write such lines too.
 """
 
@@ -10,21 +10,23 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from metaalign.cli.arguments import client
-from metaalign.cli.output import as_json, note, print_json, table
+from metaalign.cli.output import as_json, note, print_json, table, told
 from metaalign.client import MetaAlign
 from metaalign.client.failures import APIError
 from metaalign.errors import MetaAlignError
 from metaalign.receipt import Receipt
 
-__all__ = ["add_commands", "save"]
+__all__ = ["add_commands", "check_writable", "save"]
 
 _NEARBY = 20
 """Characters shown on either side of the place where two answers part."""
@@ -46,15 +48,32 @@ class Exchange(BaseModel):
     answer: dict[str, Any]
     prompt: Prompt | None = None
 
+    @model_validator(mode="after")
+    def _can_be_asked_and_compared(self) -> Exchange:
+        if (self.request.get("query") is None) == (self.request.get("messages") is None):
+            raise ValueError("`request` needs either `query` or `messages`")
+        return self
+
     @property
-    def text(self) -> str:
-        """The answer's text, in either route's form."""
-        return _text(self.answer)
+    def said(self) -> dict[str, str]:
+        """The answer in parts, in either route's form: its text, its calls, and why it ended."""
+        found = self.answer
+        choices = found.get("choices")
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+            message = choices[0].get("message") or {}
+            calls = [call.get("function") for call in message.get("tool_calls") or ()]
+            end = {name: choices[0][name] for name in ("finish_reason",) if name in choices[0]}
+            found = {"text": message.get("content"), "calls": json.dumps(calls) if calls else ""} | end
+        names = {"answer": "text", "calls": "calls", "end": "finish_reason"}
+        return {what: str(found.get(name) or "") for what, name in names.items() if name in found}
 
     @property
     def receipt(self) -> Receipt | None:
         found = self.answer.get("metaalign")
-        return None if found is None else Receipt.model_validate(found)
+        try:
+            return None if found is None else Receipt.model_validate(found)
+        except ValidationError as error:
+            raise MetaAlignError("`answer.metaalign` is no receipt") from error
 
     @property
     def reproducible(self) -> bool:
@@ -83,18 +102,26 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     replay.set_defaults(run=_replay)
 
 
-def save(server: MetaAlign, path: Path, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-    """Append an exchange to a file.
+def check_writable(path: Path) -> None:
+    """Make sure that a file can be written, before an answer is paid for; a new one is its owner's alone.
 
     Raises:
-        MetaAlignError: the file cannot be written.
+        MetaAlignError: it cannot.
     """
-    exchange = Exchange(request=dict(request), answer=dict(answer), prompt=_prompt(server, request))
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(as_json(exchange), ensure_ascii=False) + "\n")
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     except OSError as error:
         raise MetaAlignError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def save(server: MetaAlign, path: Path, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+    """Append an exchange to a file."""
+    exchange = Exchange(request=dict(request), answer=dict(answer))
+    # With the versions that were used: a label may choose another one, or have moved since.
+    prompt = _prompt(server, _pinned(exchange))
+    line = json.dumps(as_json(exchange.model_copy(update={"prompt": prompt})))
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -102,7 +129,10 @@ def _replay(options: argparse.Namespace) -> int:
     found: list[list[Difference]] = []
     with client(options) as server:
         for number, exchange in enumerate(exchanges, 1):
-            found.append(_differences(server, exchange, labels=options.labels))
+            try:
+                found.append(_differences(server, exchange, labels=options.labels))
+            except APIError as error:  # the others are still worth asking
+                found.append([Difference("refused", "", told(error))])
             note(f"{number} of {len(exchanges)}: {_what(found[-1])}")
     sampled = sum(not exchange.reproducible for exchange in exchanges)
     if sampled:
@@ -123,7 +153,8 @@ def _what(differences: list[Difference]) -> str:
 
 def _read(path: Path) -> Iterator[Exchange]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not `splitlines`, which also cuts at separators that JSON may hold.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
         raise MetaAlignError(f"{path}: cannot be read") from error
     read = 0
@@ -131,13 +162,12 @@ def _read(path: Path) -> Iterator[Exchange]:
         if not line.strip():
             continue
         try:
-            exchange = Exchange.model_validate_json(line)
-            if ("query" in exchange.request) == ("messages" in exchange.request):
-                raise MetaAlignError(f"{path}:{number}: `request` needs either `query` or `messages`")
-            yield exchange
+            yield Exchange.model_validate_json(line)
         except ValidationError as error:
-            where = ".".join(str(step) for step in error.errors()[0]["loc"]) or "the line"
-            raise MetaAlignError(f"{path}:{number}: {where}: {error.errors()[0]['msg']}") from error
+            first = error.errors()[0]
+            where = ".".join(str(step) for step in first["loc"]) or "the line"
+            what = first["msg"].removeprefix("Value error, ")
+            raise MetaAlignError(f"{path}:{number}: {where}: {what}") from error
         read += 1
     if not read:
         raise MetaAlignError(f"{path}: holds no exchange; `metaalign ask --save {path} …` adds one")
@@ -150,17 +180,21 @@ def _differences(server: MetaAlign, exchange: Exchange, *, labels: bool) -> list
     request.pop("stream_options", None)
     asked = server.align if "query" in request else server.chat.create
     answer: dict[str, Any] = as_json(asked(**request))
-    now = Exchange(request=request, answer=answer, prompt=_prompt(server, request))
+    now = Exchange(request=request, answer=answer)
+    prompt = _prompt(server, _pinned(now))
     found = list(_receipts(exchange.receipt, now.receipt))
-    if exchange.prompt is not None and now.prompt is not None and exchange.prompt != now.prompt:
-        tokens = [str(prompt.tokens) + " tokens" for prompt in (exchange.prompt, now.prompt)]
+    if exchange.prompt is not None and prompt is not None and exchange.prompt != prompt:
+        tokens = [str(prompt.tokens) + " tokens" for prompt in (exchange.prompt, prompt)]
         if tokens[0] == tokens[1]:
-            tokens = [
-                f"{t}, {p.sha256[:12]}" for t, p in zip(tokens, (exchange.prompt, now.prompt), strict=True)
-            ]
+            tokens = [f"{t}, {p.sha256[:12]}" for t, p in zip(tokens, (exchange.prompt, prompt), strict=True)]
         found.append(Difference("prompt", *tokens))
-    if exchange.reproducible and exchange.text != now.text:
-        found.append(Difference("answer", *_where_they_part(exchange.text, now.text)))
+    if exchange.reproducible:
+        said = now.said
+        found += [
+            Difference(what, *_where_they_part(then, said.get(what, "")))
+            for what, then in exchange.said.items()
+            if then != said.get(what, "")
+        ]
     return found
 
 
@@ -192,32 +226,26 @@ def _pinned(exchange: Exchange) -> dict[str, Any]:
     given = request.get("preferences")
     preferences = {"system": given} if isinstance(given, str) else dict(given or {})
     request["preferences"] = preferences | {"profile": list(receipt.profiles)}
-    if request.get("model"):
-        request["model"] = str(request["model"]).partition("@")[0]
+    model, separator, named = str(request.get("model") or "").partition("@")
+    if separator and re.split("[:@]", named)[0] in {one.partition(":")[0] for one in receipt.profiles}:
+        request["model"] = model
     return request
 
 
+_OF_THE_PROMPT = ("model", "user", "tools", "add_generation_prompt", "continue_final_message")
+
+
 def _prompt(server: MetaAlign, request: Mapping[str, Any]) -> Prompt | None:
-    """The prompt of a request; None if this key may not know it."""
+    """The prompt of a request; None if this key may not know it, or the server does not tell."""
     messages = request.get("messages") or [{"role": "user", "content": request.get("query")}]
+    fields = {name: request[name] for name in _OF_THE_PROMPT if request.get(name) is not None}
     try:
-        found = server.tokenize(
-            messages,
-            preferences=request.get("preferences"),
-            model=request.get("model"),
-            user=request.get("user"),
-        )
+        found = server.tokenize(messages, preferences=request.get("preferences"), **fields)
     except APIError as error:
-        if error.status == 403:
+        if error.status in (403, 404):
             return None
         raise
     return Prompt(tokens=found.count, sha256=hashlib.sha256(json.dumps(found.tokens).encode()).hexdigest())
-
-
-def _text(answer: Mapping[str, Any]) -> str:
-    if choices := answer.get("choices"):
-        return str((choices[0].get("message") or {}).get("content") or "")
-    return str(answer.get("text") or "")
 
 
 def _where_they_part(then: str, now: str) -> tuple[str, str]:

@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("previous_id", sa.String(length=128), nullable=True),
         sa.Column("input", sa.Text(), nullable=False),
         sa.Column("document", sa.Text(), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["tenant_id"], ["tenants.id"], name=op.f("fk_responses_tenant_id"), ondelete="CASCADE"

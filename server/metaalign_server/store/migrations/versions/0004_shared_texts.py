@@ -13,11 +13,13 @@ depends_on = None
 
 def upgrade() -> None:
     """Add the columns; nothing that was there before is shared."""
-    for table, column in (("tenants", "share_policy"), ("profiles", "shared")):
-        op.add_column(table, sa.Column(column, sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column(
+        "tenants", sa.Column("share_policy", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
+    op.add_column("profiles", sa.Column("shared_from", sa.Integer(), nullable=True))
 
 
 def downgrade() -> None:
     """Remove them."""
-    for table, column in (("tenants", "share_policy"), ("profiles", "shared")):
-        op.drop_column(table, column)
+    op.drop_column("tenants", "share_policy")
+    op.drop_column("profiles", "shared_from")
