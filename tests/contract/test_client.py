@@ -285,7 +285,7 @@ SCHEMAS = {
     "Profile": "ProfileModel", "ProfileVersion": "VersionModel", "Label": "LabelModel", "LabelTarget": "TargetModel",
     "Learning": "LearnModel", "ProfileDiff": "DiffModel", "Change": "ChangeModel", "FeedbackStored": "FeedbackModel",
     "Erasure": "ErasureModel", "Key": "KeyModel", "NewKey": "NewKeyModel", "Tenant": "TenantModel",
-    "State": "StateModel", "ServerVersion": "VersionsModel",
+    "State": "StateModel", "ServerVersion": "VersionsModel", "Tokens": "TokenizeAnswer",
 }  # fmt: skip
 """Class of the client -> schema of the server, where they are called differently."""
 PART_OF_IT = {"ChatAnswer", "ChatChoice", "ChatMessage", "ModelList"}

@@ -108,6 +108,7 @@ class Tokens(_Model):
     count: int
     max_model_len: int
     tokens: list[int]
+    token_strs: list[str] | None = None
     metaalign: Receipt | None = None
 
 
