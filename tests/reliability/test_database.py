@@ -364,6 +364,8 @@ async def test_a_response_is_not_lost_with_the_store(pair: Pair, breakable_postg
 
     await until(found, 10, "the store is back")
     assert (await pair.first.get(f"/v1/responses/{answer.json()['id']}")).status_code == 404
+    # Both lines of the outage are in the log before the next test counts them.
+    await until(lambda: outages(pair.server, "store")[-1]["message"] == "store is back", 10, "it is said")
 
 
 async def test_database_away_from_an_idle_server(pair: Pair, breakable_postgres: Postgres) -> None:
