@@ -27,14 +27,15 @@ def long_text(word: str) -> str:
 
 
 @asynccontextmanager
-async def served(folder: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def served(folder: Path, failures: int = 0, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     url = f"sqlite:///{folder}/store.db"
     if not (folder / "store.db").exists():
         assert (await asyncio.to_thread(command, url, "migrate"))[0] == 0
     with serving(folder, database_url=url, **settings) as server:
         async with client(server) as http:
             yield http
-            assert not [entry for entry in log(server) if entry["message"].startswith("cannot prefill")]
+            failed = [entry for entry in log(server) if entry["message"].startswith("cannot prefill")]
+            assert len(failed) == failures
         server.process.send_signal(signal.SIGTERM)
         assert await exit_code(server, 20) == 0
 
@@ -85,6 +86,23 @@ async def test_a_label_that_moves(tmp_path: Path) -> None:
             return await prewarmed(http, "label") == 3
 
         await until(again, 20, "both moves are seen")
+
+
+async def test_one_that_does_not_fit_the_model_ends_nothing(tmp_path: Path) -> None:
+    """A tenant could otherwise switch it off for all others."""
+    async with served(tmp_path, failures=1) as http:
+        words = " ".join(f"xqz{number}" for number in range(1000))
+        body = {"name": "huge", "preferences": {"system": words}}
+        assert (await http.post("/v1/profiles", json=body)).status_code == 201
+        await label(http, "huge")
+        await asyncio.sleep(3)
+        await create(http, "fits")
+        await label(http, "fits")
+
+        async def warm() -> bool:
+            return await prewarmed(http, "label") == 1
+
+        await until(warm, 20, "the one that fits is prefilled")
 
 
 async def test_what_was_used_most_is_prefilled_after_a_start(tmp_path: Path) -> None:

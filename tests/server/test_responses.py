@@ -122,3 +122,12 @@ async def test_what_is_old_goes_in_batches(database: Database) -> None:
     async with database.read() as connection:
         left = (await connection.execute(sa.select(tables.responses.c.id))).scalars().all()
     assert left == ["resp_999"]
+
+
+async def test_bytes_that_are_to_go_are_sqlites(database: Database) -> None:
+    """PostgreSQL's are the operator's, so that nothing may count as pending there for ever."""
+    database.unshredded = False
+    database.shred_later()
+    assert database.unshredded is database.sqlite
+    await database.shred()
+    assert database.unshredded is False

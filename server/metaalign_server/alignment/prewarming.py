@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Literal
 
 from prometheus_client import Counter
 
 from metaalign import MetaAlignError
+from metaalign_server.alignment.context import RequestContext
 from metaalign_server.alignment.service import Service
 from metaalign_server.platform.hot_profiles import Use, moved_labels
 from metaalign_server.platform.startup import Platform
@@ -73,11 +75,6 @@ class Prewarmer:
                         await self._platform.hot.save(connection)
             except MetaAlignError:
                 pass  # the store is away, which is logged elsewhere
-            except (
-                Exception
-            ) as error:  # prefilling is a favour, and the engine's failures are reported elsewhere
-                logger.warning("cannot prefill ahead of requests", exc_info=error)
-                return
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _look(self) -> list[Use]:
@@ -93,14 +90,22 @@ class Prewarmer:
             context = await self._service.ahead(tenant_id, references)
             if context is None or context.applied is None:
                 continue
-            ids = context.applied.prefix_ids
-            for end in (*range(_PIECE, len(ids), _PIECE), len(ids)):
-                while not self._service.idle:
-                    await asyncio.sleep(_IDLE_SECONDS)
-                await self._service.engine.prefill(context, ids[:end])
-            if ids:
+            try:
+                tokens = await self._prefill(context, context.applied.prefix_ids)
+            except Exception as error:  # one that does not fit the model, say; the others are still worth it
+                logger.warning("cannot prefill a Meta-Prompt", exc_info=error)
+                continue
+            if tokens:
                 (_BY_LABEL if reason == "label" else _BY_START).inc()
-                TOKENS.inc(len(ids))
+                TOKENS.inc(tokens)
+
+    async def _prefill(self, context: RequestContext, ids: Sequence[int]) -> int:
+        """Prefill `ids` in pieces, each once the server is idle; return how many they are."""
+        for end in (*range(_PIECE, len(ids), _PIECE), *([len(ids)] if ids else [])):
+            while not self._service.idle:
+                await asyncio.sleep(_IDLE_SECONDS)
+            await self._service.engine.prefill(context, ids[:end])
+        return len(ids)
 
 
 async def prewarm(service: Service, most: int) -> None:

@@ -135,7 +135,7 @@ class Service:
         """Return the context of a request that might come, with what the tenant's policy and these profiles say.
 
         Returns:
-            None if the tenant or a profile is gone, or if nothing would be said.
+            None if the tenant or a profile is gone, or there is no store.
 
         Raises:
             StoreUnavailable.

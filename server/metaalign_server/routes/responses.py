@@ -182,7 +182,7 @@ async def delete_response(response_id: str, request: Request, caller: Asking) ->
     platform = platform_of(request)
     async with platform.database.write() as connection:
         await responses.delete(connection, caller.tenant.id, response_id, _user_ref(caller))
-    platform.database.unshredded = True  # not here: rewriting the file holds up all writers
+    platform.database.shred_later()  # rewriting the file holds up all writers
     return JSONResponse(DeletedResponse(id=response_id).model_dump())
 
 

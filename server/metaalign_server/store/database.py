@@ -307,6 +307,10 @@ class Database:
         finally:
             await engine.dispose()
 
+    def shred_later(self) -> None:
+        """Have the bytes of marked deletions removed in the background, where nobody waits for it."""
+        self.unshredded = self.sqlite
+
     async def shred(self, patience: float = _SHRED_PATIENCE_SECONDS) -> None:
         """Remove the bytes of marked deletions (`mark_deletion`) from SQLite's files; see `store/erasure.py`.
 
