@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from metaalign.errors import ERRORS
+from metaalign_server.engine.dialects import ANTHROPIC, OPENAI_CHAT
 
 _PAGE = """\
 # Errors
@@ -20,8 +21,13 @@ Anthropic's shape on `/v1/messages` and OpenAI's everywhere else:
            "type": "invalid_request_error", "param": "preferences.user.atributes", "code": "invalid_preferences"}}
 ```
 
-A numeric `code` equals the HTTP status: there the protocol itself, or the engine, refuses a field or a value.
+`code` and `type` are of one style whoever refuses: the server, the protocol, or the engine. `type` follows from the
+status; `code` says more. A stream that breaks off ends with an error event of the same fields; on `/v1/responses` its
+`type` is `error`, as OpenAI's clients expect.
 
+| status | OpenAI's `type` | Anthropic's `type` |
+|---|---|---|
+%s
 ## Answers of the server
 
 | status | code | `param` names | when | what to do |
@@ -44,7 +50,12 @@ def errors_page() -> str:
     )
     rows = [f"| {k.status} | `{k.code}` | {k.param or '–'} | {k.when} | {k.remedy} |\n" for k in answers]
     commands = [f"| `{k.code}` | {k.when} | {k.remedy} |\n" for k in ERRORS.values() if k.status is None]
-    return _PAGE + "".join(rows) + _COMMANDS + "".join(commands)
+    statuses = sorted({kind.status for kind in answers if kind.status is not None})
+    types = "".join(
+        f"| {status} | `{OPENAI_CHAT.errors.type_of(status)}` | `{ANTHROPIC.errors.type_of(status)}` |\n"
+        for status in statuses
+    )
+    return _PAGE % types + "".join(rows) + _COMMANDS + "".join(commands)
 
 
 if __name__ == "__main__":

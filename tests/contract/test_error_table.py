@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from metaalign import MetaAlignError
 from metaalign.client import APIError, ConnectionFailed, StreamBroken, TimedOut
 from metaalign.errors import ERRORS
+from metaalign_server.engine.dialects import code_of_status
 from metaalign_server.platform.limits import LimitReached
 from metaalign_server.platform.refusal import Refusal
 from metaalign_server.store.database import StoreUnavailable
@@ -41,7 +42,16 @@ def subclasses(kind: type[MetaAlignError]) -> Iterator[type[MetaAlignError]]:
 
 
 def test_the_table_and_the_code_agree() -> None:
-    assert set(used_codes()) == set(ERRORS)
+    of_others = {code_of_status(status) for status in range(400, 600)}
+    assert set(used_codes()) | of_others == set(ERRORS)
+
+
+def test_a_status_of_the_engine_keeps_its_class() -> None:
+    """Clients choose an exception by the status; ours is the engine's where the engine has one of its own for it."""
+    for status in (400, 404, 422, 500, 501, 503):  # all that vLLM's exceptions have
+        assert ERRORS[code_of_status(status)].status == status
+    assert ERRORS[code_of_status(418)].status == 400
+    assert ERRORS[code_of_status(599)].status == 500
 
 
 def test_every_class_has_a_code_of_its_own_in_the_table() -> None:

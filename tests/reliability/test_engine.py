@@ -115,25 +115,29 @@ async def test_engine_killed_mid_answer(tmp_path: Path) -> None:
             await asyncio.wait_for(asyncio.gather(*streams), 10)
             for failed in await asyncio.wait_for(asyncio.gather(plain, *waiting), 10):
                 assert failed.status_code == 500
-                assert failed.json()["error"]["type"] == "InternalServerError"
+                error = failed.json()["error"]
+                assert (error["type"], error["code"]) == ("server_error", "engine_failed")
         assert await exit_code(server) == 70
         assert last_ready(server) < killed_at + 1
     logged = log(server)
     for path, answer in answers.items():
         assert answer.complete, path
-        broken = [entry for entry in logged if entry.get("route") == path and entry.get("error") == "500"]
+        broken = [
+            entry for entry in logged if entry.get("route") == path and entry.get("error") == "engine_failed"
+        ]
         assert 200 in [entry["status"] for entry in broken], path
         assert not [line for line in answer.lines if "[DONE]" in line or "message_stop" in line], path
         assert not [line for line in answer.lines if "response.completed" in line], path
         assert "ValidationError" not in answer.lines[-1], path
     for path in ("/v1/chat/completions", "/v1/completions"):
-        assert answers[path].data()[-1]["error"]["code"] == 500
+        error = answers[path].data()[-1]["error"]
+        assert (error["type"], error["code"]) == ("server_error", "engine_failed")
     assert answers["/v1/messages"].lines[-2] == "event: error"
     assert answers["/v1/messages"].data()[-1]["type"] == "error"
     assert answers["/v1/messages"].data()[-1]["error"]["type"] == "api_error"
     assert answers["/v1/responses"].lines[-2] == "event: error"
     last, failure = answers["/v1/responses"].data()[-2:]
-    assert failure["type"] == "error"
+    assert (failure["type"], failure["code"]) == ("error", "engine_failed")
     assert failure["sequence_number"] == last["sequence_number"] + 1
 
 

@@ -94,7 +94,7 @@ def test_answers_and_refusals_are_counted_apart(http: httpx.Client, user_http: h
             value(http, seconds, route=route, status_class="4xx"),
             value(http, "metaalign_stream_first_byte_seconds_count", route=route),
             value(http, "metaalign_refusals_total", code="system_tier_forbidden"),
-            value(http, "metaalign_refusals_total", code="400"),
+            value(http, "metaalign_refusals_total", code="invalid_request"),
         ]
 
     before = counted()
@@ -188,11 +188,17 @@ def test_a_body_that_is_too_large_is_one_refusal(http: httpx.Client) -> None:
         for _ in range(300):
             yield b" " * 1024
 
-    before = value(http, "metaalign_refusals_total"), value(http, "metaalign_refusals_total", code="400")
+    before = (
+        value(http, "metaalign_refusals_total"),
+        value(http, "metaalign_refusals_total", code="invalid_request"),
+    )
     answer = http.post("/v1/chat/completions", content=chunks(), headers={"content-type": "application/json"})
     assert answer.status_code == 413
     assert value(http, "metaalign_refusals_total", code="body_too_large") >= 1
-    after = value(http, "metaalign_refusals_total"), value(http, "metaalign_refusals_total", code="400")
+    after = (
+        value(http, "metaalign_refusals_total"),
+        value(http, "metaalign_refusals_total", code="invalid_request"),
+    )
     assert (after[0] - before[0], after[1] - before[1]) == (1, 0)
 
 

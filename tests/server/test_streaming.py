@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
+from vllm.exceptions import VLLMValidationError
 
 from metaalign import parse_preferences
 from metaalign.prompt import PromptAssembler
@@ -19,6 +20,8 @@ from tests.contract.tokenizers_for_tests import ours
 CHUNK = 'data: {"id":"x","choices":[]}\n\n'
 LAST = 'data: {"id":"x","choices":[],"system_fingerprint":"engine"}\n\n'
 ERROR = 'data: {"error": {"message": "engine died", "type": "InternalServerError", "param": null, "code": 503}}\n\n'
+OURS = ERROR.replace("InternalServerError", "service_unavailable").replace("503", '"overloaded"')
+"""The same in the style of all our errors."""
 DONE = "data: [DONE]\n\n"
 
 
@@ -76,6 +79,28 @@ async def test_an_early_failure_can_still_have_a_status(applied: AppliedSpec) ->
     assert caught.value.status == 503
 
 
+async def test_a_failure_after_a_comment_carries_no_receipt(applied: AppliedSpec) -> None:
+    assert await read([": keep-alive\n\n", ERROR, DONE], applied) == [": keep-alive\n\n", OURS]
+
+
+async def test_a_refusal_that_comes_late_is_no_failure_of_the_engine(applied: AppliedSpec) -> None:
+    event = 'event: response.created\ndata: {"response":{"id":"r"},"sequence_number":0}\n\n'
+
+    async def source() -> AsyncIterator[str]:
+        yield event
+        raise VLLMValidationError("too many", parameter="top_logprobs")
+
+    context = RequestContext()
+    stream = await open_stream(source(), applied, OPENAI_RESPONSES, None, context)
+    *_, last = [event.decode() async for event in stream]
+    name, data = last.strip().splitlines()
+    assert name == "event: error"
+    told = json.loads(data.removeprefix("data: "))
+    assert (told["code"], told["param"], told["sequence_number"]) == ("invalid_request", "top_logprobs", 1)
+    assert told["message"].startswith("too many")
+    assert (context.broke_off, context.refused_late) == (False, "invalid_request")
+
+
 async def test_a_late_failure_is_not_followed_by_done(applied: AppliedSpec) -> None:
     events = await read([CHUNK, ERROR, DONE], applied)
-    assert events[1:] == [ERROR]
+    assert events[1:] == [OURS]

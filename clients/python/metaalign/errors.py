@@ -61,6 +61,13 @@ class ErrorKind:
 _TABLE = (
     # Requests to the model
     ErrorKind(
+        "invalid_request",
+        400,
+        "the field, if one is to blame",
+        "The body is no JSON, or the protocol or the engine does not take a field or a value.",
+        "Correct what the message says.",
+    ),
+    ErrorKind(
         "invalid_preferences",
         400,
         "the part of `preferences`, or the header or model suffix that names a profile",
@@ -106,8 +113,29 @@ _TABLE = (
         "model_not_found",
         404,
         "`model`",
-        "`GET /v1/models/{model}` names no served model.",
+        "The request names no served model.",
         "Use a name that `GET /v1/models` lists.",
+    ),
+    ErrorKind(
+        "unprocessable_content",
+        422,
+        "the field, if one is to blame",
+        "The engine cannot read what the request points to, such as an image.",
+        "Check that the address is right and the server may read it.",
+    ),
+    ErrorKind(
+        "not_supported",
+        501,
+        "",
+        "The engine cannot do with the served model what the request asks for.",
+        "Leave out what the message names.",
+    ),
+    ErrorKind(
+        "engine_failed",
+        500,
+        "",
+        "The engine failed on the request or in its answer, or the model called a tool with what is no JSON.",
+        "Send the request again; if it fails again, report it with the request id.",
     ),
     # Every request
     ErrorKind(

@@ -12,6 +12,12 @@ export interface ErrorKind {
 
 /** Code -> meaning, for every code that the server answers with. Codes are stable; a newer server may have more. */
 export const ERRORS = {
+  invalid_request: {
+    status: 400,
+    param: "the field, if one is to blame",
+    when: "The body is no JSON, or the protocol or the engine does not take a field or a value.",
+    remedy: "Correct what the message says.",
+  },
   invalid_preferences: {
     status: 400,
     param: "the part of `preferences`, or the header or model suffix that names a profile",
@@ -147,7 +153,7 @@ export const ERRORS = {
   model_not_found: {
     status: 404,
     param: "`model`",
-    when: "`GET /v1/models/{model}` names no served model.",
+    when: "The request names no served model.",
     remedy: "Use a name that `GET /v1/models` lists.",
   },
   route_not_found: {
@@ -270,6 +276,12 @@ export const ERRORS = {
     when: "The body is larger than METAALIGN_MAX_BODY_BYTES.",
     remedy: "Send less.",
   },
+  unprocessable_content: {
+    status: 422,
+    param: "the field, if one is to blame",
+    when: "The engine cannot read what the request points to, such as an image.",
+    remedy: "Check that the address is right and the server may read it.",
+  },
   idempotency_key_reused: {
     status: 422,
     param: "`Idempotency-Key`",
@@ -294,11 +306,23 @@ export const ERRORS = {
     when: "The key or its tenant has as many requests running as it may.",
     remedy: "Wait until one of them has finished.",
   },
+  engine_failed: {
+    status: 500,
+    param: "",
+    when: "The engine failed on the request or in its answer, or the model called a tool with what is no JSON.",
+    remedy: "Send the request again; if it fails again, report it with the request id.",
+  },
   internal_error: {
     status: 500,
     param: "",
     when: "A defect of the server.",
     remedy: "Report it with the request id; the server's log names the place under this id.",
+  },
+  not_supported: {
+    status: 501,
+    param: "",
+    when: "The engine cannot do with the served model what the request asks for.",
+    remedy: "Leave out what the message names.",
   },
   unavailable: {
     status: 503,
@@ -338,6 +362,11 @@ export type ErrorCode = keyof typeof ERRORS;
 /** The request is wrong as it stands. */
 export class BadRequestError extends APIError {
   declare readonly status: 400;
+}
+
+/** The body is no JSON, or the protocol or the engine does not take a field or a value. */
+export class InvalidRequest extends BadRequestError {
+  declare readonly code: "invalid_request";
 }
 
 /** `preferences` has an unknown key, a wrong type, or a value over its bound. */
@@ -465,7 +494,7 @@ export class ProfileNotFound extends NotFoundError {
   declare readonly code: "profile_not_found";
 }
 
-/** `GET /v1/models/{model}` names no served model. */
+/** The request names no served model. */
 export class ModelNotFound extends NotFoundError {
   declare readonly code: "model_not_found";
 }
@@ -595,6 +624,11 @@ export class UnprocessableEntityError extends APIError {
   declare readonly status: 422;
 }
 
+/** The engine cannot read what the request points to, such as an image. */
+export class UnprocessableContent extends UnprocessableEntityError {
+  declare readonly code: "unprocessable_content";
+}
+
 /** The key was used for another request. */
 export class IdempotencyKeyReused extends UnprocessableEntityError {
   declare readonly code: "idempotency_key_reused";
@@ -625,9 +659,19 @@ export class ServerError extends APIError {
   protected declare readonly server: true;
 }
 
+/** The engine failed on the request or in its answer, or the model called a tool with what is no JSON. */
+export class EngineFailed extends ServerError {
+  declare readonly code: "engine_failed";
+}
+
 /** A defect of the server. */
 export class InternalError extends ServerError {
   declare readonly code: "internal_error";
+}
+
+/** The engine cannot do with the served model what the request asks for. */
+export class NotSupported extends ServerError {
+  declare readonly code: "not_supported";
 }
 
 /** The server is draining, or its engine does not answer. */
@@ -657,6 +701,7 @@ export class StoreFull extends ServerError {
 
 /** The class of each code. */
 export const CLASS_OF_CODE = {
+  invalid_request: InvalidRequest,
   invalid_preferences: InvalidPreferences,
   invalid_prompt: InvalidPrompt,
   refused_field: RefusedField,
@@ -700,11 +745,14 @@ export const CLASS_OF_CODE = {
   feedback_disabled: FeedbackDisabled,
   precondition_failed: PreconditionFailed,
   body_too_large: BodyTooLarge,
+  unprocessable_content: UnprocessableContent,
   idempotency_key_reused: IdempotencyKeyReused,
   rate_limit_exceeded: RateLimitExceeded,
   budget_exhausted: BudgetExhausted,
   concurrency_limit_exceeded: ConcurrencyLimitExceeded,
+  engine_failed: EngineFailed,
   internal_error: InternalError,
+  not_supported: NotSupported,
   unavailable: Unavailable,
   overloaded: Overloaded,
   store_unavailable: StoreUnavailable,

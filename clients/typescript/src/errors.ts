@@ -58,7 +58,7 @@ export interface APIErrorFields {
 /** The server refused the request. */
 export class APIError extends MetaAlignError {
   readonly status: number;
-  /** The stable name of the error; a number if the protocol or the engine refuses a field or a value. */
+  /** The stable name of the error; null, or a number, if another server than MetaAlign's refused. */
   readonly code: string | number | null;
   /** The field that is wrong, such as `preferences.user.attributes`. */
   readonly param: string | null;

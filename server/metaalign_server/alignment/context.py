@@ -62,7 +62,8 @@ class RequestContext:
         logprobs: How many log probabilities the request may produce.
         verify: Checks of the answer; True for those that the applied dimensions imply.
         verified: What they said.
-        broke_off: Whether the answer is a stream that failed after its status was sent.
+        broke_off: Whether the answer is a stream in which the engine failed after its status was sent.
+        refused_late: The code of a refusal that came after the status was sent.
         finish_reasons: Why each sequence ended, in the engine's words, by the engine's request and the choice in it.
     """
 
@@ -80,6 +81,7 @@ class RequestContext:
     logprobs_asked: bool = False
     logprobs: int = 0
     broke_off: bool = False
+    refused_late: str | None = None
     verify: tuple[Check, ...] | Literal[True] | None = None
     verified: tuple[VerifiedAnswer, ...] = ()
     finish_reasons: dict[tuple[str, int], str] = field(default_factory=dict)

@@ -11,14 +11,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from metaalign.errors import ERRORS
+
 __all__ = [
     "ANTHROPIC",
     "OPENAI_CHAT",
     "OPENAI_COMPLETIONS",
     "OPENAI_RESPONSES",
     "Dialect",
+    "ErrorShape",
+    "code_of_status",
     "dialect_of",
 ]
+
+_CODES = {
+    400: "invalid_request",
+    404: "model_not_found",  # all that vLLM looks for on the routes that we serve
+    422: "unprocessable_content",
+    501: "not_supported",
+    503: "overloaded",
+}
+
+
+def code_of_status(status: int) -> str:
+    """Return the code of an error that has none of its own, because the protocol or the engine raised it."""
+    return _CODES.get(status, "invalid_request" if status < 500 else "engine_failed")
+
 
 _BROKE_OFF = "the answer broke off: the engine failed; send the request again"
 
@@ -31,22 +49,20 @@ class ErrorShape:
         types: HTTP status -> the protocol's error type.
         client, server: The types for any other status below 500, and from 500 on.
         wrap: Wraps the error's fields in the document.
-        own_types: Whether the engine's own error type is kept.
     """
 
     types: dict[int, str]
     client: str
     server: str
     wrap: Callable[[dict[str, Any]], dict[str, Any]]
-    own_types: bool
 
-    def document(
-        self, status: int, message: str, code: str | int | None, param: str | None, type_: str | None = None
-    ) -> dict[str, Any]:
-        """Return the error document; `type_` is the engine's own error type."""
-        kind = self.types.get(status, self.client if status < 500 else self.server)
-        if type_ is not None and self.own_types:
-            kind = type_
+    def type_of(self, status: int) -> str:
+        """Return the protocol's type of an error with this HTTP status."""
+        return self.types.get(status, self.client if status < 500 else self.server)
+
+    def document(self, code: str, message: str, param: str | None) -> dict[str, Any]:
+        """Return the document of an error in the table (`metaalign.errors.ERRORS`)."""
+        kind = self.type_of(ERRORS[code].status or 500)
         return self.wrap({"message": message, "type": kind, "param": param, "code": code})
 
 
@@ -63,7 +79,6 @@ _OPENAI_ERRORS = ErrorShape(
     client="invalid_request_error",
     server="server_error",
     wrap=lambda error: {"error": error},
-    own_types=True,
 )
 _ANTHROPIC_ERRORS = ErrorShape(
     {
@@ -78,28 +93,25 @@ _ANTHROPIC_ERRORS = ErrorShape(
     client="invalid_request_error",
     server="api_error",
     wrap=lambda error: {"type": "error", "error": error},
-    own_types=False,
 )
 
 
-def _openai_event(_: str) -> str:
-    error = {"message": _BROKE_OFF, "type": "InternalServerError", "param": None, "code": 500}
-    return f"data: {json.dumps({'error': error})}\n\n"
+def _openai_event(document: dict[str, Any], _: str) -> str:
+    return f"data: {json.dumps(document)}\n\n"
 
 
-def _anthropic_event(_: str) -> str:
-    data = {"type": "error", "error": {"type": "api_error", "message": _BROKE_OFF}}
-    return f"event: error\ndata: {json.dumps(data)}\n\n"
+def _anthropic_event(document: dict[str, Any], _: str) -> str:
+    return f"event: error\ndata: {json.dumps(document)}\n\n"
 
 
 _SEQUENCE_NUMBER = re.compile(r'"sequence_number":(\d+)')
 
 
-def _responses_event(last: str) -> str:
+def _responses_event(document: dict[str, Any], last: str) -> str:
+    """Write OpenAI's own event, whose `type` says that it is an error and not of which kind."""
     found = _SEQUENCE_NUMBER.search(last)
     number = int(found[1]) + 1 if found is not None else 0
-    data: dict[str, Any] = {"type": "error", "sequence_number": number, "code": "server_error", "param": None}
-    data["message"] = _BROKE_OFF
+    data = document["error"] | {"type": "error", "sequence_number": number}
     return f"event: error\ndata: {json.dumps(data)}\n\n"
 
 
@@ -110,26 +122,36 @@ class Dialect:
     Attributes:
         path: The route that speaks it; so do all routes below it.
         errors: How it writes an error document.
-        error_event: Builds the error event of a stream that breaks off, given the event before it.
+        event: Writes an error document as an event of a stream, given the event before it.
         anchor: JSON text in an event after which the receipt is inserted.
         every: Whether every event with the anchor carries the receipt, or only the first one.
         end: How the last event of a complete answer starts; verdicts on the answer go there, or before `[DONE]`.
         fingerprinted: Whether whole answers and first events have a `system_fingerprint`.
         drops_nulls: Whether answers omit null fields.
-        raw_errors: Whether the engine's own error event may be forwarded in the middle of a stream.
+        tells_why: Whether the engine's own message may be passed on when a stream breaks off.
         formatted: Whether the engine's handler formats its events itself, including keep-alive comments.
     """
 
     path: str
     errors: ErrorShape
-    error_event: Callable[[str], str]
+    event: Callable[[dict[str, Any], str], str]
     anchor: str
     end: tuple[str, ...]
     every: bool = False
     fingerprinted: bool = False
     drops_nulls: bool = False
-    raw_errors: bool = True
+    tells_why: bool = True
     formatted: bool = False
+
+    def error_event(
+        self,
+        last: str,
+        code: str = "engine_failed",
+        message: str = _BROKE_OFF,
+        param: str | None = None,
+    ) -> str:
+        """Return the event that ends a stream which breaks off after the event `last`."""
+        return self.event(self.errors.document(code, message, param), last)
 
 
 OPENAI_CHAT = Dialect(
@@ -163,7 +185,7 @@ ANTHROPIC = Dialect(
     anchor='"message":{',
     end=("event: message_stop",),
     drops_nulls=True,
-    raw_errors=False,  # vLLM's text there describes its own failure to parse the engine's error
+    tells_why=False,  # vLLM's text there describes its own failure to parse the engine's error
     formatted=True,
 )
 _DIALECTS = (OPENAI_CHAT, OPENAI_COMPLETIONS, OPENAI_RESPONSES, ANTHROPIC)

@@ -26,7 +26,9 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 from vllm.version import __version__ as VLLM_VERSION
 
+from metaalign.errors import ERRORS
 from metaalign_server.alignment.context import RequestContext
+from metaalign_server.engine.dialects import code_of_status
 from metaalign_server.engine.generation import salt
 from metaalign_server.engine.refusals import Allowances
 
@@ -60,15 +62,13 @@ class EngineRefusal(Exception):
     """vLLM refuses a request, or fails on it; can be formatted in any dialect.
 
     Attributes:
-        status: HTTP status.
-        type: vLLM's error type.
+        code: Which of our codes (`metaalign.errors.ERRORS`) stands for it.
         param: The field that the error names, if any.
     """
 
-    def __init__(self, status: int, type_: str | None, message: str, param: str | None) -> None:
+    def __init__(self, code: str, message: str, param: str | None) -> None:
         super().__init__(message)
-        self.status = status
-        self.type = type_
+        self.code = code
         self.message = message
         self.param = param
 
@@ -80,7 +80,12 @@ class EngineRefusal(Exception):
     @classmethod
     def told(cls, error: ErrorInfo) -> EngineRefusal:
         """Wrap the error that a handler returned instead of an answer."""
-        return cls(int(error.code), error.type, error.message, error.param)
+        return cls(code_of_status(int(error.code)), error.message, error.param)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return ERRORS[self.code].status or 500
 
 
 def validation_parameter(error: object) -> str | None:
@@ -149,8 +154,7 @@ class VllmEngine:
             unreadable = isinstance(cause, ValidationError) and cause.title == AnthropicContentBlock.__name__
             if unreadable or isinstance(cause, json.JSONDecodeError):
                 raise EngineRefusal(
-                    500,
-                    "api_error",
+                    "engine_failed",
                     "the model's call of a tool is no JSON object: raise `max_tokens`, or do not force the call",
                     None,
                 ) from refusal

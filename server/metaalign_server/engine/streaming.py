@@ -13,8 +13,8 @@ from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 from metaalign_server.alignment.aligner import AppliedSpec
 from metaalign_server.alignment.context import RequestContext
 from metaalign_server.alignment.verification import verified_receipt_json
-from metaalign_server.engine.dialects import Dialect
-from metaalign_server.engine.handlers import HANDLER_ERRORS, EngineRefusal
+from metaalign_server.engine.dialects import Dialect, code_of_status
+from metaalign_server.engine.handlers import ENGINE_ERRORS, HANDLER_ERRORS, EngineRefusal
 from metaalign_server.engine.texts import StreamedTexts
 
 __all__ = ["as_server_sent_events", "open_stream"]
@@ -53,6 +53,14 @@ def _error_of(event: str) -> dict[str, Any] | None:
     return error if isinstance(error, dict) else None
 
 
+def _refusal(told: dict[str, Any]) -> EngineRefusal:
+    """Return what the fields of the engine's own error event say."""
+    status, param = told.get("code"), told.get("param")
+    status = status if isinstance(status, int) and 400 <= status < 600 else 500
+    message = str(told.get("message", "generation failed"))
+    return EngineRefusal(code_of_status(status), message, param if isinstance(param, str) else None)
+
+
 async def open_stream(
     events: AsyncIterator[str],
     applied: AppliedSpec | None,
@@ -77,14 +85,7 @@ async def open_stream(
     except HANDLER_ERRORS as error:
         raise EngineRefusal.of(error) from error
     if first is not None and (told := _error_of(first)) is not None:
-        status = told.get("code")
-        status = status if isinstance(status, int) and 400 <= status < 600 else 500
-        raise EngineRefusal(
-            status,
-            told.get("type"),
-            str(told.get("message", "generation failed")),
-            told.get("param"),
-        )
+        raise _refusal(told)
     return _stream(first, events, applied, dialect, fingerprint, context)
 
 
@@ -108,6 +109,7 @@ async def _stream(
     failed = False
     answer = StreamedTexts() if context.verify is not None and applied is not None else None
     event: str | None = first
+    last = ""
     while event is not None:
         if answer is not None and not failed:
             answer.read(event)
@@ -119,18 +121,17 @@ async def _stream(
                     yield f'data: {json.dumps(answer.head | {"choices": []})[:-1]},"metaalign":{receipt}}}\n\n'.encode()
                 else:
                     event = event.replace("data: {", f'data: {{"metaalign":{receipt},', 1)
+        told = _error_of(event)
         # Not always the first event, which may be a keep-alive comment.
-        if unmarked and dialect.anchor in event:
+        if told is None and unmarked and dialect.anchor in event:
             event = event.replace(dialect.anchor, mark, 1)
             unmarked = dialect.every
         elif applied is not None and fingerprint is not None and stock in event:
             event = event.replace(stock, ours, 1)
         if not failed:  # an answer that broke off gets no end event
-            failed = _error_of(event) is not None
-            if failed:
-                context.broke_off = True
-                if not dialect.raw_errors:
-                    event = dialect.error_event(event)
+            if told is not None:
+                failed = True
+                event = _broken(_refusal(told) if dialect.tells_why else None, last, dialect, context)
             yield event.encode()
         if len(event) > _LARGE_EVENT:
             await asyncio.sleep(0)  # vLLM may have many more at once, and others wait for the event loop
@@ -138,8 +139,24 @@ async def _stream(
         try:
             event = await anext(events, None)
         except Exception as error:  # the status is already sent; only an event can report the failure
-            logger.error("stream failed", exc_info=error)
+            refusal = EngineRefusal.of(error) if isinstance(error, ENGINE_ERRORS) else None
+            if refusal is None or refusal.status >= 500:
+                logger.error("stream failed", exc_info=error)
+                refusal = None  # its text may quote a request
             if not failed:
-                context.broke_off = True
-                yield dialect.error_event(last).encode()
+                yield _broken(refusal, last, dialect, context).encode()
             return
+
+
+def _broken(refusal: EngineRefusal | None, last: str, dialect: Dialect, context: RequestContext) -> str:
+    """Return the event that ends a stream, and tell the request; without a refusal the engine has failed.
+
+    On `/v1/responses` a refusal can come late: vLLM sends its first events before the engine has seen the request.
+    """
+    if refusal is not None and refusal.status < 500:
+        context.refused_late = refusal.code
+    else:
+        context.broke_off = True
+    if refusal is None:
+        return dialect.error_event(last)
+    return dialect.error_event(last, refusal.code, refusal.message, refusal.param)

@@ -100,7 +100,7 @@ class ErrorDetail(BaseModel):
     message: str
     type: str
     param: str | None
-    code: str | int | None
+    code: str
 
 
 class ErrorDocument(BaseModel):

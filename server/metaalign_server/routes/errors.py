@@ -13,7 +13,7 @@ from metaalign.errors import ERRORS
 from metaalign_server.engine.dialects import dialect_of
 from metaalign_server.platform.refusal import Refusal
 
-__all__ = ["error_response", "foreign_error_response", "metaalign_error_response"]
+__all__ = ["error_response", "metaalign_error_response"]
 
 
 def error_response(
@@ -22,28 +22,13 @@ def error_response(
     """Return a response for an error in the table (`metaalign.errors.ERRORS`)."""
     status = ERRORS[code].status or 500
     scope.setdefault("state", {})["error"] = code
-    document = dialect_of(scope["path"]).errors.document(status, message, code, param)
-    return JSONResponse(document, status_code=status, headers=headers)
-
-
-def foreign_error_response(
-    scope: Scope,
-    status: int,
-    message: str,
-    *,
-    param: str | None = None,
-    type_: str | None = None,
-    headers: dict[str, str] | None = None,
-) -> JSONResponse:
-    """Return a response for an error of the protocol or the engine: code is the status, `type_` the engine's type."""
-    scope.setdefault("state", {})["error"] = str(status)
-    document = dialect_of(scope["path"]).errors.document(status, message, status, param, type_)
+    document = dialect_of(scope["path"]).errors.document(code, message, param)
+    if status == 503:  # clients wait that long before they try again
+        headers = {"Retry-After": "1"} | (headers or {})
     return JSONResponse(document, status_code=status, headers=headers)
 
 
 def metaalign_error_response(scope: Scope, error: MetaAlignError) -> JSONResponse:
     """Return a response for one of our own errors."""
-    headers = dict(error.headers) if isinstance(error, Refusal) else {}
-    if error.status == 503:
-        headers.setdefault("Retry-After", "1")
+    headers = dict(error.headers) if isinstance(error, Refusal) else None
     return error_response(scope, error.code, error.message, param=error.param, headers=headers or None)

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 import metaalign
 from metaalign import MetaAlignError
+from metaalign_server.engine.dialects import code_of_status
 from metaalign_server.engine.handlers import ENGINE_ERRORS, EngineRefusal, validation_parameter
 from metaalign_server.routes import (
     admin,
@@ -31,7 +32,7 @@ from metaalign_server.routes import (
     responses,
     tokens,
 )
-from metaalign_server.routes.errors import error_response, foreign_error_response, metaalign_error_response
+from metaalign_server.routes.errors import error_response, metaalign_error_response
 from metaalign_server.serving.openapi import build_document
 from metaalign_server.settings import Settings
 
@@ -119,7 +120,7 @@ async def _on_engine_refusal(request: Request, error: Any) -> Response:
     if error.status >= 500 and error.__cause__ is not None:
         _log(request, error.__cause__)
         message = _INTERNAL
-    return foreign_error_response(request.scope, error.status, message, param=error.param, type_=error.type)
+    return error_response(request.scope, error.code, message, param=error.param)
 
 
 async def _on_engine_error(request: Request, error: Exception) -> Response:
@@ -160,7 +161,7 @@ async def _on_validation_error(request: Request, error: Any) -> Response:
     if first.get("type") == "json_invalid":
         param, reason = "body", "not valid JSON"
     message = f"{param}: {reason}" if param else reason
-    return foreign_error_response(request.scope, 400, message, param=param)
+    return error_response(request.scope, "invalid_request", message, param=param)
 
 
 async def _on_http_exception(request: Request, error: Any) -> Response:
@@ -175,7 +176,8 @@ async def _on_http_exception(request: Request, error: Any) -> Response:
             f"no {request.method} here",
             headers={"Allow": _allowed(request)},
         )
-    return foreign_error_response(request.scope, error.status_code, str(error.detail), headers=error.headers)
+    code = code_of_status(error.status_code)
+    return error_response(request.scope, code, str(error.detail), headers=error.headers)
 
 
 def _allowed(request: Request) -> str:

@@ -262,7 +262,8 @@ class Gate:
         opened = state.get("metaalign_context")
         applied = opened.reported if opened is not None else None
         broke_off = opened is not None and opened.broke_off
-        error = state.get("error") or ("500" if broke_off else None)
+        late = opened.refused_late if opened is not None else None
+        error = state.get("error") or late or ("engine_failed" if broke_off else None)
         count_request(
             route,
             passage.status,

@@ -125,6 +125,8 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
                 names.extend(_RATE_LIMITS)
             if status in ("429", "503"):
                 names.append("Retry-After")
+            if status == "429":
+                names.append("x-should-retry")
         headers = response.setdefault("headers", {})
         headers |= {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     operation["responses"] = dict(sorted(responses.items()))
@@ -151,6 +153,11 @@ _HEADERS = _RATE_LIMITS | {
     ),
     "WWW-Authenticate": _header("How to send a key.", const="Bearer"),
     "Retry-After": _header("Seconds to wait.", type="integer", minimum=1),
+    "x-should-retry": _header(
+        "`false` where the wait is so long that clients should not try again by themselves; otherwise absent.",
+        required=False,
+        const="false",
+    ),
 }
 
 

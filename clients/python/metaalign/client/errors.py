@@ -20,6 +20,7 @@ __all__ = [
     "ConflictingProfiles",
     "CrossSite",
     "DefaultTenant",
+    "EngineFailed",
     "ErasureIncomplete",
     "ExchangeNotFound",
     "FeedbackDisabled",
@@ -33,6 +34,7 @@ __all__ = [
     "InvalidName",
     "InvalidPreferences",
     "InvalidPrompt",
+    "InvalidRequest",
     "InvalidTargets",
     "KeyNotFound",
     "KeyNotLive",
@@ -44,6 +46,7 @@ __all__ = [
     "ModelNotFound",
     "NestedTooDeeply",
     "NotFoundError",
+    "NotSupported",
     "NothingToRollBack",
     "Overloaded",
     "PermissionDeniedError",
@@ -69,6 +72,7 @@ __all__ = [
     "TooManyLabels",
     "Unavailable",
     "UnknownScope",
+    "UnprocessableContent",
     "UnprocessableEntityError",
     "UserMismatch",
     "ValueNotStorable",
@@ -122,6 +126,14 @@ class ServerError(APIError):
     """The server failed, or cannot answer now."""
 
 
+class InvalidRequest(BadRequestError):
+    """The body is no JSON, or the protocol or the engine does not take a field or a value. Correct what the message
+    says.
+    """
+
+    code = "invalid_request"
+
+
 class InvalidPreferences(BadRequestError, errors.InvalidPreferences):
     """`preferences` has an unknown key, a wrong type, or a value over its bound. Correct the part that `param` names;
     the JSON Schema lists keys and bounds.
@@ -169,9 +181,31 @@ class ProfileNotFound(NotFoundError, errors.ProfileNotFound):
 
 
 class ModelNotFound(NotFoundError):
-    """`GET /v1/models/{model}` names no served model. Use a name that `GET /v1/models` lists."""
+    """The request names no served model. Use a name that `GET /v1/models` lists."""
 
     code = "model_not_found"
+
+
+class UnprocessableContent(UnprocessableEntityError):
+    """The engine cannot read what the request points to, such as an image. Check that the address is right and the
+    server may read it.
+    """
+
+    code = "unprocessable_content"
+
+
+class NotSupported(ServerError):
+    """The engine cannot do with the served model what the request asks for. Leave out what the message names."""
+
+    code = "not_supported"
+
+
+class EngineFailed(ServerError):
+    """The engine failed on the request or in its answer, or the model called a tool with what is no JSON. Send the
+    request again; if it fails again, report it with the request id.
+    """
+
+    code = "engine_failed"
 
 
 class InvalidApiKey(AuthenticationError):
@@ -473,6 +507,7 @@ class IdempotencyKeyReused(UnprocessableEntityError):
 
 
 BY_CODE: dict[str, type[APIError]] = {
+    "invalid_request": InvalidRequest,
     "invalid_preferences": InvalidPreferences,
     "invalid_prompt": InvalidPrompt,
     "refused_field": RefusedField,
@@ -480,6 +515,9 @@ BY_CODE: dict[str, type[APIError]] = {
     "system_tier_forbidden": SystemTierForbidden,
     "profile_not_found": ProfileNotFound,
     "model_not_found": ModelNotFound,
+    "unprocessable_content": UnprocessableContent,
+    "not_supported": NotSupported,
+    "engine_failed": EngineFailed,
     "invalid_api_key": InvalidApiKey,
     "missing_scope": MissingScope,
     "user_mismatch": UserMismatch,

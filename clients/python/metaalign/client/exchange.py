@@ -17,6 +17,7 @@ import httpx
 
 from metaalign.client.errors import BY_CODE, BY_STATUS
 from metaalign.client.failures import APIError, ConnectionFailed, TimedOut
+from metaalign.errors import ERRORS
 from metaalign.preferences import Preferences
 
 __all__ = [
@@ -218,9 +219,14 @@ def event_of(line: str) -> dict[str, Any] | None:
         return None
     event: dict[str, Any] = json.loads(line.removeprefix("data:"))
     if isinstance(told := event.get("error"), dict):
-        code = told.get("code")
-        status = code if isinstance(code, int) else 500
-        raise BY_STATUS.get(status, BY_STATUS[500])(str(told.get("message")), status=status)
+        message, code, param = str(told.get("message")), told.get("code"), told.get("param")
+        known = BY_CODE.get(code) if isinstance(code, str) else None
+        raise (known or BY_STATUS[500])(
+            message,
+            status=(ERRORS[known.code].status if known else None) or 500,
+            code=code if isinstance(code, str) else None,
+            param=param if isinstance(param, str) else None,
+        )
     return event
 
 
