@@ -37,6 +37,13 @@ _OF_OTHER_PROGRAMS = ("METAALIGN_API_KEY", "METAALIGN_BASE_URL", "METAALIGN_DATA
 """Variables that clients, tests and the installation read."""
 
 
+_OTHERS_NAMES = dict.fromkeys(
+    ("METAALIGN_CORS_ORIGINS", "METAALIGN_CORS_ALLOWED_ORIGINS", "METAALIGN_CORS_ALLOW_ORIGINS"),
+    "METAALIGN_ALLOWED_ORIGINS",
+)
+"""What other servers call a setting, so that nobody looks for the reason in a browser's console."""
+
+
 _SECRETS_DIR = "METAALIGN_SECRETS_DIR"
 """Names a folder with a file for each setting that it holds, such as `metaalign_database_url`."""
 
@@ -285,7 +292,7 @@ def unknown_variables() -> dict[str, str]:
     """Return the variables METAALIGN_* of the environment and of `.env` that set nothing, with what may be meant.
 
     Raises:
-        ConfigurationError: `.env` is not text.
+        ConfigurationError: `.env` is not text, or a variable is another server's name of a setting.
     """
     prefix = str(Settings.model_config["env_prefix"])
     known = {prefix + name.upper() for name in Settings.model_fields}
@@ -295,6 +302,9 @@ def unknown_variables() -> dict[str, str]:
         raise ConfigurationError(f".env: not UTF-8 text at byte {error.start}") from None
     unknown = {name for name in given if name.upper().startswith(prefix)}
     unknown -= {name for name in unknown if name.upper() in known} | {*_OF_OTHER_PROGRAMS, _SECRETS_DIR}
+    for name in sorted(unknown):
+        if name.upper() in _OTHERS_NAMES:
+            raise ConfigurationError(f"{name}: there is no such setting; it is {_OTHERS_NAMES[name.upper()]}")
     return {name: "".join(get_close_matches(name.upper(), known, 1)) for name in sorted(unknown)}
 
 

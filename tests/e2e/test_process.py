@@ -84,6 +84,16 @@ def test_names_variables_that_set_nothing(tmp_path: Path) -> None:
     assert text == "metaalign-server: .env: not UTF-8 text at byte 16\n"
 
 
+@pytest.mark.parametrize("name", ["METAALIGN_CORS_ORIGINS", "metaalign_cors_allow_origins"])
+def test_refuses_what_other_servers_call_a_setting(name: str, tmp_path: Path) -> None:
+    """A page that is kept out would not say why."""
+    code, text = refused(env={name: "https://app.example.com"})
+    assert code == 2
+    assert text == f"metaalign-server: {name}: there is no such setting; it is METAALIGN_ALLOWED_ORIGINS\n"
+    (tmp_path / ".env").write_text(f"{name}=*\n")
+    assert refused(cwd=tmp_path)[0] == 2
+
+
 def test_refuses_a_damaged_checkpoint(tmp_path: Path) -> None:
     copy = tmp_path / "demo"
     shutil.copytree(ROOT / DEMO, copy)
