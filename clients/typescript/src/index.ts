@@ -6,7 +6,7 @@ export type { components, operations, paths } from "./openapi.js";
 export { type Page, Pages } from "./pages.js";
 export { aiSdkSettings, type Copyable, preferencesFetch, withPreferences } from "./preferences.js";
 export { Profiles } from "./profiles.js";
-export { receipt, type ReceiptOf, type ReceiptSummary } from "./receipt.js";
+export { receipt, type ReceiptOf, type ReceiptSummary, type ReceiptTrace } from "./receipt.js";
 export { ChatStream } from "./streaming.js";
 export { type Fetch, type RequestOptions, type ResponseInfo, responseOf, type WriteOptions } from "./transport.js";
 export type * from "./types.js";

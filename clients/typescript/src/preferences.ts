@@ -1,6 +1,6 @@
 /** Preferences for clients that do not know them: openai-node, the AI SDK, and any other that takes a `fetch`. */
 
-import { receipt } from "./receipt.js";
+import { wholeReceipt } from "./receipt.js";
 import type { Fetch } from "./transport.js";
 import type { Preferences, Receipt } from "./types.js";
 
@@ -78,12 +78,12 @@ export function aiSdkSettings(preferences: Preferences, inner?: Fetch) {
   return {
     fetch: preferencesFetch(preferences, inner),
     metadataExtractor: {
-      extractMetadata: ({ parsedBody }: { parsedBody: unknown }) => Promise.resolve(metadataOf(receipt(parsedBody))),
+      extractMetadata: ({ parsedBody }: { parsedBody: unknown }) => Promise.resolve(metadataOf(wholeReceipt(parsedBody))),
       createStreamExtractor: () => {
         let newest: Receipt | undefined;
         return {
           processChunk: (chunk: unknown): void => {
-            newest = receipt(chunk) ?? newest;
+            newest = wholeReceipt(chunk) ?? newest;
           },
           buildMetadata: () => metadataOf(newest),
         };

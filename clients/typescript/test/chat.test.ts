@@ -89,6 +89,9 @@ test("a streamed answer comes in parts, its receipt with the first", async () =>
   assert.equal(chunks[0]?.object, "chat.completion.chunk");
   assert.equal(receipt(chunks[0])?.spec_hash, stream.receipt?.spec_hash);
   assert.equal(receipt(chunks[1]), undefined);
+  const { metaalign, ...cut } = await client.chat.create({ ...chat(), preferences: "Answer like a pirate." });
+  assert.deepEqual(receipt(cut), { spec_hash: metaalign?.spec_hash.slice(0, 12) });
+  assert.equal(receipt({ system_fingerprint: "vllm-1" }), undefined);
   assert.equal(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join(""), PIRATE);
   assert.equal(chunks.at(-1)?.choices[0]?.finish_reason, "stop");
   await assert.rejects(stream.text(), /can be read once/);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { MetaAlign, preferencesFetch, receipt, withPreferences } from "metaalign";
+import { MetaAlign, preferencesFetch, receipt, type Receipt, withPreferences } from "metaalign";
 import OpenAI, { BadRequestError } from "openai";
 import { answers, apiKey, baseURL, chat, client, FACTS, MODEL, OTTER, PIRATE, withStub } from "./support.js";
 
@@ -30,11 +30,12 @@ test("openai-node, streamed", async () => {
   const pirate = withPreferences(openai, "Answer like a pirate.");
   const stream = await pirate.chat.completions.create({ ...chat(), stream: true });
   let text = "";
-  const receipts = [];
+  const receipts: Receipt[] = [];
   for await (const chunk of stream) {
     text += chunk.choices[0]?.delta.content ?? "";
     const found = receipt(chunk);
-    if (found) receipts.push(found);
+    if (found && "tokens" in found) receipts.push(found);
+    else if (found) assert.equal(found.spec_hash, receipts[0]?.spec_hash.slice(0, 12));
   }
   assert.equal(text, PIRATE);
   assert.equal(receipts.length, 1);
