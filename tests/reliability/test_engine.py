@@ -185,5 +185,5 @@ async def test_engine_hangs(tmp_path: Path) -> None:
         assert await exit_code(server) == 70
         assert 3.5 < said_at(server, "the engine does not answer; exiting") - hung_at < 9
     assert answer.complete
-    assert answer.data()[-1]["error"]["code"] == 500
+    assert answer.data()[-1]["error"]["code"] == "engine_failed"
     assert "data: [DONE]" not in answer.lines
