@@ -20,7 +20,15 @@ import client_errors
 import metaalign
 from metaalign import APIError, ConnectionFailed, MetaAlign, StreamBroken, TimedOut
 from metaalign.client import exchange, models
-from metaalign.client.errors import BY_CODE, RateLimitExceeded, ServerError, Unavailable
+from metaalign.client.errors import (
+    BY_CODE,
+    BadRequestError,
+    EngineFailed,
+    InvalidRequest,
+    RateLimitExceeded,
+    ServerError,
+    Unavailable,
+)
 from metaalign.errors import ERRORS
 from metaalign.openai import extra, receipt
 from tests.processes import ROOT
@@ -238,14 +246,27 @@ def test_a_stream_that_breaks_keeps_what_had_come(end: bytes) -> None:
         assert broken.value.text == "ab"
 
 
-def test_an_error_in_a_stream() -> None:
-    told = b'data: {"error": {"message": "the engine died", "type": "InternalServerError", "code": 500}}\n\n'
+@pytest.mark.parametrize(
+    ("code", "kind", "status"),
+    [
+        ("engine_failed", EngineFailed, 500),
+        ("invalid_request", InvalidRequest, 400),
+        ("something_new", ServerError, 500),
+        (500, ServerError, 500),
+        (400, BadRequestError, 400),
+        (None, ServerError, 500),
+    ],
+)
+def test_an_error_in_a_stream(code: str | int | None, kind: type[APIError], status: int) -> None:
+    told = {"error": {"message": "the engine died", "type": "any", "param": "seed", "code": code}}
     with (
-        failing(streamed(event("a"), told)) as server,
+        failing(streamed(event("a"), f"data: {json.dumps(told)}\n\n".encode())) as server,
         server.client().align_stream("q") as stream,
-        pytest.raises(ServerError, match="the engine died"),
+        pytest.raises(kind, match="the engine died") as raised,
     ):
         list(stream)
+    assert (raised.value.status, raised.value.param) == (status, "seed")
+    assert type(raised.value) is kind
 
 
 def test_an_error_before_a_stream_is_read_whole() -> None:

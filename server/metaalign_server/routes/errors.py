@@ -31,4 +31,4 @@ def error_response(
 def metaalign_error_response(scope: Scope, error: MetaAlignError) -> JSONResponse:
     """Return a response for one of our own errors."""
     headers = dict(error.headers) if isinstance(error, Refusal) else None
-    return error_response(scope, error.code, error.message, param=error.param, headers=headers or None)
+    return error_response(scope, error.code, error.message, param=error.param, headers=headers)

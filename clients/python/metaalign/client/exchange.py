@@ -221,9 +221,11 @@ def event_of(line: str) -> dict[str, Any] | None:
     if isinstance(told := event.get("error"), dict):
         message, code, param = str(told.get("message")), told.get("code"), told.get("param")
         known = BY_CODE.get(code) if isinstance(code, str) else None
-        raise (known or BY_STATUS[500])(
+        # Stock vLLM, behind a proxy of one's own, says the status where we say the code.
+        status = (ERRORS[known.code].status if known else code if isinstance(code, int) else None) or 500
+        raise (known or BY_STATUS.get(status, BY_STATUS[500]))(
             message,
-            status=(ERRORS[known.code].status if known else None) or 500,
+            status=status,
             code=code if isinstance(code, str) else None,
             param=param if isinstance(param, str) else None,
         )
