@@ -11,6 +11,7 @@ import {
   ERRORS,
   InvalidApiKey,
   InvalidPreferences,
+  InvalidRequest,
   MetaAlign,
   MetaAlignError,
   MissingScope,
@@ -58,11 +59,13 @@ test("400 names the field and what to do", async () => {
   assert.match(error.requestId ?? "", /^[0-9a-f]{32}$/);
 });
 
-test("a refusal by the protocol has its status, and a number as code", async () => {
-  const error = await failure(client.chat.create({ ...chat(), temperature: -1 }), BadRequestError);
-  assert.equal(error.code, 400);
+test("a refusal by the protocol has a class and a code like any other", async () => {
+  const error = await failure(client.chat.create({ ...chat(), temperature: -1 }), InvalidRequest);
+  assert.ok(error instanceof BadRequestError);
+  assert.equal(error.status, 400);
+  assert.equal(error.code, "invalid_request");
   assert.equal(error.param, "temperature");
-  assert.equal(error.remedy, undefined);
+  assert.equal(error.remedy, ERRORS.invalid_request.remedy);
 });
 
 test("a streamed request can be refused like any other", async () => {
