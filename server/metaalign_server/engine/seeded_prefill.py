@@ -10,29 +10,11 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
 from typing import Any
 
-__all__ = ["hook_runner", "install"]
+__all__ = ["hook_runner"]
 
 logger = logging.getLogger(__name__)
-
-
-def install() -> None:
-    """Hook the runner of each worker that this process makes."""
-    from vllm.v1.worker.worker_base import WorkerWrapperBase
-
-    stock: Callable[[Any], None] = WorkerWrapperBase.init_device
-    if getattr(stock, "hooked", False):
-        return
-
-    @functools.wraps(stock)
-    def init_device(self: Any) -> None:
-        stock(self)
-        hook_runner(getattr(self.worker, "model_runner", None))
-
-    init_device.hooked = True  # type: ignore[attr-defined]
-    WorkerWrapperBase.init_device = init_device  # type: ignore[method-assign]
 
 
 def hook_runner(runner: Any) -> None:
