@@ -186,6 +186,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="`debug`, `info`, `warning` or `error`"
     )
+    steering: bool | None = Field(
+        None,
+        description="serve `preferences.strength` and `preferences.blend`; unset: on CPU only, where it is tested",
+    )
     prewarm: int = Field(
         16,
         ge=0,
@@ -212,6 +216,13 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{', '.join(unknown)} cannot be allowed; only {', '.join(ALLOWABLE_FIELDS)} can"
             )
+        return names
+
+    @field_validator("allow_xargs")
+    @classmethod
+    def _none_of_ours(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if found := [name for name in names if name.startswith("metaalign")]:
+            raise ValueError(f"{found[0]} is written by this server alone, and cannot be allowed")
         return names
 
     @field_validator("root_path")

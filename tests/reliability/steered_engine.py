@@ -1,8 +1,8 @@
 """Run steered and plain requests through vLLM's engine in one process, and compare each with plain transformers.
 
-The comparison shares no code with the server: it knows only the formula. Each answer of the engine is read back: at each
-of its places, the mixture of the branches' logits, computed with transformers, must have its maximum at the token that
-the engine drew. That is the same as decoding greedily with transformers and comparing whole sequences.
+The comparison shares no code with the server: it knows only the formula. Each answer of the engine is read back. At
+each of its places, the mixture of the branches' logits, computed with transformers, must have its maximum at the token
+that the engine drew. That is the same as decoding greedily with transformers and comparing whole sequences.
 
     python -m tests.reliability.steered_engine '{"requests": 200, "blocks": 400}'
 
@@ -60,7 +60,9 @@ def drawn_requests(options: dict[str, Any]) -> list[dict[str, Any]]:
                 (1 - of_system, dialogue),
             ]
         else:
-            branches = [(weight, system + ids(rng.randrange(1, 40)) + dialogue) for weight in (0.4, 0.3, 0.2, 0.1)]
+            branches = [
+                (weight, system + ids(rng.randrange(1, 40)) + dialogue) for weight in (0.4, 0.3, 0.2, 0.1)
+            ]
         requests.append(
             {
                 "name": f"{kind}-{number}",
@@ -74,14 +76,15 @@ def drawn_requests(options: dict[str, Any]) -> list[dict[str, Any]]:
     return requests
 
 
-def run_engine(requests: list[dict[str, Any]], options: dict[str, Any]) -> tuple[dict[str, list[int]], dict[str, Any]]:
+def run_engine(
+    requests: list[dict[str, Any]], options: dict[str, Any]
+) -> tuple[dict[str, list[int]], dict[str, Any]]:
     """Return the tokens of each request that was not aborted, and what was seen on the way."""
     from vllm.engine.arg_utils import EngineArgs
     from vllm.sampling_params import RequestOutputKind, SamplingParams
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    from metaalign_server.engine.steering.groups import GROUP, Branch, Group, pack
-    from metaalign_server.engine.steering.scheduler import SCHEDULER
+    from metaalign_server.engine.steering.groups import GROUP, SCHEDULER, Branch, Group, pack
 
     engine = LLMEngine.from_engine_args(
         EngineArgs(
@@ -100,14 +103,17 @@ def run_engine(requests: list[dict[str, Any]], options: dict[str, Any]) -> tuple
             kv_cache_memory_bytes=512 * 2**20,
         )
     )
-    scheduler = engine.engine_core.engine_core.scheduler
+    core: Any = engine.engine_core
+    scheduler = core.engine_core.scheduler
     pool = scheduler.kv_cache_manager.block_pool
     free_before = pool.get_num_free_blocks()
     preempted, split = {"plain": 0, "steered": 0}, 0
     stock_preempt, stock_schedule = scheduler._preempt_request, scheduler.schedule
 
     def preempt(request: Any, *args: Any, **kwargs: Any) -> None:
-        preempted["steered" if "~" in request.request_id or "plain" not in request.request_id else "plain"] += 1
+        preempted[
+            "steered" if "~" in request.request_id or "plain" not in request.request_id else "plain"
+        ] += 1
         stock_preempt(request, *args, **kwargs)
 
     def schedule(*args: Any, **kwargs: Any) -> Any:
@@ -141,11 +147,12 @@ def run_engine(requests: list[dict[str, Any]], options: dict[str, Any]) -> tuple
             request["added"] = steps
         for request in requests:
             late = request["abort_after"]
-            if late is not None and "added" in request and steps == request["added"] + late:
-                if request["name"] not in answers or len(answers[request["name"]]) < request["tokens"]:
-                    aborted.add(request["name"])
-                    engine.abort_request([request["name"]])
-        for output in engine.step():
+            due = late is not None and "added" in request and steps == request["added"] + late
+            if due and len(answers.get(request["name"], ())) < request["tokens"]:
+                aborted.add(request["name"])
+                engine.abort_request([request["name"]])
+        told: list[Any] = engine.step()
+        for output in told:
             answers[output.request_id] = list(output.outputs[0].token_ids)
         steps += 1
         if steps > 20_000:
@@ -164,7 +171,9 @@ def run_engine(requests: list[dict[str, Any]], options: dict[str, Any]) -> tuple
     return {name: ids for name, ids in answers.items() if name not in aborted}, seen
 
 
-def check(requests: list[dict[str, Any]], answers: dict[str, list[int]], options: dict[str, Any]) -> dict[str, Any]:
+def check(
+    requests: list[dict[str, Any]], answers: dict[str, list[int]], options: dict[str, Any]
+) -> dict[str, Any]:
     """Compare the engine's answers with transformers."""
     import torch
     from transformers import AutoModelForCausalLM

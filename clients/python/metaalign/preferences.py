@@ -25,9 +25,13 @@ from metaalign.errors import InvalidPreferences
 
 __all__ = [
     "LIMITS",
+    "MAX_STRENGTH",
+    "BlendPart",
     "Example",
     "NamedCheck",
     "Preferences",
+    "Strength",
+    "StrengthBounds",
     "SystemPreferences",
     "UserPreferences",
     "describe_validation_error",
@@ -44,8 +48,15 @@ LIMITS = {
     "example_text": 2_000,
     "profiles": 8,
     "verify": 16,
+    "blend": 4,
+    "candidates": 16,
     "total": 32_000,
 }
+
+MAX_STRENGTH = 4.0
+"""The highest strength of a tier; 1 is as trained."""
+_WEIGHTS_SUM = 1e-3
+"""How far the weights of a blend may be from 1 together; they are divided by their sum."""
 
 PROFILE_REFERENCE = r"^[a-z0-9][a-z0-9_-]{0,62}([@:][A-Za-z0-9_.-]{1,63})?$"
 
@@ -61,6 +72,9 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 DimensionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 DimensionValue = Annotated[str, StringConstraints(min_length=1, max_length=LIMITS["attribute_value"])]
 ProfileReference = Annotated[str, StringConstraints(pattern=PROFILE_REFERENCE)]
+
+
+StrengthValue = Annotated[float, Field(ge=0, le=MAX_STRENGTH, strict=True, allow_inf_nan=False)]
 
 
 class _Model(BaseModel):
@@ -100,6 +114,21 @@ class _TierPreferences(_Model):
         return attributes
 
 
+class StrengthBounds(_Model):
+    """Lowest and highest strength that later layers may give each tier; twice the same value fixes it."""
+
+    system: tuple[StrengthValue, StrengthValue] | None = None
+    user: tuple[StrengthValue, StrengthValue] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> StrengthBounds:
+        for name in ("system", "user"):
+            bounds = getattr(self, name)
+            if bounds is not None and bounds[0] > bounds[1]:
+                raise ValueError(f"`{name}` is [lowest, highest]")
+        return self
+
+
 class SystemPreferences(_TierPreferences):
     """The provider's preferences: the System tier."""
 
@@ -111,6 +140,10 @@ class SystemPreferences(_TierPreferences):
         tuple[DimensionName, ...],
         Field(max_length=LIMITS["attributes"], description="dimensions that no later layer may change"),
     ] = ()
+
+    strength_bounds: Annotated[
+        StrengthBounds | None, Field(description="what `strength` may be in later layers")
+    ] = None
 
     @model_validator(mode="after")
     def _locks_what_it_sets(self) -> SystemPreferences:
@@ -128,6 +161,37 @@ class UserPreferences(_TierPreferences):
     examples: Annotated[tuple[Example, ...], Field(max_length=LIMITS["examples"])] = ()
 
 
+class Strength(_Model):
+    """How strongly each tier acts: 1 as trained, 0 as if it were not there. A tier that is left out keeps its own."""
+
+    system: StrengthValue | None = None
+    user: StrengthValue | None = None
+
+
+def _text_is_info(value: object) -> object:
+    return {"info": value} if isinstance(value, str) else value
+
+
+class BlendPart(_Model):
+    """One of the User tiers that a blend mixes: a profile's, or one that is given here."""
+
+    weight: Annotated[float, Field(gt=0, le=1, strict=True, allow_inf_nan=False)]
+    profile: ProfileReference | None = None
+    user: (
+        Annotated[
+            UserPreferences,
+            BeforeValidator(_text_is_info, json_schema_input_type=str | UserPreferences),
+        ]
+        | None
+    ) = None
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> BlendPart:
+        if (self.profile is None) == (self.user is None):
+            raise ValueError("needs either `profile` or `user`, and a `weight`")
+        return self
+
+
 class NamedCheck(_Model):
     """A check of the answer, by its name and arguments in `metaalign.verifiers`."""
 
@@ -141,12 +205,13 @@ def _true(value: object) -> object:
     return value
 
 
-def _text_is_info(value: object) -> object:
-    return {"info": value} if isinstance(value, str) else value
-
-
 def _one_profile_is_a_list(value: object) -> object:
     return (value,) if isinstance(value, str) else value
+
+
+def _one_strength_is_both(value: object) -> object:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return {"system": value, "user": value} if number else value
 
 
 class Preferences(_Model):
@@ -192,6 +257,33 @@ class Preferences(_Model):
         ),
     ] = None
 
+    strength: Annotated[
+        Strength | None,
+        BeforeValidator(_one_strength_is_both, json_schema_input_type=StrengthValue | Strength | None),
+        Field(description="how strongly the tiers act; a number is for both"),
+    ] = None
+    blend: Annotated[
+        tuple[BlendPart, ...],
+        Field(max_length=LIMITS["blend"], description="User tiers to mix; the weights sum to 1"),
+    ] = ()
+    candidates: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=LIMITS["candidates"],
+            strict=True,
+            description="answers to sample; the one that the preferences make likeliest is returned",
+        ),
+    ] = None
+
+    @field_validator("blend")
+    @classmethod
+    def _weights_sum_to_one(cls, blend: tuple[BlendPart, ...]) -> tuple[BlendPart, ...]:
+        total = sum(part.weight for part in blend)
+        if blend and abs(total - 1) > _WEIGHTS_SUM:
+            raise ValueError(f"the weights must sum to 1, not {total:g}")
+        return blend
+
     @model_validator(mode="before")
     @classmethod
     def _text_is_system(cls, value: object) -> object:
@@ -209,14 +301,15 @@ class Preferences(_Model):
 
 def _texts(preferences: Preferences) -> list[str]:
     texts: list[str] = []
-    for tier in (preferences.system, preferences.user):
+    users = [preferences.user, *(part.user for part in preferences.blend)]
+    for tier in (preferences.system, *users):
         if tier is not None:
             texts.append(tier.info or "")
             texts.extend(tier.attributes.values())
     if preferences.system is not None:
         texts.extend(preferences.system.priorities)
-    if preferences.user is not None:
-        for example in preferences.user.examples:
+    for user in users:
+        for example in user.examples if user is not None else ():
             texts.extend((example.query, example.preferred or "", example.rejected or ""))
     return texts
 

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = [
     "OverriddenEntry",
     "Receipt",
+    "SteeringApplied",
+    "StrengthApplied",
     "TemplateReference",
     "TierTokens",
     "VerifiedAnswer",
@@ -64,11 +66,34 @@ class VerifiedAnswer(_Model):
     checks: tuple[VerifiedCheck, ...]
 
 
+class StrengthApplied(_Model):
+    """How strongly each tier acted; 1 is as trained."""
+
+    system: float
+    user: float
+
+
+class SteeringApplied(_Model):
+    """How the answer was steered.
+
+    `branches` is how many prompts drew each token together; `blend` the weights of the User tiers, as given. `score`
+    is that of the answer that was chosen among `candidates`: how much likelier each of its tokens is with the
+    preferences than without, as a mean of log probabilities in nats. In a stream it is in the first event that has one.
+    """
+
+    strength: StrengthApplied
+    branches: int
+    blend: tuple[float, ...] | None = Field(default=None, exclude_if=lambda value: value is None)
+    candidates: int | None = Field(default=None, exclude_if=lambda value: value is None)
+    score: float | None = Field(default=None, exclude_if=lambda value: value is None)
+
+
 class Receipt(_Model):
     """What the server applied. `applied` is true if at least one tier is not empty.
 
     `learned_examples` counts liked exchanges that feedback on a profile added to the User tier. `verified` is there if
-    `preferences.verify` asks for it, once the answer is complete: in a stream on one of the last events.
+    `preferences.verify` asks for it, once the answer is complete: in a stream on one of the last events. `steering` is
+    there if the preferences hold a strength other than 1, a blend or candidates.
     """
 
     applied: bool
@@ -78,6 +103,7 @@ class Receipt(_Model):
     learned_examples: int = 0
     overridden: tuple[OverriddenEntry, ...] = ()
     tokens: TierTokens
+    steering: SteeringApplied | None = Field(default=None, exclude_if=lambda value: value is None)
     verified: tuple[VerifiedAnswer, ...] | None = Field(default=None, exclude_if=lambda value: value is None)
 
     def headers(self) -> dict[str, str]:

@@ -11,11 +11,20 @@ from dataclasses import dataclass
 from prometheus_client import Counter, Histogram
 
 from metaalign import InvalidPrompt, Preferences, Receipt
-from metaalign.prompt import Layer, MetaPrompt, PromptAssembler, render, request_layers, resolve
-from metaalign.receipt import OverriddenEntry, TierTokens
+from metaalign.prompt import (
+    Layer,
+    MetaPrompt,
+    PromptAssembler,
+    Steered,
+    render,
+    request_layers,
+    resolve,
+    steer,
+)
+from metaalign.receipt import OverriddenEntry, SteeringApplied, StrengthApplied, TierTokens
 from metaalign_server.alignment.layers import NOTHING_STORED, StoredLayers
 
-__all__ = ["Aligner", "AppliedSpec"]
+__all__ = ["NO_TIERS", "Aligner", "AppliedBranch", "AppliedSpec"]
 
 _CACHEABLE_CHARACTERS = 64_000
 
@@ -35,11 +44,24 @@ _RESOLVE, _RENDER = DURATION.labels("resolve"), DURATION.labels("render")
 
 
 @dataclass(frozen=True, slots=True)
+class AppliedBranch:
+    """The tiers of one prompt, and what its logits are multiplied by; see `AppliedSpec` for the others."""
+
+    coefficient: float
+    messages: tuple[dict[str, str], ...]
+    prefix_text: str
+    prefix_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AppliedSpec:
     """A Meta-Prompt, ready to be placed before a dialogue.
 
     Attributes:
         meta_prompt: The two tier texts and their hash.
+        coefficient: What the logits under it are multiplied by; 1 if nothing is steered.
+        followers: The other branches that draw the answer with it.
+        candidates: How many answers to sample.
         attributes: Each dimension with the value that won.
         messages: The tiers as leading messages of the checkpoint's template.
         prefix_text: The tiers as rendered text, if the template can be cut after them, else "".
@@ -50,6 +72,9 @@ class AppliedSpec:
     """
 
     meta_prompt: MetaPrompt
+    coefficient: float
+    followers: tuple[AppliedBranch, ...]
+    candidates: int
     attributes: tuple[tuple[str, str], ...]
     messages: tuple[dict[str, str], ...]
     prefix_text: str
@@ -57,6 +82,15 @@ class AppliedSpec:
     shared_ids: tuple[int, ...]
     receipt: Receipt
     receipt_json: bytes
+
+    @property
+    def steered(self) -> bool:
+        """Whether an answer takes more than its prompt: other branches, or candidates."""
+        return bool(self.followers) or self.candidates > 1
+
+
+NO_TIERS = AppliedBranch(1.0, (), "", ())
+"""What a dialogue has without preferences."""
 
 
 class Aligner:
@@ -122,41 +156,57 @@ class Aligner:
         assembler = self.assembler
         started = time.perf_counter()
         own = request_layers(
-            preferences, system_messages=system_messages, user_info_messages=user_info_messages
+            preferences,
+            system_messages=system_messages,
+            user_info_messages=user_info_messages,
+            blended=stored.blended,
         )
         layers = (*stored.layers, *own)
-        resolution = resolve(layers)
+        steered = steer(layers)
         resolved = time.perf_counter()
-        meta_prompt = render(resolution)
-        messages = tuple(assembler.tier_messages(meta_prompt))
-        prefix = assembler.assemble(messages) if assembler.cuttable and messages else None
+        (leading, *followers) = [
+            self._branch(branch.meta_prompt, branch.coefficient) for branch in steered.branches
+        ]
+        meta_prompt = steered.branches[0].meta_prompt
         receipt = Receipt(
-            applied=not meta_prompt.empty,
-            spec_hash=meta_prompt.spec_hash,
+            applied=any(not branch.meta_prompt.empty for branch in steered.branches),
+            spec_hash=steered.spec_hash,
             template=assembler.template.reference,
             profiles=stored.profiles,
             learned_examples=stored.learned_examples,
             overridden=tuple(
                 OverriddenEntry(dimension=o.dimension, tier=o.tier, value=o.value, kept=o.kept, by=o.by)
-                for o in resolution.overridden
+                for o in steered.resolution.overridden
             ),
             tokens=TierTokens(
                 system_info=assembler.count(meta_prompt.system_info),
                 user_info=assembler.count(meta_prompt.user_info),
             ),
+            steering=None if steered.plain else _steering(steered),
         )
         if layers:
             _RESOLVE.observe(resolved - started)
             _RENDER.observe(time.perf_counter() - resolved)
         return AppliedSpec(
             meta_prompt=meta_prompt,
-            attributes=(*resolution.system.attributes, *resolution.user.attributes),
-            messages=messages,
-            prefix_text=prefix.text if prefix else "",
-            prefix_ids=prefix.token_ids if prefix else (),
+            coefficient=leading.coefficient,
+            followers=tuple(followers),
+            candidates=steered.candidates,
+            attributes=(*steered.resolution.system.attributes, *steered.resolution.user.attributes),
+            messages=leading.messages,
+            prefix_text=leading.prefix_text,
+            prefix_ids=leading.prefix_ids,
             shared_ids=self._shared_ids(stored),
             receipt=receipt,
             receipt_json=receipt.model_dump_json().encode(),
+        )
+
+    def _branch(self, meta_prompt: MetaPrompt, coefficient: float) -> AppliedBranch:
+        assembler = self.assembler
+        messages = tuple(assembler.tier_messages(meta_prompt))
+        prefix = assembler.assemble(messages) if assembler.cuttable and messages else None
+        return AppliedBranch(
+            coefficient, messages, prefix.text if prefix else "", prefix.token_ids if prefix else ()
         )
 
     def _shared_ids(self, stored: StoredLayers) -> tuple[int, ...]:
@@ -169,3 +219,13 @@ class Aligner:
             return self.assembler.assemble(messages).token_ids
         except InvalidPrompt:  # a template that renders no dialogue without a question
             return ()
+
+
+def _steering(steered: Steered) -> SteeringApplied:
+    of_system, of_user = steered.strength
+    return SteeringApplied(
+        strength=StrengthApplied(system=of_system, user=of_user),
+        branches=len(steered.branches),
+        blend=steered.blend or None,
+        candidates=steered.candidates if steered.candidates > 1 else None,
+    )

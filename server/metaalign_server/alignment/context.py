@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
 
-from metaalign import Preferences
+from metaalign import Preferences, Receipt
 from metaalign.receipt import VerifiedAnswer
 from metaalign.verifiers import Check
 from metaalign_server.alignment.aligner import AppliedSpec
@@ -15,7 +15,7 @@ from metaalign_server.alignment.layers import NOTHING_STORED, StoredLayers
 from metaalign_server.callers import OPEN_CALLER, Caller
 from metaalign_server.platform.fair_queue import Places
 
-__all__ = ["Recording", "RequestContext", "Usage", "current_request"]
+__all__ = ["Recording", "RequestContext", "SteeredPrompt", "Usage", "current_request"]
 
 
 @dataclass(slots=True)
@@ -45,6 +45,19 @@ class Recording:
     answer: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class SteeredPrompt:
+    """What draws or ranks the answers to one prompt, besides that prompt itself; all are token ids.
+
+    Attributes:
+        followers: The other branches' prompts and coefficients.
+        bare: The dialogue without tiers, if candidates are ranked by it.
+    """
+
+    followers: tuple[tuple[tuple[int, ...], float], ...]
+    bare: tuple[int, ...] = ()
+
+
 @dataclass(slots=True)
 class RequestContext:
     """One request.
@@ -64,6 +77,9 @@ class RequestContext:
         verified: What they said.
         broke_off: Whether the answer is a stream in which the engine failed after its status was sent.
         refused_late: The code of a refusal that came after the status was sent.
+        steered: By its token ids, what steers a prompt; empty if nothing is steered.
+        beams: Whether the client asks for beam search, which no steering goes with.
+        score: That of the candidate that was chosen; see `SteeringApplied`.
         finish_reasons: Why each sequence ended, in the engine's words, by the engine's request and the choice in it.
     """
 
@@ -85,12 +101,36 @@ class RequestContext:
     verify: tuple[Check, ...] | Literal[True] | None = None
     verified: tuple[VerifiedAnswer, ...] = ()
     finish_reasons: dict[tuple[str, int], str] = field(default_factory=dict)
+    steered: dict[tuple[int, ...], SteeredPrompt] = field(default_factory=dict)
+    beams: bool = False
+    score: float | None = None
     applied: AppliedSpec | None = None
 
     @property
     def aligned(self) -> bool:
         """Whether preferences, from the request or the store, are placed before the dialogue."""
         return self.preferences is not None or bool(self.stored.layers)
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """The receipt, as far as it is known; None for a request without preferences."""
+        applied = self.reported
+        if applied is None:
+            return None
+        updates: dict[str, object] = {}
+        if self.verified:
+            updates["verified"] = self.verified
+        if self.score is not None and applied.receipt.steering is not None:
+            updates["steering"] = applied.receipt.steering.model_copy(update={"score": self.score})
+        return applied.receipt.model_copy(update=updates) if updates else applied.receipt
+
+    @property
+    def receipt_json(self) -> bytes | None:
+        """The receipt as compact JSON."""
+        applied, receipt = self.reported, self.receipt
+        if applied is None or receipt is None:
+            return None
+        return applied.receipt_json if receipt is applied.receipt else receipt.model_dump_json().encode()
 
     @property
     def reported(self) -> AppliedSpec | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from metaalign import ConflictingProfiles, InvalidPreferences, Preferences, ProfileNotFound, UserPreferences
-from metaalign.preferences import LIMITS, PROFILE_REFERENCE
+from metaalign.preferences import LIMITS, PROFILE_REFERENCE, BlendPart
 from metaalign.prompt import Layer
 from metaalign_server.callers import Caller
 from metaalign_server.platform.lookups import StoredProfile
@@ -73,6 +73,7 @@ class StoredLayers:
         learns_for: The profile that feedback on the answer goes to, if any.
         key: Cache key; equal for equal layers.
         shared: Those that the operator wrote for several tenants; their System texts' cache blocks may be shared.
+        blended: The User parts of the profiles that the request's blend names.
         confidential: Whether any layer has a System part, or examples from feedback, which are users' own words.
     """
 
@@ -82,6 +83,7 @@ class StoredLayers:
     learns_for: int | None = None
     key: Hashable = None
     shared: tuple[Layer, ...] = ()
+    blended: Mapping[str, UserPreferences] = field(default_factory=dict)
     confidential: bool = False
 
 
@@ -89,7 +91,11 @@ NOTHING_STORED = StoredLayers()
 
 
 async def stored_layers(
-    platform: Platform, caller: Caller, choice: ProfileChoice, user: str | None
+    platform: Platform,
+    caller: Caller,
+    choice: ProfileChoice,
+    user: str | None,
+    blend: Sequence[BlendPart] = (),
 ) -> StoredLayers:
     """Return the stored layers of a request.
 
@@ -98,13 +104,16 @@ async def stored_layers(
         caller: The caller whose tenant's policy and profiles apply.
         choice: The profiles that the request names.
         user: The user's id, if the request names one; weighted labels and learned examples depend on it.
+        blend: The request's blend.
 
     Raises:
         ProfileNotFound: a profile does not exist for this tenant.
+        InvalidPreferences: a profile of the blend has no User part, or more than one.
         StoreUnavailable: a value is not cached and the store is unavailable.
     """
     policy = caller.tenant.policy
-    if not choice.references and policy is None:
+    blended, versions = await _blended(platform, caller, blend, user)
+    if not choice.references and policy is None and not blended:
         return NOTHING_STORED
     layers = [Layer("tenant", system=policy, binding=True)] if policy is not None else []
     try:
@@ -114,13 +123,14 @@ async def stored_layers(
     keys: list[object] = [
         policy.model_dump_json() if policy is not None else None,
         caller.tenant.share_policy,
+        versions,
     ]
     shared = layers[:1] if caller.tenant.share_policy else []
     learned = 0
     user_ref = platform.secret.user(caller.tenant.id, user) if user is not None else None
     for profile in found:
         preferences = profile.preferences
-        layers.append(Layer(f"profile {profile.reference}", preferences.system, preferences.user))
+        layers.append(Layer.of(f"profile {profile.reference}", preferences))
         keys.append((profile.profile_id, profile.number, profile.shared))
         if profile.shared:
             shared.append(layers[-1])
@@ -140,8 +150,35 @@ async def stored_layers(
         learns_for=_learns_for(found),
         key=tuple(keys),
         shared=tuple(shared),
+        blended=blended,
         confidential=learned > 0 or any(layer.system is not None for layer in layers),
     )
+
+
+async def _blended(
+    platform: Platform, caller: Caller, blend: Sequence[BlendPart], user: str | None
+) -> tuple[dict[str, UserPreferences], Hashable]:
+    """Return the User parts of the profiles that a blend names, and a cache key for them."""
+    found: dict[str, UserPreferences] = {}
+    key = []
+    for number, part in enumerate(blend):
+        if part.profile is None:
+            continue
+        path = f"preferences.blend[{number}].profile"
+        try:
+            (profile,) = await platform.lookups.find_profiles(caller.tenant.id, (part.profile,), user)
+        except ProfileNotFound as error:
+            raise ProfileNotFound(f"{path}: {error.message}", param=path) from None
+        own = Layer.of(profile.reference, profile.preferences)
+        if own.user is None or own != Layer(own.source, user=own.user):
+            raise InvalidPreferences(
+                f"{path}: a blend mixes User tiers, so its profiles have a `user` part and nothing else; name"
+                f" `{part.profile}` in `preferences.profile` instead",
+                param=path,
+            )
+        found[part.profile] = own.user
+        key.append((part.profile, profile.profile_id, profile.number))
+    return found, tuple(key)
 
 
 def _learns_for(found: Sequence[StoredProfile]) -> int | None:

@@ -125,8 +125,10 @@ class Service:
                 raise ProfileNotFound(
                     f"{choice.door}: there are no profiles under `vllm serve`", param=choice.door
                 )
+            _refuse_weaker_system(context)
             return context
         await self._add_stored(self.platform, context, choice, user)
+        _refuse_weaker_system(context)
         if context.stored.layers:
             self.platform.hot.note(caller.tenant.id, context.stored.profiles)
         return context
@@ -160,7 +162,8 @@ class Service:
     ) -> None:
         """Add to a context what the store says, and what keeps its prefix-cache blocks apart."""
         tenant = context.caller.tenant
-        context.stored = await stored_layers(platform, context.caller, choice, user)
+        blend = context.preferences.blend if context.preferences is not None else ()
+        context.stored = await stored_layers(platform, context.caller, choice, user, blend)
         if not tenant.share_cache:
             context.cache_salt = platform.secret.cache_salt(tenant.id)
             context.operator_salt = platform.secret.operator_salt
@@ -202,3 +205,20 @@ def _parse(field: object, caller: Caller) -> Preferences | None:
             param="preferences.system",
         )
     return preferences
+
+
+def _refuse_weaker_system(context: RequestContext) -> None:
+    """Refuse a strength of the System tier that a key without the scope `system` may not give.
+
+    Raises:
+        SystemTierForbidden: as said.
+    """
+    asked = context.preferences.strength if context.preferences is not None else None
+    if asked is None or asked.system is None or context.caller.may_write_system:
+        return
+    if asked.system < 1:
+        raise SystemTierForbidden(
+            "preferences.strength.system: this key lacks the scope `system` and may not weaken the System tier; give"
+            ' {"user": …} alone',
+            param="preferences.strength.system",
+        )

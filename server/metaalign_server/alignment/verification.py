@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
-from metaalign import InvalidPreferences, Receipt
+from metaalign import InvalidPreferences
 from metaalign.preferences import NamedCheck
 from metaalign.receipt import VerifiedAnswer, VerifiedCheck
 from metaalign.verifiers import Check, InvalidCheck, check_all, checks_for, parse_checks, prepare
 from metaalign_server.alignment.context import RequestContext
 
-__all__ = ["parse_verify", "verified_receipt", "verified_receipt_json"]
+__all__ = ["parse_verify", "verdicts", "verify"]
 
 T = TypeVar("T")
 
@@ -60,19 +60,18 @@ def _parse(named: Sequence[NamedCheck]) -> tuple[Check, ...]:
         ) from None
 
 
-async def verified_receipt(context: RequestContext, texts: Sequence[str]) -> Receipt:
-    """Return the receipt of a request that has one, with verdicts on the texts of the answer's choices."""
+async def verify(context: RequestContext, texts: Sequence[str]) -> None:
+    """Write into a request's context what its checks say of the texts of an answer's choices."""
+    context.verified = await verdicts(context, texts)
+
+
+async def verdicts(context: RequestContext, texts: Sequence[str]) -> tuple[VerifiedAnswer, ...]:
+    """Return what a request's checks say of some texts; nothing if it asks for none."""
     applied = context.reported
     if applied is None or context.verify is None:
-        raise AssertionError("asked for by `preferences.verify`, so there are preferences")
+        return ()
     checks = checks_for(dict(applied.attributes)) if context.verify is True else context.verify
-    context.verified = await _beside(context.caller.tenant.id, lambda: _verify(checks, texts))
-    return applied.receipt.model_copy(update={"verified": context.verified})
-
-
-async def verified_receipt_json(context: RequestContext, texts: Sequence[str]) -> bytes:
-    """Return `verified_receipt` as compact JSON."""
-    return (await verified_receipt(context, texts)).model_dump_json().encode()
+    return await _beside(context.caller.tenant.id, lambda: _verify(checks, texts))
 
 
 def _verify(checks: Sequence[Check], texts: Sequence[str]) -> tuple[VerifiedAnswer, ...]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+import vllm.envs
 from pydantic import ValidationError
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
 from vllm.exceptions import VLLMError
@@ -17,6 +18,7 @@ from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from metaalign.prompt import read_manifest
+from metaalign_server.engine.steering.groups import SCHEDULER
 from metaalign_server.settings import ConfigurationError, Settings
 
 __all__ = ["NOT_CARRIED_OUT", "parse_engine_args", "refusals_in_one_line"]
@@ -121,6 +123,8 @@ def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
     defaults += ["--host", settings.host, "--port", str(settings.port), "--enable-prompt-tokens-details"]
     # The engine itself is fair too: `sequences` ranks a request by how much of the engine its tenant uses.
     defaults += ["--scheduling-policy", "priority"]
+    if settings.steering or (settings.steering is None and current_platform.is_cpu()):
+        defaults += ["--scheduler-cls", SCHEDULER]
     if current_platform.is_cpu():
         # Compiling costs more startup time than it saves; blocks of 32 let short Meta-Prompts hit the prefix cache.
         defaults += ["--enforce-eager", "--block-size", "32", "--max-num-seqs", "64"]
@@ -138,6 +142,7 @@ def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
     with refusals_in_one_line():
         validate_parsed_serve_args(args)
     _check_files(args)
+    _check_steering(args, settings)
     _check_connectors(args, settings)
     return args
 
@@ -165,6 +170,27 @@ def _check_connectors(args: Namespace, settings: Settings) -> None:
                 f" known to hold the salt; use one of {', '.join(sorted(_SALTED_CONNECTORS))}, or with one tenant only"
                 f" set METAALIGN_ALLOW_KV_CONNECTORS={name}"
             )
+
+
+def _check_steering(args: Namespace, settings: Settings) -> None:
+    """Refuse flags that do not go with steering, if the operator asks for it."""
+    if not settings.steering:
+        return
+    met = {
+        "--speculative-config": args.speculative_config is not None,
+        "--pipeline-parallel-size": args.pipeline_parallel_size > 1,
+        "--kv-transfer-config": args.kv_transfer_config is not None,
+        "--scheduler-cls": args.scheduler_cls != SCHEDULER,
+    }
+    for flag, given in met.items():
+        if given:
+            raise ConfigurationError(
+                f"{flag}: does not go with METAALIGN_STEERING=true; leave out one of the two"
+            )
+    if not current_platform.is_cpu() and vllm.envs.VLLM_USE_V2_MODEL_RUNNER is not False:
+        raise ConfigurationError(
+            "METAALIGN_STEERING=true: vLLM's second model runner steers nothing; set VLLM_USE_V2_MODEL_RUNNER=0"
+        )
 
 
 def _check_files(args: Namespace) -> None:

@@ -1,7 +1,8 @@
 """The only wrapper around the engine's `generate`; every prompt of ours passes through it.
 
-On the way in it bounds the log probabilities and adds the tenant's cache salt; then each sequence takes its place (see
-`sequences`). On the way out it records the answer if it is to be stored.
+On the way in it bounds the log probabilities, attaches the branches that steer the answer and adds the tenant's cache
+salt; then each sequence takes its place (see `sequences`). On the way out it chooses among candidates, and records the
+answer if it is to be stored.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from vllm.inputs.engine import tokens_input
 from vllm.sampling_params import RequestOutputKind
 
 from metaalign import RefusedField
 from metaalign_server.alignment.context import Recording, RequestContext, current_request
+from metaalign_server.engine.branches import Capacity, attach_group, refuse_unsteerable, steered_prompt
+from metaalign_server.engine.candidates import choose
 from metaalign_server.engine.defects import HookFailed, our_code
 from metaalign_server.engine.grammars import GrammarTrials
 from metaalign_server.engine.sequences import Sequences
@@ -22,13 +26,14 @@ from metaalign_server.engine.tiered_salt import tiered_salt
 __all__ = ["wrap_generate"]
 
 
-def wrap_generate(engine: Any, max_logprobs: int, trials: GrammarTrials | None) -> None:
+def wrap_generate(engine: Any, max_logprobs: int, trials: GrammarTrials | None, capacity: Capacity) -> None:
     """Wrap generation for our routes; other users of the engine are not affected.
 
     Args:
         engine: vLLM's engine.
         max_logprobs: Maximum number of log probabilities that one request may produce.
         trials: Tries output constraints before the engine gets them.
+        capacity: What the engine can run of what is steered.
     """
     stock = engine.generate
     sequences = Sequences(engine)
@@ -40,11 +45,39 @@ def wrap_generate(engine: Any, max_logprobs: int, trials: GrammarTrials | None) 
             return stock(prompt, sampling_params, request_id, **options)
         with our_code():
             bound_logprobs(prompt, sampling_params, context, max_logprobs, vocabulary)
-        outputs = stock(salt(prompt, context), sampling_params, request_id, **options)
-        outputs = _generate(outputs, sequences, context, sampling_params.output_kind, request_id)
+        if context.applied is not None and context.applied.steered:
+            outputs = steered(prompt, sampling_params, request_id, context, options)
+            outputs = _generate(outputs, None, context, sampling_params.output_kind, request_id)
+        else:
+            outputs = stock(salt(prompt, context), sampling_params, request_id, **options)
+            outputs = _generate(outputs, sequences, context, sampling_params.output_kind, request_id)
         if trials is None or sampling_params.structured_outputs is None:
             return outputs
         return _after(trials.check(sampling_params, context), outputs)
+
+    def steered(prompt: Any, params: Any, request_id: str, context: RequestContext, options: Any) -> Any:
+        with our_code():
+            refuse_unsteerable(params, context)
+            own = steered_prompt(prompt, context)
+            salted = [salt(tokens_input(list(ids)), context) for ids, _ in own.followers]
+            branches = attach_group(
+                prompt, params, context, capacity, [one.get("cache_salt") for one in salted]
+            )
+        candidates = context.applied.candidates if context.applied is not None else 1
+        asked = params.logprobs is not None
+        if candidates > 1:
+            params.n, params.logprobs = candidates, params.logprobs or 0
+        outputs = stock(salt(prompt, context), params, request_id, **options)
+        further = sum(len(ids) for ids, _ in own.followers)
+        outputs = _in_place(outputs, sequences, context, request_id, branches, further)
+        if candidates == 1:
+            return outputs
+
+        def score(ids: list[int], scoring: Any, name: str) -> Any:
+            passes = stock(salt(tokens_input(ids), context), scoring, name, **options)
+            return _in_place(passes, sequences, context, name)
+
+        return choose(outputs, params, own.bare, context, score, request_id, logprobs=asked)
 
     engine.generate = generate
 
@@ -56,11 +89,36 @@ async def _after(check: Awaitable[None], outputs: Any) -> AsyncGenerator[Any, No
             yield output
 
 
+async def _in_place(
+    outputs: Any,
+    sequences: Sequences,
+    context: RequestContext,
+    request_id: str,
+    branches: int = 1,
+    further_tokens: int = 0,
+) -> AsyncGenerator[Any, None]:
+    """Iterate while the sequences of what is steered take and leave their places; see `Sequences.expect`."""
+    sequences.expect(request_id, context, branches, further_tokens)
+    try:
+        async with aclosing(outputs):
+            async for output in outputs:
+                yield output
+    finally:
+        sequences.forget(request_id)
+
+
 async def _generate(
-    outputs: Any, sequences: Sequences, context: RequestContext, kind: RequestOutputKind, request_id: str
+    outputs: Any,
+    sequences: Sequences | None,
+    context: RequestContext,
+    kind: RequestOutputKind,
+    request_id: str,
 ) -> AsyncGenerator[Any, None]:
     deltas = kind is RequestOutputKind.DELTA
-    sequences.expect(request_id, context)
+    if (
+        sequences is not None
+    ):  # here, and not in `_in_place`, since this runs for every token of every plain request
+        sequences.expect(request_id, context)
     try:
         async with aclosing(outputs):
             async for output in outputs:
@@ -74,7 +132,8 @@ async def _generate(
                         context.finish_reasons[request_id, completion.index] = completion.finish_reason
                 yield output
     finally:
-        sequences.forget(request_id)
+        if sequences is not None:
+            sequences.forget(request_id)
     if context.recording is not None:
         context.recording.keep(answer_id(request_id), context.recording)
 

@@ -24,6 +24,7 @@ from metaalign.prompt import PromptAssembler
 from metaalign_server.alignment.aligner import Aligner
 from metaalign_server.alignment.context import RequestContext, current_request
 from metaalign_server.alignment.service import Service
+from metaalign_server.engine.branches import capacity_of
 from metaalign_server.engine.chunks import write_chunks_as_text
 from metaalign_server.engine.forced_calls import hold_forced_calls
 from metaalign_server.engine.generation import wrap_generate
@@ -109,7 +110,7 @@ async def install(
     await _check_roles(aligner.assembler, platform)
     install_renderer(state.online_renderer, aligner)
     engine = state.engine_client
-    wrap_generate(engine, settings.max_logprobs, trials)
+    wrap_generate(engine, settings.max_logprobs, trials, capacity_of(engine.vllm_config))
     if not hold_forced_calls():
         logger.warning("this vLLM holds forced tool calls to their schema only if the tool says `strict`")
     if not write_chunks_as_text():

@@ -19,8 +19,8 @@ from vllm.renderers.online_renderer import OnlineRenderer
 
 from metaalign import InvalidPrompt, InvalidTemplate, RefusedField, SystemTierForbidden
 from metaalign.prompt import ChatTemplate, Prompt, PromptAssembler
-from metaalign_server.alignment.aligner import Aligner
-from metaalign_server.alignment.context import RequestContext, current_request
+from metaalign_server.alignment.aligner import NO_TIERS, Aligner, AppliedBranch, AppliedSpec
+from metaalign_server.alignment.context import RequestContext, SteeredPrompt, current_request
 from metaalign_server.callers import Caller
 from metaalign_server.engine.defects import our_code
 
@@ -139,10 +139,20 @@ def render_conversation(
     if context.recording is not None:
         texts = [{"role": m["role"], "content": _content_text(m.get("content"))} for m in dialogue]
         context.recording.messages = (*applied.messages, *texts)
-    if not assembler.cuttable:
-        return assembler.assemble([*applied.messages, *dialogue], **options)
-    rest = assembler.assemble(dialogue, **options)
-    return Prompt(applied.prefix_text + rest.text, applied.prefix_ids + rest.token_ids, rest.cut)
+    rest = assembler.assemble(dialogue, **options) if assembler.cuttable else None
+
+    def place(tiers: AppliedSpec | AppliedBranch) -> Prompt:
+        if rest is None:
+            return assembler.assemble([*tiers.messages, *dialogue], **options)
+        return Prompt(tiers.prefix_text + rest.text, tiers.prefix_ids + rest.token_ids, rest.cut)
+
+    prompt = place(applied)
+    if applied.steered:
+        context.steered[prompt.token_ids] = SteeredPrompt(
+            tuple((place(branch).token_ids, branch.coefficient) for branch in applied.followers),
+            place(NO_TIERS).token_ids if applied.candidates > 1 else (),
+        )
+    return prompt
 
 
 def _check_system_turn(

@@ -12,7 +12,7 @@ from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
 from metaalign_server.alignment.aligner import AppliedSpec
 from metaalign_server.alignment.context import RequestContext
-from metaalign_server.alignment.verification import verified_receipt_json
+from metaalign_server.alignment.verification import verify
 from metaalign_server.engine.dialects import Dialect, code_of_status
 from metaalign_server.engine.handlers import ENGINE_ERRORS, HANDLER_ERRORS, EngineRefusal
 from metaalign_server.engine.texts import StreamedTexts
@@ -99,12 +99,16 @@ async def _stream(
 ) -> AsyncIterator[bytes]:
     if first is None:
         return
-    mark = dialect.anchor
     stock, ours = (f'"system_fingerprint":{json.dumps(name)}' for name in fingerprint or ("", ""))
-    if applied is not None:
-        if fingerprint is not None and dialect.fingerprinted:
-            mark += f"{ours},"
-        mark += f'"metaalign":{applied.receipt_json.decode()},'
+
+    def mark_of() -> str:
+        receipt = context.receipt_json
+        if receipt is None:
+            return dialect.anchor
+        name = f"{ours}," if fingerprint is not None and dialect.fingerprinted else ""
+        return f'{dialect.anchor}{name}"metaalign":{receipt.decode()},'
+
+    mark, score = mark_of(), context.score
     unmarked = applied is not None
     failed = False
     answer = StreamedTexts() if context.verify is not None and applied is not None else None
@@ -114,13 +118,16 @@ async def _stream(
         if answer is not None and not failed:
             answer.read(event)
             if event.startswith(dialect.end):
-                receipt = (await verified_receipt_json(context, answer.texts)).decode()
+                await verify(context, answer.texts)
+                receipt = (context.receipt_json or b"null").decode()
                 if dialect.every:
                     mark = f'{dialect.anchor}"metaalign":{receipt},'
                 elif event.startswith("data: [DONE]"):
                     yield f'data: {json.dumps(answer.head | {"choices": []})[:-1]},"metaalign":{receipt}}}\n\n'.encode()
                 else:
                     event = event.replace("data: {", f'data: {{"metaalign":{receipt},', 1)
+        if score != context.score:  # of a stream whose first events come before its answer is chosen
+            mark, score = mark_of(), context.score
         told = _error_of(event)
         # Not always the first event, which may be a keep-alive comment.
         if told is None and unmarked and dialect.anchor in event:

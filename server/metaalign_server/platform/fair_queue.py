@@ -1,6 +1,7 @@
 """A fair queue across tenants in front of vLLM's own queue, which is first come, first served.
 
-A place is for one sequence, so a request that asks for many choices or prompts takes many turns. A free place goes to
+A place is for one sequence, so a request that asks for many choices or prompts takes many turns. An answer that several
+branches draw takes all its places in one turn, since with some of them it could not begin. A free place goes to
 the tenant that uses the fewest, and among equals to the one that was served longest ago. A tenant that floods the
 server therefore queues behind its own requests. A few places are reserved for tenants that use none, so that they
 rarely wait at all. If those are taken too, such a tenant waits until one sequence of anybody ends, and where several
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from prometheus_client import Histogram
 
@@ -28,7 +30,17 @@ WAITED = Histogram(
 Ticket = Callable[[], None]
 """Gives a place back; further calls do nothing."""
 
-_Turn = asyncio.Future[None]
+
+def _new_future() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(eq=False, slots=True)
+class _Turn:
+    """Somebody who waits for so many places at once."""
+
+    places: int = 1
+    granted: asyncio.Future[None] = field(default_factory=_new_future)
 
 
 class FairQueue:
@@ -81,9 +93,9 @@ class FairQueue:
         Raises:
             Refusal: 503; too many requests wait, and this tenant has the most of them.
         """
-        if self._may_pass(tenant_id):
-            return self._take(tenant_id)
-        turn: _Turn = asyncio.get_running_loop().create_future()
+        if self._may_pass(tenant_id, 1):
+            return self._take(tenant_id, 1)
+        turn = _Turn()
         self._requests.setdefault(tenant_id, deque()).append(turn)
         self._count += 1
         if self._count > self.max_waiting:
@@ -92,22 +104,39 @@ class FairQueue:
         await self._wait(turn, tenant_id, self._requests)
         if self._waits is not None:
             self._waits.observe(asyncio.get_running_loop().time() - started)
-        return self._ticket(tenant_id)
+        return self._ticket(tenant_id, 1)
 
-    async def enter_again(self, tenant_id: str) -> Ticket:
-        """Wait for the place of a further sequence; it is never refused."""
-        if self._may_pass(tenant_id):
-            return self._take(tenant_id)
-        turn: _Turn = asyncio.get_running_loop().create_future()
+    async def enter_again(self, tenant_id: str, places: int = 1) -> Ticket:
+        """Wait for the place of a further sequence, or for those of several at once; it is never refused.
+
+        Args:
+            tenant_id: Whose they are.
+            places: How many, at most `most_at_once`.
+        """
+        if self._may_pass(tenant_id, places):
+            return self._take(tenant_id, places)
+        turn = _Turn(places)
         self._further.setdefault(tenant_id, deque()).append(turn)
         await self._wait(turn, tenant_id, self._further)
-        return self._ticket(tenant_id)
+        return self._ticket(tenant_id, places)
 
-    def _may_pass(self, tenant_id: str) -> bool:
-        """Return whether a place is free for this tenant, and nobody waits who would come first."""
-        if not self._used.get(tenant_id):
-            return self._free > 0  # whoever waits uses places already, or `_admit` would have admitted it
-        return self._free > self._kept and not self._requests and not self._further
+    @property
+    def most_at_once(self) -> int:
+        """How many places one turn can ever get."""
+        return self.places - self._reserved
+
+    def _may_pass(self, tenant_id: str, places: int) -> bool:
+        """Return whether places are free for this tenant, and nobody waits who would come first."""
+        if not self._used.get(tenant_id) and not self._blocked:
+            return (
+                self._free >= places
+            )  # whoever waits uses places already, or `_admit` would have admitted it
+        return self._free - places >= self._kept and not self._requests and not self._further
+
+    @property
+    def _blocked(self) -> bool:
+        """Whether somebody waits for more places than are free, and would never get them if others passed."""
+        return any(line[0].places > 1 for line in self._further.values())
 
     @property
     def _kept(self) -> int:
@@ -116,39 +145,42 @@ class FairQueue:
 
     async def _wait(self, turn: _Turn, tenant_id: str, lines: dict[str, deque[_Turn]]) -> None:
         try:
-            await turn
+            await turn.granted
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._give_back(tenant_id)  # the place was granted at the same time as the cancellation
+            granted = turn.granted
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                self._give_back(
+                    tenant_id, turn.places
+                )  # the place was granted at the same time as the cancellation
             else:
                 self._forget(tenant_id, turn, lines)
                 self._admit()
             raise
 
-    def _take(self, tenant_id: str) -> Ticket:
-        self._grant(tenant_id)
-        return self._ticket(tenant_id)
+    def _take(self, tenant_id: str, places: int) -> Ticket:
+        self._grant(tenant_id, places)
+        return self._ticket(tenant_id, places)
 
-    def _grant(self, tenant_id: str) -> None:
-        self._free -= 1
-        self._used[tenant_id] = self._used.get(tenant_id, 0) + 1
+    def _grant(self, tenant_id: str, places: int) -> None:
+        self._free -= places
+        self._used[tenant_id] = self._used.get(tenant_id, 0) + places
         self._turn += 1
         self._served[tenant_id] = self._turn
 
-    def _ticket(self, tenant_id: str) -> Ticket:
+    def _ticket(self, tenant_id: str, places: int) -> Ticket:
         held = True
 
         def give_back() -> None:
             nonlocal held
             if held:
                 held = False
-                self._give_back(tenant_id)
+                self._give_back(tenant_id, places)
 
         return give_back
 
-    def _give_back(self, tenant_id: str) -> None:
-        self._free += 1
-        left = self._used[tenant_id] - 1
+    def _give_back(self, tenant_id: str, places: int) -> None:
+        self._free += places
+        left = self._used[tenant_id] - places
         if left:
             self._used[tenant_id] = left
         else:
@@ -162,19 +194,20 @@ class FairQueue:
                 (*self._further, *self._requests),
                 key=lambda name: (self._used.get(name, 0), self._served.get(name, 0)),
             )
-            if self._used.get(tenant_id) and self._free <= self._kept:
-                return
             lines = self._further if tenant_id in self._further else self._requests
+            needed = lines[tenant_id][0].places
+            if self._free - needed < (self._kept if self._used.get(tenant_id) else 0):
+                return
             turn = self._pop(tenant_id, lines, first=True)
-            if not turn.cancelled():  # cancelled, but its task has not resumed yet
-                self._grant(tenant_id)
-                turn.set_result(None)
+            if not turn.granted.cancelled():  # cancelled, but its task has not resumed yet
+                self._grant(tenant_id, turn.places)
+                turn.granted.set_result(None)
 
     def _drop_one(self) -> None:
         longest = max(self._requests, key=lambda name: len(self._requests[name]))
         turn = self._pop(longest, self._requests, first=False)
-        if not turn.cancelled():
-            turn.set_exception(
+        if not turn.granted.cancelled():
+            turn.granted.set_exception(
                 Refusal("overloaded", "too many requests wait; try again in a moment", retry_after=2.0)
             )
 
@@ -216,10 +249,15 @@ class Places:
         """
         self._first = await self._queue.enter(self._tenant_id)
 
-    async def take(self) -> Ticket:
-        """Wait for the next sequence's place."""
+    async def take(self, places: int = 1) -> Ticket:
+        """Wait for the next sequence's place, or for as many places as its branches take."""
         first, self._first = self._first, None
-        return first or await self._queue.enter_again(self._tenant_id)
+        if first is not None:
+            if places == 1:
+                return first
+            # Held while its request waits for others, it could be the one that somebody else waits for.
+            first()
+        return await self._queue.enter_again(self._tenant_id, places)
 
     def leave(self) -> None:
         """Give the first place back if no sequence took it; further calls do nothing."""

@@ -145,6 +145,16 @@ def validate(value: Any, caller: Caller, param: str = "preferences") -> Preferen
         raise InvalidPreferences(
             f"{param}.verify: a profile checks no answers; ask for it in the request", param=f"{param}.verify"
         )
+    for number, part in enumerate(preferences.blend):
+        if part.profile is not None:
+            path = f"{param}.blend[{number}].profile"
+            raise InvalidPreferences(
+                f"{path}: a profile cannot name others; give their `user` parts", param=path
+            )
+    of_system = preferences.strength.system if preferences.strength is not None else None
+    if of_system is not None and of_system < 1 and not caller.may_write_system:
+        path = f"{param}.strength.system"
+        raise SystemTierForbidden(f"{path}: this key lacks the scope `system`", param=path)
     if preferences.system is not None and not caller.may_write_system:
         raise SystemTierForbidden(
             f"{param}.system: this key lacks the scope `system`", param=f"{param}.system"

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from metaalign import InvalidPrompt, Preferences
-from metaalign_server.alignment.verification import verified_receipt
+from metaalign_server.alignment.verification import verify
 from metaalign_server.engine.cancellation import with_cancellation
 from metaalign_server.engine.rendering import render_responsively
 from metaalign_server.engine.requests import ChatRequest
@@ -30,10 +30,9 @@ async def align(request: AlignRequest, raw_request: Request) -> Response:
         **sampling,
     )
     result = await engine_of(raw_request).chat(chat, raw_request)
-    receipt = context.reported.receipt if context.reported is not None else None
     choice = result.choices[0]
-    if context.verify is not None:
-        receipt = await verified_receipt(context, [choice.message.content or ""])
+    await verify(context, [choice.message.content or ""])
+    receipt = context.receipt
     body = {
         "id": result.id,
         "model": result.model,

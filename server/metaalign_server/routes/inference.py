@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
 
 from metaalign_server.alignment.context import RequestContext, current_request
-from metaalign_server.alignment.verification import verified_receipt_json
+from metaalign_server.alignment.verification import verify
 from metaalign_server.engine.cancellation import with_cancellation
 from metaalign_server.engine.constraints import constraint_of, refuse_heavy_constraints, refuse_huge_numbers
 from metaalign_server.engine.dialects import (
@@ -176,10 +176,9 @@ async def infer(
             result.system_fingerprint = fingerprint[1]  # type: ignore[attr-defined]
         body = result.model_dump_json(exclude_none=dialect.drops_nulls, by_alias=True).encode()
         if applied is not None:
-            receipt = applied.receipt_json
             if context.verify is not None and generates:
-                receipt = await verified_receipt_json(context, texts_of(json.loads(body)))
-            body = body[:-1] + b',"metaalign":' + receipt + b"}"
+                await verify(context, texts_of(json.loads(body)))
+            body = body[:-1] + b',"metaalign":' + (context.receipt_json or b"null") + b"}"
         return Response(body, media_type="application/json", headers=receipt_headers(context))
     events = as_server_sent_events(result, dialect, engine.keep_alive_seconds)
     if named is not None:
@@ -204,7 +203,7 @@ async def _within(context: RequestContext, events: AsyncIterator[str]) -> AsyncI
 
 def receipt_headers(context: RequestContext) -> dict[str, str]:
     """Return the receipt as response headers; none without preferences."""
-    return context.reported.receipt.headers() if context.reported is not None else {}
+    return context.receipt.headers() if context.receipt is not None else {}
 
 
 async def open_request(
@@ -245,6 +244,7 @@ async def open_request(
         user=user,
     )
     context.add_special_tokens = bool(getattr(request, "add_special_tokens", False))
+    context.beams = bool(getattr(request, "use_beam_search", False))
     context.logprobs_asked = asks_for_logprobs(request)
     context.constraint = constraint_of(request)
     context.length_given = length_given(request)

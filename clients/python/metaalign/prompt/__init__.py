@@ -2,6 +2,7 @@
 served exactly the prompts that it was trained on.
 
     resolution   layers of preferences -> one specification: who may set what, and what wins
+    steering     layers -> the branches of an answer: how strongly each tier acts
     rendering    the specification -> the text of the two tiers
     template     the tiers and the dialogue -> text, by the checkpoint's chat template
     assembly     that text -> token ids, in which no outside text is a control token
@@ -12,6 +13,7 @@ from metaalign.prompt.assembly import Prompt, PromptAssembler
 from metaalign.prompt.manifest import Manifest, read_manifest, verify_checkpoint, write_manifest
 from metaalign.prompt.rendering import MetaPrompt, fold, render
 from metaalign.prompt.resolution import Layer, Overridden, Resolution, Tier, request_layers, resolve
+from metaalign.prompt.steering import Branch, Steered, steer
 from metaalign.prompt.template import (
     CONTROL_TOKENS,
     END_TOKEN,
@@ -24,6 +26,7 @@ __all__ = [
     "CONTROL_TOKENS",
     "END_TOKEN",
     "PAD_TOKEN",
+    "Branch",
     "ChatTemplate",
     "Layer",
     "Manifest",
@@ -32,6 +35,7 @@ __all__ = [
     "Prompt",
     "PromptAssembler",
     "Resolution",
+    "Steered",
     "Tier",
     "fold",
     "packaged_template",
@@ -39,6 +43,7 @@ __all__ = [
     "render",
     "request_layers",
     "resolve",
+    "steer",
     "verify_checkpoint",
     "write_manifest",
 ]

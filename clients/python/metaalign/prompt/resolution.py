@@ -13,10 +13,11 @@ User tier, in order: profiles, request, `user_info` messages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from metaalign.preferences import Example, Preferences, SystemPreferences, UserPreferences
+from metaalign.errors import InvalidPreferences
+from metaalign.preferences import Example, Preferences, Strength, SystemPreferences, UserPreferences
 
 __all__ = ["Layer", "Overridden", "Resolution", "Tier", "request_layers", "resolve"]
 
@@ -30,12 +31,54 @@ class Layer:
         system: Its System part, if any.
         user: Its User part, if any.
         binding: If set, no later layer overrides its dimensions or priorities.
+        strength: How strongly the tiers shall act, if it says so.
+        blend: User tiers to mix, with their weights.
+        candidates: How many answers to sample, if it says so.
     """
 
     source: str
     system: SystemPreferences | None = None
     user: UserPreferences | None = None
     binding: bool = False
+    strength: Strength | None = None
+    blend: tuple[tuple[UserPreferences, float], ...] = ()
+    candidates: int | None = None
+
+    @classmethod
+    def of(
+        cls, source: str, preferences: Preferences, profiles: Mapping[str, UserPreferences] | None = None
+    ) -> Layer:
+        """Return the layer that a whole `preferences` field is.
+
+        Args:
+            source: Its origin.
+            preferences: The field.
+            profiles: The User parts of the profiles that its blend names.
+
+        Raises:
+            InvalidPreferences: `profiles` lacks one of them.
+        """
+        blend = []
+        total = sum(part.weight for part in preferences.blend)
+        for number, part in enumerate(preferences.blend):
+            user = part.user if part.user is not None else (profiles or {}).get(part.profile or "")
+            if user is None:
+                path = f"preferences.blend[{number}].profile"
+                raise InvalidPreferences(f"{path}: profiles are stored on a server", param=path)
+            blend.append((user, part.weight / total))
+        return cls(
+            source,
+            preferences.system,
+            preferences.user,
+            strength=preferences.strength,
+            blend=tuple(blend),
+            candidates=preferences.candidates,
+        )
+
+    @property
+    def empty(self) -> bool:
+        """Whether it says nothing."""
+        return self == Layer(self.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +116,22 @@ def request_layers(
     *,
     system_messages: Iterable[str] = (),
     user_info_messages: Iterable[str] = (),
+    blended: Mapping[str, UserPreferences] | None = None,
 ) -> tuple[Layer, ...]:
-    """Return the layers that a request itself contributes: its field, then its messages."""
+    """Return the layers that a request itself contributes: its field, then its messages.
+
+    Args:
+        preferences: The field.
+        system_messages: Texts of its system messages.
+        user_info_messages: Texts of its messages of the role `user_info`.
+        blended: The User parts of the profiles that its blend names.
+
+    Raises:
+        InvalidPreferences: `blended` lacks one of them.
+    """
     layers: list[Layer] = []
-    if preferences is not None and (preferences.system is not None or preferences.user is not None):
-        layers.append(Layer("request", preferences.system, preferences.user))
+    if preferences is not None and not (own := Layer.of("request", preferences, blended)).empty:
+        layers.append(own)
     # The bounds of the field do not apply to messages, so they are constructed without validation.
     layers.extend(
         Layer("messages", system=SystemPreferences.model_construct(info=text, attributes={}))

@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["GROUP", "Branch", "Group", "pack", "unpack"]
+__all__ = ["GROUP", "SCHEDULER", "Branch", "Group", "pack", "unpack"]
 
 GROUP = "metaalign_group"
 """The key in vLLM's `extra_args`. Only our own code writes it; no client's field reaches it."""
+
+SCHEDULER = "metaalign_server.engine.steering.scheduler.steering_scheduler"
+"""The value of vLLM's `--scheduler-cls`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["mix"]
 
 
-def mix(
-    logits: torch.Tensor, rows: Sequence[int], coefficients: Sequence[float], floor: float = 0.0
-) -> None:
+def mix(logits: torch.Tensor, rows: Sequence[int], coefficients: Sequence[float], floor: float = 0.0) -> None:
     """Write the mixture of some rows into each of them.
 
     A token that the leader's row excludes (a grammar's mask is minus infinity) stays excluded, whatever the others say.

@@ -31,10 +31,7 @@ from vllm.v1.request import Request, RequestStatus
 from metaalign_server.engine.steering.groups import Group, unpack
 from metaalign_server.engine.steering.runner import ANNOUNCED
 
-__all__ = ["SCHEDULER", "AsyncSteeringScheduler", "SteeringScheduler", "steering_scheduler"]
-
-SCHEDULER = "metaalign_server.engine.steering.scheduler.steering_scheduler"
-"""The value of vLLM's `--scheduler-cls`."""
+__all__ = ["AsyncSteeringScheduler", "SteeringScheduler", "steering_scheduler"]
 
 _PATIENCE = 64
 """After so many steps at the gate, a group no longer waits for all its blocks to be free at once."""
@@ -72,6 +69,7 @@ class _Running:
         self.state = _State.GATE
         self.waited = 0
         self.broken = False
+        self.refused = False
         self.members: list[_Member] = [_member(leader, self, False)]
         for number, branch in enumerate(group.followers, 1):
             follower = Request(
@@ -84,6 +82,7 @@ class _Running:
                 client_index=leader.client_index,
                 arrival_time=leader.arrival_time,
                 priority=leader.priority,
+                lora_request=leader.lora_request,
                 cache_salt=branch.cache_salt,
                 block_hasher=leader._block_hasher,
             )
@@ -148,6 +147,26 @@ class SteeringScheduler(Scheduler):
             # All reach their last token in the same step, so that no follower ends before its leader.
             member.max_tokens = min(member.max_tokens, self.max_model_len - group.longest)
             super().add_request(member)
+        if not self._can_ever_run(group):
+            # The API process refuses such a request with a reason; here it ends as one whose grammar is wrong.
+            group.refused = True
+            self.grammar_compile_error_reqs.add(request.request_id)
+
+    def _can_ever_run(self, group: _Running) -> bool:
+        """Return whether a group fits the engine when nothing else runs, and the engine is one that steers."""
+        at_its_end = sum(
+            -(-(member.num_prompt_tokens + member.max_tokens) // self.block_size) for member in group.members
+        )
+        return (
+            len(self.kv_cache_config.kv_cache_groups) == 1
+            and not self.use_v2_model_runner
+            and self.connector is None
+            and not self.num_spec_tokens
+            and min(member.max_tokens for member in group.members) > 0
+            and min(member.num_prompt_tokens for member in group.members) > 1
+            and len(group.members) <= self.max_num_running_reqs
+            and at_its_end <= self.kv_cache_manager.block_pool.num_gpu_blocks - 1
+        )
 
     def _enqueue_waiting_request(self, request: Request) -> None:
         if not (isinstance(request, _Member) and request.group.state is _State.GATE):
@@ -229,9 +248,7 @@ class SteeringScheduler(Scheduler):
         self._make_room()
         if self._pause_state is PauseState.UNPAUSED:
             self._open_gate()
-        drawing = [
-            member for group in groups if group.state is _State.DRAWING for member in group.members
-        ]
+        drawing = [member for group in groups if group.state is _State.DRAWING for member in group.members]
         if drawing:
             # First in line, so that no other request uses up the tokens of the step between two members.
             chosen = set(drawing)
@@ -241,7 +258,9 @@ class SteeringScheduler(Scheduler):
         """Preempt before the step whatever would be preempted in it, so that it takes no member out of a group."""
         pool = self.kv_cache_manager.block_pool
         while any(group.state is _State.DRAWING for group in self._groups.values()):
-            if pool.get_num_free_blocks() >= sum(self._blocks_for_a_step(request) for request in self.running):
+            if pool.get_num_free_blocks() >= sum(
+                self._blocks_for_a_step(request) for request in self.running
+            ):
                 return
             if self.policy == SchedulingPolicy.PRIORITY:
                 victim = max(self.running, key=lambda request: (request.priority, request.arrival_time))
@@ -262,7 +281,9 @@ class SteeringScheduler(Scheduler):
 
     def _open_gate(self) -> None:
         """Let groups through, the first in rank first; vLLM admits their members like any waiting request."""
-        waiting = [group for group in self._groups.values() if group.state is _State.GATE]
+        waiting = [
+            group for group in self._groups.values() if group.state is _State.GATE and not group.refused
+        ]
         if not waiting:
             return
         opened = [group for group in self._groups.values() if group.state is not _State.GATE]
