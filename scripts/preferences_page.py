@@ -38,7 +38,8 @@ counted in Unicode code points. What wins when two sources disagree is in [conce
     "attributes": {"format": "bullets", "units": "imperial"},
     "examples": [{"query": "How heavy is an otter?", "preferred": "An otter weighs 22 pounds."}]
   },
-  "verify": true
+  "verify": true,
+  "strength": {"user": 1.5}
 }
 ```
 
@@ -67,12 +68,17 @@ _MEANINGS = {
         "system": 'the provider\'s preferences: System Info. A string is short for `{"info": …}`',
         "user": 'the user\'s own preferences: User Info. A string is short for `{"info": …}`',
         "verify": "[checks](../verifiers.md) of the answer, for the receipt; `true`: those that its dimensions imply",
+        "strength": "how strongly the tiers act ([steering](../steering.md)); a number is for both",
+        "blend": "User tiers to mix ([steering](../steering.md#blends)); the weights sum to 1",
+        "candidates": "answers to sample; the one that the preferences make likeliest is returned"
+        " ([steering](../steering.md#candidates))",
     },
     "SystemPreferences": {
         "info": "free text",
         "attributes": "dimension → value; see [dimensions](#dimensions)",
         "priorities": "criteria, most important first; no entry twice",
         "locked": "dimensions that no later layer may change; each must be in `attributes` beside it",
+        "strength_bounds": "what `strength` may be in later layers",
     },
     "UserPreferences": {
         "info": "free text",
@@ -84,6 +90,19 @@ _MEANINGS = {
         "preferred": "an answer that the user liked",
         "rejected": "an answer that the user did not like",
     },
+    "Strength": {
+        "system": "of the System tier: 1 as trained, 0 as if it were not there; below 1 takes the scope `system`",
+        "user": "of the User tier",
+    },
+    "StrengthBounds": {
+        "system": "lowest and highest strength of the System tier; twice the same fixes it",
+        "user": "of the User tier",
+    },
+    "BlendPart": {
+        "weight": "its share",
+        "profile": "a stored profile with a `user` part and nothing else",
+        "user": "the User tier itself; either this or `profile`",
+    },
     "NamedCheck": {"name": "name of a check", "arguments": "its arguments"},
 }
 """What each key means. A key that is missing here is an error, so a new one gets its line."""
@@ -93,6 +112,12 @@ _TITLES = {
     "SystemPreferences": ("`system`", "Writing it takes a key with the scope `system`."),
     "UserPreferences": ("`user`", "The User tier."),
     "Example": ("`user.examples`", "At least one of the two answers is given."),
+    "Strength": ("`strength`", "A tier that is left out keeps the strength of an earlier layer, or 1."),
+    "StrengthBounds": (
+        "`system.strength_bounds`",
+        "A strength outside them becomes the nearest inside, and the receipt says so.",
+    ),
+    "BlendPart": ("`blend`", "At most {blend} parts, each with a weight and one source."),
     "NamedCheck": ("`verify`", "Stored preferences hold no `verify`."),
 }
 
@@ -100,6 +125,9 @@ _LINKS = {
     "SystemPreferences": "[object](#system)",
     "UserPreferences": "[object](#user)",
     "Example": "[object](#userexamples)",
+    "Strength": "[object](#strength)",
+    "StrengthBounds": "[object](#systemstrength_bounds)",
+    "BlendPart": "[object](#blend)",
     "NamedCheck": "[object](#verify)",
 }
 
@@ -133,7 +161,7 @@ def preferences_page() -> str:
     parts = [_HEAD]
     for name, (title, text) in _TITLES.items():
         rows = table(("key", "type", "default", "meaning"), _keys(name, schema["$defs"][name]))
-        parts.append(f"## {title}\n\n{text.format(total=LIMITS['total'])}\n\n{rows}\n")
+        parts.append(f"## {title}\n\n{text.format(**LIMITS)}\n\n{rows}\n")
     parts.append(_DIMENSIONS.format(value=LIMITS["attribute_value"]))
     parts.append(table(("dimension", "controls", "value", "what the model reads"), _dimensions()) + "\n")
     checks = ((f"`{name}`", _arguments(arguments) or "–") for name, arguments in schema["x-checks"].items())

@@ -76,7 +76,7 @@ def type_words(schema: Schema, refer: Callable[[str], str] = str) -> str:
 
 def _list(schema: Schema, refer: Callable[[str], str]) -> str:
     bounds = _bounds(schema, "minItems", "maxItems", "")
-    items = schema.get("items", {})
+    items = schema.get("items") or next(iter(schema.get("prefixItems", ())), {})
     of = type_words(items, refer) if items else ""
     return f"list{f' ({bounds})' if bounds else ''}{f' of: {of}' if of else ''}"
 
@@ -95,7 +95,7 @@ def _object(schema: Schema, refer: Callable[[str], str]) -> str:
 def _bounds(schema: Schema, least: str, most: str, what: str) -> str:
     low, high = schema.get(least), schema.get(most)
     if low is not None and low == high:
-        return f"{low} {what.removesuffix('s')}"
+        return f"{low} {what.removesuffix('s')}".strip()
     what = f" {what}" if what else ""
     if low is not None and high is not None:
         return f"{low} to {high}{what}"

@@ -650,6 +650,19 @@ export interface components {
                      * @default []
                      */
                     locked?: string[];
+                    /** @description what `strength` may be in later layers */
+                    strength_bounds?: {
+                        /** System */
+                        system?: [
+                            number,
+                            number
+                        ] | null;
+                        /** User */
+                        user?: [
+                            number,
+                            number
+                        ] | null;
+                    } | null;
                 } | null;
                 user?: string | {
                     /** Info */
@@ -686,6 +699,52 @@ export interface components {
                         [key: string]: unknown;
                     };
                 }[] | true | null;
+                /** @description how strongly the tiers act; a number is for both */
+                strength?: number | {
+                    /** System */
+                    system?: number | null;
+                    /** User */
+                    user?: number | null;
+                } | null;
+                /**
+                 * Blend
+                 * @description User tiers to mix; the weights sum to 1
+                 * @default []
+                 */
+                blend?: {
+                    /** Weight */
+                    weight: number;
+                    /** Profile */
+                    profile?: string | null;
+                    user?: string | {
+                        /** Info */
+                        info?: string | null;
+                        /**
+                         * Attributes
+                         * @description dimension -> value
+                         */
+                        attributes?: {
+                            [key: string]: string;
+                        };
+                        /**
+                         * Examples
+                         * @default []
+                         */
+                        examples?: {
+                            /** Query */
+                            query: string;
+                            /** Preferred */
+                            preferred?: string | null;
+                            /** Rejected */
+                            rejected?: string | null;
+                        }[];
+                    } | null;
+                }[];
+                /**
+                 * Candidates
+                 * @description answers to sample; the one that the preferences make likeliest is returned
+                 */
+                candidates?: number | null;
             } | null;
             /** Model */
             model?: string | null;
@@ -772,6 +831,17 @@ export interface components {
             role: components["schemas"]["Role"];
             /** Name */
             name?: string | null;
+        };
+        /**
+         * BlendPart
+         * @description One of the User tiers that a blend mixes: a profile's, or one that is given here.
+         */
+        BlendPart: {
+            /** Weight */
+            weight: number;
+            /** Profile */
+            profile?: string | null;
+            user?: string | components["schemas"]["UserPreferences"] | null;
         };
         /**
          * ChangeModel
@@ -1503,6 +1573,19 @@ export interface components {
                      * @default []
                      */
                     locked?: string[];
+                    /** @description what `strength` may be in later layers */
+                    strength_bounds?: {
+                        /** System */
+                        system?: [
+                            number | components["schemas"]["LenientNumber"],
+                            number | components["schemas"]["LenientNumber"]
+                        ] | null;
+                        /** User */
+                        user?: [
+                            number | components["schemas"]["LenientNumber"],
+                            number | components["schemas"]["LenientNumber"]
+                        ] | null;
+                    } | null;
                 } | null;
                 user?: string | {
                     /** Info */
@@ -1539,6 +1622,52 @@ export interface components {
                         [key: string]: unknown;
                     };
                 }[] | true | null;
+                /** @description how strongly the tiers act; a number is for both */
+                strength?: (number | components["schemas"]["LenientNumber"]) | {
+                    /** System */
+                    system?: (number | components["schemas"]["LenientNumber"]) | null;
+                    /** User */
+                    user?: (number | components["schemas"]["LenientNumber"]) | null;
+                } | null;
+                /**
+                 * Blend
+                 * @description User tiers to mix; the weights sum to 1
+                 * @default []
+                 */
+                blend?: {
+                    /** Weight */
+                    weight: number | components["schemas"]["LenientNumber"];
+                    /** Profile */
+                    profile?: string | null;
+                    user?: string | {
+                        /** Info */
+                        info?: string | null;
+                        /**
+                         * Attributes
+                         * @description dimension -> value
+                         */
+                        attributes?: {
+                            [key: string]: string;
+                        };
+                        /**
+                         * Examples
+                         * @default []
+                         */
+                        examples?: {
+                            /** Query */
+                            query: string;
+                            /** Preferred */
+                            preferred?: string | null;
+                            /** Rejected */
+                            rejected?: string | null;
+                        }[];
+                    } | null;
+                }[];
+                /**
+                 * Candidates
+                 * @description answers to sample; the one that the preferences make likeliest is returned
+                 */
+                candidates?: (number | components["schemas"]["LenientInteger"]) | null;
             } | null;
         };
         /** CompletionTokenUsageInfo */
@@ -2300,6 +2429,19 @@ export interface components {
              * @description checks of the answer, reported in the receipt; true: those that its dimensions imply
              */
             verify?: components["schemas"]["NamedCheck"][] | true | null;
+            /** @description how strongly the tiers act; a number is for both */
+            strength?: number | components["schemas"]["Strength"] | null;
+            /**
+             * Blend
+             * @description User tiers to mix; the weights sum to 1
+             * @default []
+             */
+            blend?: components["schemas"]["BlendPart"][];
+            /**
+             * Candidates
+             * @description answers to sample; the one that the preferences make likeliest is returned
+             */
+            candidates?: number | null;
         };
         /** ProfileChange */
         ProfileChange: {
@@ -2407,7 +2549,8 @@ export interface components {
          * @description What the server applied. `applied` is true if at least one tier is not empty.
          *
          *     `learned_examples` counts liked exchanges that feedback on a profile added to the User tier. `verified` is there if
-         *     `preferences.verify` asks for it, once the answer is complete: in a stream on one of the last events.
+         *     `preferences.verify` asks for it, once the answer is complete: in a stream on one of the last events. `steering` is
+         *     there if the preferences hold a strength other than 1, a blend or candidates.
          */
         Receipt: {
             /** Applied */
@@ -2431,6 +2574,7 @@ export interface components {
              */
             overridden: components["schemas"]["OverriddenEntry"][];
             tokens: components["schemas"]["TierTokens"];
+            steering?: components["schemas"]["SteeringApplied"] | null;
             /** Verified */
             verified?: components["schemas"]["VerifiedAnswer"][] | null;
         };
@@ -2495,6 +2639,19 @@ export interface components {
                      * @default []
                      */
                     locked?: string[];
+                    /** @description what `strength` may be in later layers */
+                    strength_bounds?: {
+                        /** System */
+                        system?: [
+                            number,
+                            number
+                        ] | null;
+                        /** User */
+                        user?: [
+                            number,
+                            number
+                        ] | null;
+                    } | null;
                 } | null;
                 user?: string | {
                     /** Info */
@@ -2531,6 +2688,52 @@ export interface components {
                         [key: string]: unknown;
                     };
                 }[] | true | null;
+                /** @description how strongly the tiers act; a number is for both */
+                strength?: number | {
+                    /** System */
+                    system?: number | null;
+                    /** User */
+                    user?: number | null;
+                } | null;
+                /**
+                 * Blend
+                 * @description User tiers to mix; the weights sum to 1
+                 * @default []
+                 */
+                blend?: {
+                    /** Weight */
+                    weight: number;
+                    /** Profile */
+                    profile?: string | null;
+                    user?: string | {
+                        /** Info */
+                        info?: string | null;
+                        /**
+                         * Attributes
+                         * @description dimension -> value
+                         */
+                        attributes?: {
+                            [key: string]: string;
+                        };
+                        /**
+                         * Examples
+                         * @default []
+                         */
+                        examples?: {
+                            /** Query */
+                            query: string;
+                            /** Preferred */
+                            preferred?: string | null;
+                            /** Rejected */
+                            rejected?: string | null;
+                        }[];
+                    } | null;
+                }[];
+                /**
+                 * Candidates
+                 * @description answers to sample; the one that the preferences make likeliest is returned
+                 */
+                candidates?: number | null;
             } | null;
             /** Model */
             model?: string | null;
@@ -2623,6 +2826,25 @@ export interface components {
             /** Status */
             status: string;
         };
+        /**
+         * SteeringApplied
+         * @description How the answer was steered.
+         *
+         *     `branches` is how many prompts drew each token together; `blend` the weights of the User tiers, as given. `score`
+         *     is that of the answer that was chosen among `candidates`: how much likelier each of its tokens is with the
+         *     preferences than without, as a mean of log probabilities in nats. In a stream it is in the first event that has one.
+         */
+        SteeringApplied: {
+            strength: components["schemas"]["StrengthApplied"];
+            /** Branches */
+            branches: number;
+            /** Blend */
+            blend?: number[] | null;
+            /** Candidates */
+            candidates?: number | null;
+            /** Score */
+            score?: number | null;
+        };
         /** StreamOptions */
         StreamOptions: {
             /**
@@ -2635,6 +2857,42 @@ export interface components {
              * @default false
              */
             continuous_usage_stats?: (boolean | components["schemas"]["LenientBoolean"]) | null;
+        };
+        /**
+         * Strength
+         * @description How strongly each tier acts: 1 as trained, 0 as if it were not there. A tier that is left out keeps its own.
+         */
+        Strength: {
+            /** System */
+            system?: number | null;
+            /** User */
+            user?: number | null;
+        };
+        /**
+         * StrengthApplied
+         * @description How strongly each tier acted; 1 is as trained.
+         */
+        StrengthApplied: {
+            /** System */
+            system: number;
+            /** User */
+            user: number;
+        };
+        /**
+         * StrengthBounds
+         * @description Lowest and highest strength that later layers may give each tier; twice the same value fixes it.
+         */
+        StrengthBounds: {
+            /** System */
+            system?: [
+                number,
+                number
+            ] | null;
+            /** User */
+            user?: [
+                number,
+                number
+            ] | null;
         };
         /** StructuralTagResponseFormat */
         StructuralTagResponseFormat: {
@@ -2708,6 +2966,8 @@ export interface components {
              * @default []
              */
             locked?: string[];
+            /** @description what `strength` may be in later layers */
+            strength_bounds?: components["schemas"]["StrengthBounds"] | null;
         };
         /** Target */
         Target: {
@@ -2873,6 +3133,19 @@ export interface components {
                      * @default []
                      */
                     locked?: string[];
+                    /** @description what `strength` may be in later layers */
+                    strength_bounds?: {
+                        /** System */
+                        system?: [
+                            number,
+                            number
+                        ] | null;
+                        /** User */
+                        user?: [
+                            number,
+                            number
+                        ] | null;
+                    } | null;
                 } | null;
                 user?: string | {
                     /** Info */
@@ -2909,6 +3182,52 @@ export interface components {
                         [key: string]: unknown;
                     };
                 }[] | true | null;
+                /** @description how strongly the tiers act; a number is for both */
+                strength?: number | {
+                    /** System */
+                    system?: number | null;
+                    /** User */
+                    user?: number | null;
+                } | null;
+                /**
+                 * Blend
+                 * @description User tiers to mix; the weights sum to 1
+                 * @default []
+                 */
+                blend?: {
+                    /** Weight */
+                    weight: number;
+                    /** Profile */
+                    profile?: string | null;
+                    user?: string | {
+                        /** Info */
+                        info?: string | null;
+                        /**
+                         * Attributes
+                         * @description dimension -> value
+                         */
+                        attributes?: {
+                            [key: string]: string;
+                        };
+                        /**
+                         * Examples
+                         * @default []
+                         */
+                        examples?: {
+                            /** Query */
+                            query: string;
+                            /** Preferred */
+                            preferred?: string | null;
+                            /** Rejected */
+                            rejected?: string | null;
+                        }[];
+                    } | null;
+                }[];
+                /**
+                 * Candidates
+                 * @description answers to sample; the one that the preferences make likeliest is returned
+                 */
+                candidates?: number | null;
             } | null;
             /** Model */
             model?: string | null;
