@@ -62,7 +62,7 @@ GROUPS = {
     "What is stored": "feedback store_responses retention_days",
     "What requests may do": "allow_fields allow_xargs allow_template_arguments allow_kv_connectors",
     "Pages and lists": "playground disable_fastapi_docs list_profiles",
-    "Operation": "log_format log_level stall_seconds spec_cache_entries steering prewarm",
+    "Operation": "log_format log_level stall_seconds spec_cache_bytes steering prewarm",
 }
 """The settings by what they are about; one that is in no group is an error."""
 

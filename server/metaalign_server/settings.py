@@ -195,7 +195,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Meta-Prompts to prefill while idle: of labels that move, and after a start the hottest; 0: none",
     )
-    spec_cache_entries: int = Field(1024, ge=1, description="number of rendered Meta-Prompts to cache")
+    spec_cache_bytes: int = Field(
+        128 * 2**20,
+        ge=0,
+        description="bytes of memory for rendered Meta-Prompts; 0: none is kept",
+    )
 
     _split_fields = field_validator(
         "allow_fields",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
+import hashlib
+import sys
 import time
-from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
@@ -23,10 +23,15 @@ from metaalign.prompt import (
 )
 from metaalign.receipt import OverriddenEntry, SteeringApplied, StrengthApplied, TierTokens
 from metaalign_server.alignment.layers import NOTHING_STORED, StoredLayers
+from metaalign_server.alignment.spec_cache import SpecCache
 
 __all__ = ["NO_TIERS", "Aligner", "AppliedBranch", "AppliedSpec"]
 
 _CACHEABLE_CHARACTERS = 64_000
+_ENTRY_BYTES = 2_500
+"""What a cached result takes without its texts and ids, and `_VALUE_BYTES` for each overridden value, in CPython 3.11:
+most of it are the dictionaries and sets of pydantic's models."""
+_VALUE_BYTES = 1_150
 
 META_PROMPTS = Counter(
     "metaalign_meta_prompts_total",
@@ -88,6 +93,23 @@ class AppliedSpec:
         """Whether an answer takes more than its prompt: other branches, or candidates."""
         return bool(self.followers) or self.candidates > 1
 
+    @property
+    def held_bytes(self) -> int:
+        """What it takes in memory, estimated: what is there once for all specs is not counted."""
+        texts = {id(text): text for text in (self.meta_prompt.system_info, self.meta_prompt.user_info)}
+        large: list[object] = [self.shared_ids, self.receipt_json]
+        for branch in (self, *self.followers):
+            texts |= {id(message["content"]): message["content"] for message in branch.messages}
+            large += [branch.prefix_text, branch.prefix_ids]
+        values = [text for attribute in self.attributes for text in attribute]
+        names = sum(map(sys.getsizeof, (*values, *self.receipt.profiles)))
+        return (
+            _ENTRY_BYTES
+            + _VALUE_BYTES * len(self.receipt.overridden)
+            + names
+            + sum(map(sys.getsizeof, (*texts.values(), *large)))
+        )
+
 
 NO_TIERS = AppliedBranch(1.0, (), "", ())
 """What a dialogue has without preferences."""
@@ -98,19 +120,22 @@ class Aligner:
 
     Args:
         assembler: Renders and tokenises for the checkpoint.
-        entries: Maximum number of cached results.
+        cache_bytes: How much the cached results may take.
         most_characters: A longer conversation cannot fit the model; None if the bound is unknown.
     """
 
     def __init__(
-        self, assembler: PromptAssembler, entries: int = 1024, most_characters: int | None = None
+        self,
+        assembler: PromptAssembler,
+        cache_bytes: int = 128 * 2**20,
+        most_characters: int | None = None,
     ) -> None:
         self.assembler = assembler
         self.most_characters = most_characters
-        self._entries = entries
-        self._cache: OrderedDict[Hashable, AppliedSpec] = OrderedDict()
-        self._lock = threading.Lock()  # long conversations are rendered in threads
-        self._forgotten = 0
+        self._cache = SpecCache[AppliedSpec](cache_bytes)
+        self._ids: dict[
+            int, int
+        ] = {}  # one object for each id of the vocabulary, a quarter of what a new one takes
 
     def apply(
         self,
@@ -122,29 +147,21 @@ class Aligner:
         """Resolve and render; a recently used spec costs one cache lookup."""
         field = preferences.model_dump_json() if preferences is not None else ""
         system, user_info = tuple(system_messages), tuple(user_info_messages)
-        key = (field, system, user_info, stored.key)
-        with self._lock:
-            cached = self._cache.get(key)
-            if preferences is not None or stored.layers:  # the prompt of no preferences is always there
-                (_MISS if cached is None else _HIT).inc()
-            if cached is not None:
-                self._cache.move_to_end(key)
-                return cached
-            began = self._forgotten
+        key = _digest(field, system, user_info, stored)
+        began = self._cache.round
+        cached = self._cache.get(key)
+        if preferences is not None or stored.layers:  # the prompt of no preferences is always there
+            (_MISS if cached is None else _HIT).inc()
+        if cached is not None:
+            return cached
         spec = self._apply(preferences, system, user_info, stored)
         if len(field) + sum(map(len, system)) + sum(map(len, user_info)) <= _CACHEABLE_CHARACTERS:
-            with self._lock:
-                if began == self._forgotten:
-                    self._cache[key] = spec
-                if len(self._cache) > self._entries:
-                    self._cache.popitem(last=False)
+            self._cache.put(key, spec, spec.held_bytes, began)
         return spec
 
     def forget(self) -> None:
         """Clear the cache, because rendered results may contain erased texts."""
-        with self._lock:
-            self._cache.clear()
-            self._forgotten += 1
+        self._cache.clear()
 
     def _apply(
         self,
@@ -206,7 +223,10 @@ class Aligner:
         messages = tuple(assembler.tier_messages(meta_prompt))
         prefix = assembler.assemble(messages) if assembler.cuttable and messages else None
         return AppliedBranch(
-            coefficient, messages, prefix.text if prefix else "", prefix.token_ids if prefix else ()
+            coefficient,
+            messages,
+            prefix.text if prefix else "",
+            self._shared_objects(prefix.token_ids) if prefix else (),
         )
 
     def _shared_ids(self, stored: StoredLayers) -> tuple[int, ...]:
@@ -216,10 +236,23 @@ class Aligner:
         if not messages:
             return ()
         try:
-            return self.assembler.assemble(messages).token_ids
+            return self._shared_objects(self.assembler.assemble(messages).token_ids)
         except InvalidPrompt:  # a template that renders no dialogue without a question
             return ()
 
+    def _shared_objects(self, token_ids: tuple[int, ...]) -> tuple[int, ...]:
+        """Return equal ids, each of which is one object in all cached results."""
+        return tuple(map(self._ids.setdefault, token_ids, token_ids))
+
+
+def _digest(field: str, system: tuple[str, ...], user_info: tuple[str, ...], stored: StoredLayers) -> bytes:
+    """Return a key that takes as little memory for a long specification as for a short one.
+
+    `repr` quotes each text, so that different tuples have different texts. A text that is not Unicode gets a key, too:
+    the assembler refuses it.
+    """
+    parts = repr((system, user_info, stored.key)) if system or user_info or stored.key is not None else ""
+    return hashlib.sha256(f"{len(field)} {field}{parts}".encode("utf-8", "surrogatepass")).digest()
 
 def _steering(steered: Steered) -> SteeringApplied:
     of_system, of_user = steered.strength

@@ -106,7 +106,7 @@ async def install(
         metaalign.InvalidTemplate: the checkpoint cannot be served with preferences.
     """
     check_vllm()
-    aligner = Aligner(build_assembler(state.online_renderer), settings.spec_cache_entries)
+    aligner = Aligner(build_assembler(state.online_renderer), settings.spec_cache_bytes)
     await _check_roles(aligner.assembler, platform)
     install_renderer(state.online_renderer, aligner)
     engine = state.engine_client
