@@ -76,7 +76,7 @@ def type_words(schema: Schema, refer: Callable[[str], str] = str) -> str:
 
 def _list(schema: Schema, refer: Callable[[str], str]) -> str:
     bounds = _bounds(schema, "minItems", "maxItems", "")
-    items = schema.get("items") or next(iter(schema.get("prefixItems", ())), {})
+    items: Schema = schema.get("items") or next(iter(schema.get("prefixItems", ())), {})
     of = type_words(items, refer) if items else ""
     return f"list{f' ({bounds})' if bounds else ''}{f' of: {of}' if of else ''}"
 

@@ -97,8 +97,9 @@ class AppliedSpec:
     def held_bytes(self) -> int:
         """What it takes in memory, estimated: what is there once for all specs is not counted."""
         texts = {id(text): text for text in (self.meta_prompt.system_info, self.meta_prompt.user_info)}
+        own = AppliedBranch(self.coefficient, self.messages, self.prefix_text, self.prefix_ids)
         large: list[object] = [self.shared_ids, self.receipt_json]
-        for branch in (self, *self.followers):
+        for branch in (own, *self.followers):
             texts |= {id(message["content"]): message["content"] for message in branch.messages}
             large += [branch.prefix_text, branch.prefix_ids]
         values = [text for attribute in self.attributes for text in attribute]
@@ -253,6 +254,7 @@ def _digest(field: str, system: tuple[str, ...], user_info: tuple[str, ...], sto
     """
     parts = repr((system, user_info, stored.key)) if system or user_info or stored.key is not None else ""
     return hashlib.sha256(f"{len(field)} {field}{parts}".encode("utf-8", "surrogatepass")).digest()
+
 
 def _steering(steered: Steered) -> SteeringApplied:
     of_system, of_user = steered.strength
