@@ -55,6 +55,8 @@ lint: install ## check style, types, import boundaries and the environment
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
+	@# The client goes wherever its users' Python is newer than ours.
+	@for version in 3.12 3.13 3.14; do $(BIN)/mypy --python-version $$version clients/python/metaalign || exit 1; done
 	$(BIN)/python scripts/check_environment.py --device $(DEVICE)
 
 format: install ## sort imports and format the code
