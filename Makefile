@@ -39,7 +39,8 @@ install: ## create the environment: .venv, or .venv-cuda with DEVICE=cuda
 serve: install ## start the server; options: MODEL= DEVICE=cpu|cuda HOST= PORT= ARGS="other flags"
 	$(BIN)/metaalign-server serve $(if $(MODEL),--model '$(MODEL)') $(if $(HOST),--host '$(HOST)') $(if $(PORT),--port '$(PORT)') $(ARGS)
 
-test: lint ## run the linters and all tests, and print what they leave uncovered; ARGS go to pytest, for example ARGS="-k word"
+# With ARGS, which chooses tests, nobody waits for the site.
+test: lint $(if $(strip $(ARGS)),,docs) ## run the linters and all tests, build the site, and print what is left uncovered; ARGS go to pytest, for example ARGS="-k word"
 	@$(BIN)/coverage erase
 	-@$(BIN)/python -m tests.browsers
 	$(BIN)/coverage run -m pytest --timed without $(WORKERS) $(ARGS) $(OR_NONE)
