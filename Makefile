@@ -27,7 +27,7 @@ UV_TOOL := $(BIN)/uv tool run
 LITELLM := $(UV_TOOL) --from litellm[proxy]==1.108.7 litellm
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-fast lint format lock generated demo-checkpoint bench bench-training soak fairness fuzz \
+.PHONY: help install serve test test-fast lint format lock generated pictures demo-checkpoint bench bench-training soak fairness fuzz \
 	fuzz-assembly observability-test audit sbom up down first-key docker-check stack-test image-test ray-test clients-test kubernetes-test docs clean
 
 help: ## list these targets
@@ -39,7 +39,8 @@ install: ## create the environment: .venv, or .venv-cuda with DEVICE=cuda
 serve: install ## start the server; options: MODEL= DEVICE=cpu|cuda HOST= PORT= ARGS="other flags"
 	$(BIN)/metaalign-server serve $(if $(MODEL),--model '$(MODEL)') $(if $(HOST),--host '$(HOST)') $(if $(PORT),--port '$(PORT)') $(ARGS)
 
-test: lint ## run the linters and all tests, and print what they leave uncovered; ARGS go to pytest, for example ARGS="-k word"
+# With ARGS, which chooses tests, nobody waits for the site.
+test: lint $(if $(strip $(ARGS)),,docs) ## run the linters and all tests, build the site, and print what is left uncovered; ARGS go to pytest, for example ARGS="-k word"
 	@$(BIN)/coverage erase
 	-@$(BIN)/python -m tests.browsers
 	$(BIN)/coverage run -m pytest --timed without $(WORKERS) $(ARGS) $(OR_NONE)
@@ -50,11 +51,13 @@ test: lint ## run the linters and all tests, and print what they leave uncovered
 test-fast: install ## run the tests that need no engine, in two minutes; ARGS as above
 	$(BIN)/python -m pytest $(WORKERS) -m "not gpu and not slow and not engine" $(ARGS)
 
+# The client goes where Python is newer than ours.
 lint: install ## check style, types, import boundaries and the environment
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
+	@for version in 3.12 3.13 3.14; do $(BIN)/mypy --python-version $$version clients/python/metaalign || exit 1; done
 	$(BIN)/python scripts/check_environment.py --device $(DEVICE)
 
 format: install ## sort imports and format the code
@@ -78,6 +81,9 @@ generated: install ## write the files generated from code: JSON Schema, OpenAPI 
 	$(BIN)/python scripts/typescript_errors.py clients/typescript/src/error_kinds.ts
 	@if command -v npm > /dev/null; then cd clients/typescript && npm ci --silent && npm run --silent types; \
 	    else echo 'npm is missing, so clients/typescript/src/openapi.ts stays as it is'; fi
+
+pictures: install ## draw the picture of the playground in docs again, in a real Chromium
+	$(BIN)/python -m pytest --write-pictures tests/e2e/test_playground.py -k picture
 
 audit: install ## look up every pin of both locks in PyPI's advisories; a pin that cannot be looked up is an error
 	@mkdir -p build

@@ -27,11 +27,16 @@ _TIMED = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--timed`."""
+    """Add `--timed` and `--write-pictures`."""
     parser.addoption(
         "--timed",
         choices=("only", "without"),
         help="run only the tests that look at the clock, or only the others",
+    )
+    parser.addoption(
+        "--write-pictures",
+        action="store_true",
+        help="write the pictures that pages of docs show (`make pictures`)",
     )
 
 

@@ -18,6 +18,7 @@ from preferences_page import preferences_page
 from routes_page import ANY_KEY, PUBLIC, routes_page, scope_of
 from schema_words import table, type_words
 from settings_page import settings_page
+from tests import pictures
 from tests.processes import ROOT
 from tests.security import test_scopes
 
@@ -140,6 +141,11 @@ def test_drawings(drawing: Path) -> None:
         if drawing.name in page.read_text("utf-8")
     ]
     assert used
+
+
+def test_the_picture_of_the_playground_is_of_todays_page() -> None:
+    assert pictures.RECORD.read_text(encoding="utf-8") == pictures.record(), pictures.HOW
+    assert f"]({pictures.PICTURE.name})" in (DOCS / "playground.md").read_text(encoding="utf-8")
 
 
 def test_the_theme_of_a_page_sets_every_colour_of_a_drawing() -> None:

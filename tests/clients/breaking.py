@@ -1,4 +1,4 @@
-"""A server whose streams break after the third event, in one of the two ways in which ours can break."""
+"""A server that lets its clients down, in one of the ways in which ours can."""
 
 from __future__ import annotations
 
@@ -6,31 +6,40 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal, TypeAlias
 
 import httpx
 
 from metaalign_server.engine.dialects import dialect_of
 
-__all__ = ["breaking"]
+__all__ = ["Way", "breaking"]
 
+Way: TypeAlias = Literal["failed", "broken", "slow", "stalled"]
+"""What happens to an answer.
+
+- `failed`: after the third event of a stream comes the one that the server sends when its engine has failed.
+- `broken`: after the third event the connection ends, as when the server is killed.
+- `slow`: nothing comes, as when the engine has much to do.
+- `stalled`: after the third event nothing comes.
+"""
 _EVENTS = 3
+_SILENCE = 25
+"""Seconds after which a silent connection ends, for clients that would wait for hours."""
 
 
 @contextmanager
-def breaking(upstream: str, *, says_so: bool) -> Iterator[str]:
-    """Serve what `upstream` answers; the URL.
-
-    Args:
-        upstream: A real server.
-        says_so: Whether a stream ends with the event that the server sends when its engine has failed. Otherwise
-            the connection ends, as when the server is killed.
-    """
+def breaking(upstream: str, way: Way) -> Iterator[str]:
+    """Serve what `upstream`, a real server, answers, but for what goes wrong; the URL."""
+    over = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
+            if way == "slow":
+                self.be_silent()
+                return
             kept = {
                 name: value
                 for name, value in self.headers.items()
@@ -50,13 +59,19 @@ def breaking(upstream: str, *, says_so: bool) -> Iterator[str]:
             self.send_header("transfer-encoding", "chunked")
             self.end_headers()
             events = [f"{event}\n\n" for event in answer.text.split("\n\n")[:_EVENTS]]
-            if says_so:
+            if way == "failed":
                 events.append(dialect_of(self.path).error_event(events[-1]))
             for event in events:
                 data = event.encode()
                 self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-            if says_so:
+            if way == "failed":
                 self.wfile.write(b"0\r\n\r\n")
+            if way == "stalled":
+                self.be_silent()
+            self.close_connection = True
+
+        def be_silent(self) -> None:
+            over.wait(_SILENCE)
             self.close_connection = True
 
         def log_message(self, *_: object) -> None:
@@ -68,6 +83,7 @@ def breaking(upstream: str, *, says_so: bool) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
+        over.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -9,21 +9,26 @@ from tests.processes import ROOT
 
 __all__ = [
     "CONDITIONS",
+    "HURRIED",
     "LANGUAGES",
     "PAGE",
     "PARTS",
     "Recipe",
     "agrees",
     "expected",
+    "hurried",
     "marked",
     "raised",
     "recipes",
+    "timeouts",
 ]
 
 PAGE = (ROOT / "docs/recipes.md").read_text(encoding="utf-8")
 PARTS = ("Ask", "Stream", "Tool", "Profile")
-CONDITIONS = ("refused", "key", "limit", "stopped", "failed", "broken")
+CONDITIONS = ("refused", "key", "limit", "stopped", "failed", "broken", "slow", "stalled")
 """The columns of the page's table of exceptions, in its order."""
+HURRIED = ("slow", "stalled")
+"""Those in which the client is not as patient as it is by itself."""
 LANGUAGES = {"python": 'print("\\n\\f{}")', "js": 'console.log("\\n\\f{}");', "bash": "printf '\\n\\f{}\\n'"}
 """Those that a program may be in, and what prints a mark that no answer has."""
 _SHOWN = re.compile(
@@ -68,12 +73,29 @@ def recipes() -> list[Recipe]:
 
 def raised() -> dict[str, dict[str, str]]:
     """What the page says that each client raises, by client and condition."""
-    _, _, table = PAGE.partition("\n## Exceptions\n")
-    rows = re.findall(r"^\| (?!client \|)([^|]+) \| (.*) \|$", table, re.MULTILINE)
-    return {
-        client: dict(zip(CONDITIONS, (cell.strip("` ") for cell in cells.split("|")), strict=True))
-        for client, cells in rows
+    return {client: dict(zip(CONDITIONS, cells, strict=True)) for client, cells in _table("Exceptions")}
+
+
+def timeouts() -> dict[str, tuple[str, str]]:
+    """What the page says that sets each client's timeout, and what it stands behind, by client."""
+    return {client: (setting, behind) for client, (setting, behind, _) in _table("Timeouts")}
+
+
+def hurried(text: str, client: str, seconds: int) -> str:
+    """A recipe's program or file with the client's timeout set, in the way that the page says."""
+    setting, behind = timeouts()[client]
+    value = {
+        "key": r'Secret\.from_token\("unused"\)|"unused"|\bunused\b',
+        "temperature": r'(?<=temperature)"?: 0',
     }
+    return re.sub(value[behind], rf"\g<0>, {setting.replace('60', str(seconds))}", text)
+
+
+def _table(section: str) -> list[tuple[str, list[str]]]:
+    """Client and cells of each row of a section's table."""
+    _, _, text = PAGE.partition(f"\n## {section}\n")
+    rows = re.findall(r"^\| (?!client \|)([^|]+) \| (.*) \|$", text.partition("\n## ")[0], re.MULTILINE)
+    return [(client, [cell.strip("` ") for cell in cells.split("|")]) for client, cells in rows]
 
 
 def marked(program: str, language: str) -> str:

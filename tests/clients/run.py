@@ -23,7 +23,18 @@ import httpx
 import yaml
 
 from tests.clients.breaking import breaking
-from tests.clients.recipes import CONDITIONS, PAGE, Recipe, agrees, expected, marked, raised, recipes
+from tests.clients.recipes import (
+    CONDITIONS,
+    HURRIED,
+    PAGE,
+    Recipe,
+    agrees,
+    expected,
+    hurried,
+    marked,
+    raised,
+    recipes,
+)
 from tests.processes import ROOT, environment, free_port
 from tests.security.world import TENANT_SCOPES, open_world
 
@@ -38,10 +49,13 @@ TOLD = {
     "key": ("a valid key is needed",),
     "limit": ("limited to 1 tokens per day; try again in",),
     "failed": ("the answer broke off: the engine failed; send the request again",),
+    "slow": ("timed out", "timeout", "Timeout"),
 }
-"""What the client's message must pass on of ours: one of these."""
+"""What the client's message must have of ours, or when nothing came, of its own: one of these."""
 NOT_THEIRS = ("builtins.", "httpx.", "httpcore.", "metaalign.")
 TIMEOUT = 180
+PATIENCE = 3
+"""Seconds that a client waits where it is to see that it has waited enough."""
 MASTER_KEY = "sk-of-litellm-0123456789abcdef0123456789"
 
 
@@ -116,6 +130,8 @@ def check(recipe: Recipe, places: dict[str, Place], proxy: str) -> Result:
                 text = (
                     PIRATE.sub(r"sytem\1", text) if PIRATE.search(text) else text.replace("@pirate", "@pirat")
                 )
+            if condition in HURRIED and recipe.client != "LiteLLM proxy":  # it is the one that waits
+                text = hurried(text, recipe.client, PATIENCE)
             return placed(recipe, text, places[condition], condition, proxy)
 
         def run_in(condition: str, program: str) -> subprocess.CompletedProcess[str]:
@@ -129,7 +145,10 @@ def check(recipe: Recipe, places: dict[str, Place], proxy: str) -> Result:
 
         result.checks |= shown(recipe, run_in("good", marked(recipe.program, recipe.language)))
         for condition in CONDITIONS:
-            program = recipe.until("Tool" if condition in ("failed", "broken") else "Stream")
+            if raised()[recipe.client][condition] == "-":
+                result.checks[condition] = "-"
+                continue
+            program = recipe.until("Tool" if condition in ("failed", "broken", "stalled") else "Stream")
             result.checks[condition] = told(recipe, condition, run_in(condition, program))
     return result
 
@@ -184,7 +203,10 @@ def litellm_proxy(recipe: Recipe, places: dict[str, Place], folder: Path) -> Ite
     """LiteLLM's proxy with the page's configuration once for every condition; its URL."""
     models = []
     for condition, place in places.items():
-        text = recipe.files["yaml"].replace("http://127.0.0.1:8000", place.url).replace("unused", place.key)
+        text = recipe.files["yaml"]
+        if condition in HURRIED:
+            text = hurried(text, recipe.client, PATIENCE)
+        text = text.replace("http://127.0.0.1:8000", place.url).replace("unused", place.key)
         for model in yaml.safe_load(text)["model_list"]:
             models.append(model | {"model_name": f"{condition}-{model['model_name']}"})
     config, port = folder / "litellm.yaml", free_port()
@@ -252,7 +274,12 @@ def main() -> int:
         made = world.client("zoo").post("/v1/profiles", json=json.loads(profile))
         assert made.status_code == 201, made.text
         url, key = world.server.url, world.keys["zoo"]
-        with breaking(url, says_so=True) as failed, breaking(url, says_so=False) as broken:
+        with (
+            breaking(url, "failed") as failed,
+            breaking(url, "broken") as broken,
+            breaking(url, "slow") as slow,
+            breaking(url, "stalled") as stalled,
+        ):
             places = {
                 "good": Place(url, key),
                 "refused": Place(url, key),
@@ -261,6 +288,8 @@ def main() -> int:
                 "stopped": Place(f"http://127.0.0.1:{free_port()}", key),
                 "failed": Place(failed, key),
                 "broken": Place(broken, key),
+                "slow": Place(slow, key),
+                "stalled": Place(stalled, key),
             }
             proxied = next((recipe for recipe in chosen if recipe.client == "LiteLLM proxy"), None)
             with ThreadPoolExecutor(2) as pool:

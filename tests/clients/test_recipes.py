@@ -7,7 +7,18 @@ import re
 
 import pytest
 
-from tests.clients.recipes import CONDITIONS, PAGE, PARTS, Recipe, agrees, expected, raised, recipes
+from tests.clients.recipes import (
+    CONDITIONS,
+    PAGE,
+    PARTS,
+    Recipe,
+    agrees,
+    expected,
+    hurried,
+    raised,
+    recipes,
+    timeouts,
+)
 from tests.processes import ROOT
 
 
@@ -27,6 +38,19 @@ def test_every_recipe_asks_streams_calls_a_tool_and_asks_for_a_profile(recipe: R
 def test_the_table_of_exceptions_has_every_client_once() -> None:
     assert list(raised()) == [recipe.client for recipe in recipes()]
     assert all(set(row) == set(CONDITIONS) for row in raised().values())
+
+
+def test_the_table_of_timeouts_fits_every_recipe() -> None:
+    assert list(timeouts()) == [recipe.client for recipe in recipes()]
+    assert [client for client, (setting, _) in timeouts().items() if setting == "-"] == ["llm"]
+    for recipe in recipes():
+        if recipe.client == "llm":
+            continue
+        text = recipe.files.get("yaml", recipe.program)
+        changed = hurried(text, recipe.client, 7)
+        assert re.search(r"timeout\"?[=:] ?7(?:_000)?\b", changed), recipe.client
+        if recipe.language == "python" and not recipe.files:
+            compile(changed, recipe.client, "exec")
 
 
 def test_the_page_names_the_versions_that_are_installed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,12 +14,14 @@ from threading import Thread
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 import blocking_client
 import client_errors
 import metaalign
 from metaalign import APIError, ConnectionFailed, MetaAlign, StreamBroken, TimedOut
+from metaalign.cli import main
 from metaalign.client import exchange, models
 from metaalign.client.errors import (
     BY_CODE,
@@ -80,6 +83,7 @@ def failing(*told: tuple[int, dict[str, str], Any]) -> Iterator[Answers]:
             self.rfile.read(length)
             answers.sent.append((self.path, dict(self.headers), time.monotonic()))
             status, headers, body = answers.told.pop(0)
+            body, then = body if isinstance(body, tuple) else (body, None)
             if callable(body):
                 body()
             if status == 0:
@@ -93,6 +97,8 @@ def failing(*told: tuple[int, dict[str, str], Any]) -> Iterator[Answers]:
                 self.send_header("content-length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
+            if then is not None:
+                then()
             self.close_connection = "transfer" in headers
 
         do_GET = do_POST = answer
@@ -200,12 +206,96 @@ def test_what_makes_something_is_sent_again_under_the_same_key(monkeypatch: pyte
         assert len(keys) == 1
 
 
+def slowly() -> None:
+    time.sleep(0.6)
+
+
 def test_a_slow_answer() -> None:
-    slow: Callable[[], None] = lambda: time.sleep(0.6)  # noqa: E731
-    with failing((0, {}, slow)) as server:
-        with pytest.raises(TimedOut, match=r"did not answer within 0\.2 s"):
+    with failing((0, {}, slowly)) as server:
+        with pytest.raises(TimedOut) as slow:
             server.client(timeout=0.2).align("q")
+        assert str(slow.value) == (
+            f"{server.url} did not answer within 0.2 s: raise `timeout` (on the command line `--timeout`),"
+            " or ask for less"
+        )
         assert len(server.sent) == 1  # it may be at work on it still
+
+
+def test_a_slow_answer_names_the_time_that_has_passed() -> None:
+    """An HTTP client of one's own brings its own, and `timeout` says nothing then."""
+    own = httpx.Client(timeout=httpx.Timeout(30, read=0.2))
+    with (
+        failing((0, {}, slowly)) as server,
+        own,
+        pytest.raises(TimedOut, match=r"did not answer within 0\.2 s: "),
+    ):
+        MetaAlign(server.url, timeout=600, http_client=own).align("q")
+
+
+def test_a_server_that_cannot_be_reached_in_time() -> None:
+    """A full queue of connections: nobody refuses, and nobody answers."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        address = deaf.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(address)
+        url = f"http://127.0.0.1:{address[1]}"
+        with (
+            MetaAlign(url, timeout=0.2, max_retries=0) as client,
+            pytest.raises(ConnectionFailed, match=r"no server answers at .* within 0\.2 s: start one"),
+        ):
+            client.align("q")
+        for each in waiting:
+            each.close()
+
+
+def test_a_stream_that_falls_silent() -> None:
+    with (
+        failing(streamed(event("a"), then=slowly)) as server,
+        server.client(timeout=0.2).align_stream("q") as stream,
+    ):
+        with pytest.raises(StreamBroken) as silent:
+            list(stream)
+        assert str(silent.value) == (
+            f"{server.url} sent nothing for 0.2 s in the middle of the answer: raise `timeout`"
+            " (on the command line `--timeout`), or ask again"
+        )
+        assert silent.value.text == "a"
+
+
+@pytest.mark.parametrize("words", [["--json"], []])
+def test_a_slow_answer_on_the_command_line(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    with failing((0, {}, slowly)) as server:
+        assert main(["ask", "q", "--url", server.url, "--timeout", "0.2", *words]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        f"metaalign: {server.url} did not answer within 0.2 s: raise `timeout` (on the command line `--timeout`),"
+        " or ask for less.\n"
+    )
+
+
+def test_a_stream_that_falls_silent_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """What had come stays, and what is wrong begins on a line of its own."""
+    with failing(streamed(event("a"), then=slowly)) as server:
+        assert main(["ask", "q", "--url", server.url, "--timeout", "0.2"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "a\n"
+    assert err.startswith(
+        f"metaalign: {server.url} sent nothing for 0.2 s in the middle of the answer: raise "
+    )
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e300", "soon"])
+def test_a_time_that_nobody_can_wait(capsys: pytest.CaptureFixture[str], seconds: str) -> None:
+    with pytest.raises(SystemExit) as wrong:
+        main(["ask", "q", f"--timeout={seconds}"])
+    assert wrong.value.code == 2
+    assert f"argument --timeout: {seconds}: write seconds, such as 600" in capsys.readouterr().err
 
 
 def test_a_proxy_that_answers_with_a_page() -> None:
@@ -221,8 +311,10 @@ def event(content: str | None, finish: str | None = None, **more: Any) -> bytes:
     return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
 
-def streamed(*events: bytes) -> tuple[int, dict[str, str], bytes]:
-    return 200, {"content-type": "text/event-stream", "transfer": "close"}, b"".join(events)
+def streamed(*events: bytes, then: Callable[[], None] | None = None) -> tuple[int, dict[str, str], Any]:
+    """A stream of these events; before its connection ends, `then` runs."""
+    headers = {"content-type": "text/event-stream", "transfer": "close"}
+    return 200, headers, b"".join(events) if then is None else (b"".join(events), then)
 
 
 def test_a_stream() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from metaalign import DIMENSIONS
 from metaalign_server.serving.app import create_app
 from metaalign_server.settings import Settings
 from tests.browsers import running_browser
+from tests.pictures import PICTURE, RECORD, record
 from tests.processes import Server, free_port, running
 
 pytestmark = pytest.mark.slow
@@ -487,6 +489,39 @@ def test_under_a_path_without_feedback_and_without_a_server(browser: Browser, tm
         expect(column(page, "A").get_by_role("alert")).to_have_text(
             "The server cannot be reached. Look whether it is running, then ask again."
         )
+
+
+def test_the_picture_in_the_documentation(
+    browser: Browser, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """At a server without keys, as readers of the documentation have one, and with what every part shows."""
+    with (
+        serving(tmp_path, feedback="true") as open_server,
+        opened(browser, open_server.url, viewport={"width": 1280, "height": 1000}) as page,
+    ):
+        expect(page.locator("#server")).to_have_text("metaalign-demo")
+        preset(page, "Who wins?", "A", "B")
+        for letter in ("A", "B"):
+            column(page, letter).get_by_role("button", name="Influence").click()
+            expect(answer(page, letter).locator(".token").first).to_be_visible()
+        expect(column(page, "A")).to_contain_text("User Info made these likelier most: “Certainly”")
+        expect(column(page, "B")).to_contain_text("System Info made these likelier most: “Ahoy”")
+        expect(tier(page, "B", "User Info")).to_contain_text("Loses to “pirate” of System Info")
+        page.mouse.move(0, 0)
+        # Boxes are measured from the window's edge, and the picture from the page's.
+        page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+        boxes = [receipt(page, letter).bounding_box() for letter in ("A", "B")]
+        height = max(box["y"] + box["height"] for box in boxes if box is not None) + 24
+        picture = page.screenshot(
+            full_page=True,
+            animations="disabled",
+            clip={"x": 0, "y": 0, "width": 1280, "height": height},
+        )
+    width, drawn = struct.unpack(">II", picture[16:24])
+    assert (width, drawn) == (1280, round(height))
+    if pytestconfig.option.write_pictures:
+        PICTURE.write_bytes(picture)
+        RECORD.write_text(record(), encoding="utf-8")
 
 
 def violations(page: Page) -> list[str]:

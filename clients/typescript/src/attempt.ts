@@ -2,6 +2,9 @@
 
 import { ConnectionFailed, MetaAlignError, TimedOut } from "./errors.js";
 
+// How Node says that its `fetch` has lost patience, which is its own beside `timeout`.
+const SILENT = new Set<unknown>(["UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT"]);
+
 /** One try of a call: it ends with the caller's signal, or when nothing comes for too long. */
 export class Attempt {
   readonly #controller = new AbortController();
@@ -49,9 +52,15 @@ export class Attempt {
   explain(error: unknown, requestId: string): unknown {
     if (this.#outer?.aborted) return this.#outer.reason;
     if (this.#timedOut) {
-      return new TimedOut(`nothing came for ${this.#milliseconds} ms`, { requestId, cause: error });
+      const message = `nothing came for ${this.#milliseconds} ms: raise \`timeout\`, or ask for less`;
+      return new TimedOut(message, { requestId, cause: error });
     }
     if (error instanceof MetaAlignError) return error;
+    if (SILENT.has(causeOf(error))) {
+      const silence = "nothing came for as long as `fetch` waits (in Node 300 s)";
+      const message = `${silence}: ask for less, or set \`fetch\` to one that waits longer`;
+      return new TimedOut(message, { requestId, cause: error });
+    }
     const message = error instanceof Error ? error.message : String(error);
     return new ConnectionFailed(`no answer: ${causeOf(error) ?? message}`, { requestId, cause: error });
   }

@@ -5,7 +5,7 @@
  *     ├── APIError              the server refused: status, code, param, remedy
  *     │   └── one class for each status, and below it one for each code (error_kinds.ts, generated)
  *     ├── ConnectionFailed      no answer came, or it ended early
- *     │   ├── TimedOut          nothing came for `timeout` milliseconds
+ *     │   ├── TimedOut          nothing came for `timeout` milliseconds, or for as long as `fetch` waits
  *     │   └── StreamBroken      a streamed answer broke off
  *     └── UnexpectedAnswer      what came is not what the server sends: something else answered
  */
@@ -25,7 +25,7 @@ export class MetaAlignError extends Error {
 /** No answer came, or it ended early. The server may have done the work all the same. */
 export class ConnectionFailed extends MetaAlignError {}
 
-/** Nothing came for `timeout` milliseconds. */
+/** Nothing came for `timeout` milliseconds, or for as long as `fetch` waits. */
 export class TimedOut extends ConnectionFailed {}
 
 /** A streamed answer broke off: what came before is not the whole answer. */

@@ -243,7 +243,7 @@ test("a server that says nothing", async () => {
   const asked = await withStub([() => undefined], async (url) => {
     const patient = new MetaAlign({ baseURL: url, timeout: 200, maxRetries: 1 });
     const error = await failure(patient.models(), TimedOut);
-    assert.match(error.message, /200 ms/);
+    assert.equal(error.message, "nothing came for 200 ms: raise `timeout`, or ask for less");
     const again = new AbortController();
     setTimeout(() => again.abort(), 300);
     // A wait between two tries ends with the signal, too.
@@ -253,6 +253,20 @@ test("a server that says nothing", async () => {
     assert.equal(late.name, "TimeoutError");
   });
   assert.equal(asked.length, 4);
+});
+
+test("a server that says nothing for longer than fetch waits", async () => {
+  let asked = 0;
+  const impatient = new MetaAlign({
+    baseURL,
+    fetch: () => {
+      asked += 1;
+      return Promise.reject(new TypeError("fetch failed", { cause: { code: "UND_ERR_HEADERS_TIMEOUT" } }));
+    },
+  });
+  const error = await failure(impatient.align(HELLO), TimedOut);
+  assert.match(error.message, /as long as `fetch` waits \(in Node 300 s\): ask for less, or set `fetch`/);
+  assert.equal(asked, 1); // the server may be at work on it still
 });
 
 const EVENT = 'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"word "}}]}\n\n';
@@ -301,6 +315,7 @@ test("a stream that breaks off is an error, and is not asked for again", async (
   await withStub([streams(EVENT)], async (url) => {
     const error = await failure(read(url, 200), StreamBroken);
     assert.ok(error.cause instanceof TimedOut);
+    assert.match(error.message, /^the answer broke off: nothing came for 200 ms: raise `timeout`/);
   });
 });
 

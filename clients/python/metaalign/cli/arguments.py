@@ -18,11 +18,25 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     server.add_argument("--url", help="its address; default: METAALIGN_BASE_URL, or http://127.0.0.1:8000")
     server.add_argument("--key", help="default: METAALIGN_API_KEY, which other people's `ps` does not show")
     server.add_argument(
-        "--timeout", type=float, default=600, help="seconds to wait for an answer's next part"
+        "--timeout",
+        type=_seconds,
+        default=600,
+        help="seconds to wait for an answer's next part; default: 600",
     )
     server.add_argument(
         "--json", action="store_true", help="print what the server answers, for other programs"
     )
+
+
+def _seconds(text: str) -> float:
+    """A time that the system can wait: neither none, nor longer than it can count."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text}: write seconds, such as 600")
+    return seconds
 
 
 def client(options: argparse.Namespace) -> MetaAlign:

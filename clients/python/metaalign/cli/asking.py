@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metaalign.cli.arguments import add_preferences, client, preferences_of, read_document
-from metaalign.cli.output import as_json, note, print_json, receipt_lines, table
+from metaalign.cli.output import as_json, note, print_answer, print_json, receipt_lines, table
 from metaalign.cli.replaying import check_writable, save
 from metaalign.client import MetaAlign
 from metaalign.errors import InvalidPreferences, MetaAlignError
@@ -67,9 +67,7 @@ def _ask(options: argparse.Namespace) -> None:
             _save(server, options, query, preferences, as_json(answer))
             return
         with server.align_stream(query, preferences=preferences, **_options(options)) as stream:
-            for piece in stream:
-                print(piece, end="", flush=True)
-        print()
+            print_answer(stream)
         if options.receipt:
             for line in receipt_lines(stream.receipt):
                 note(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,7 +13,7 @@ from metaalign.client.failures import APIError
 from metaalign.errors import MetaAlignError
 from metaalign.receipt import Receipt
 
-__all__ = ["as_json", "note", "print_json", "receipt_lines", "table", "told"]
+__all__ = ["as_json", "note", "print_answer", "print_json", "receipt_lines", "table", "told"]
 
 
 def as_json(value: object) -> Any:
@@ -27,6 +27,17 @@ def as_json(value: object) -> Any:
 
 def print_json(value: object) -> None:
     print(json.dumps(as_json(value), indent=2, ensure_ascii=False))
+
+
+def print_answer(pieces: Iterable[str]) -> None:
+    """Print an answer as it comes. Its line ends where it breaks off, too: what is wrong is told on the next one."""
+    try:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+    except MetaAlignError:
+        print()
+        raise
+    print()
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

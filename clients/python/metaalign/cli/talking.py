@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from metaalign.cli.arguments import add_preferences, attribute, client, preferences_of
-from metaalign.cli.output import note, receipt_lines, told
+from metaalign.cli.output import note, print_answer, receipt_lines, told
 from metaalign.client import MetaAlign
 from metaalign.errors import MetaAlignError
 
@@ -54,9 +54,7 @@ class _Talk:
             [*self.messages, asked], preferences=self.preferences or None, **self._options
         )
         with stream as answer:
-            for piece in answer:
-                print(piece, end="", flush=True)
-        print()
+            print_answer(answer)
         self._last = answer
         self.messages += [asked, {"role": "assistant", "content": answer.text}]
 

@@ -16,13 +16,13 @@ from urllib.parse import quote
 import httpx
 
 from metaalign.client.errors import BY_CODE, BY_STATUS
-from metaalign.client.failures import APIError, ConnectionFailed, TimedOut
+from metaalign.client.failures import APIError, ConnectionFailed, StreamBroken, TimedOut
 from metaalign.errors import ERRORS
 from metaalign.preferences import Preferences
 
 __all__ = [
-    "DONE", "Call", "PreferencesField", "Repeatable", "Settings", "as_field", "changing", "chat_call", "creating",
-    "event_of", "failed", "path_of", "refused", "wait_before", "with_preferences",
+    "DONE", "Call", "PreferencesField", "Repeatable", "Settings", "as_field", "broken_off", "changing", "chat_call",
+    "creating", "event_of", "failed", "path_of", "refused", "wait_before", "with_preferences",
 ]  # fmt: skip
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -34,6 +34,7 @@ _NO_ANSWER = (502, 504)
 """How a proxy says that it got no answer."""
 _REFUSED_BEFORE = ("unavailable", "overloaded")
 """The codes of 503 with which the server refuses before it begins."""
+_RAISE_IT = "raise `timeout` (on the command line `--timeout`)"
 DONE = "data: [DONE]"
 """The last line of a stream."""
 
@@ -159,15 +160,31 @@ def failed(settings: Settings, error: Exception) -> Exception:
     if not isinstance(error, httpx.HTTPError):
         return error
     where = settings.base_url
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+    if isinstance(error, httpx.ConnectTimeout):
+        told = f"no server answers at {where} within {_passed(error)}"
+        return ConnectionFailed(f"{told}: start one, or set METAALIGN_BASE_URL")
+    if isinstance(error, httpx.ConnectError):
         return ConnectionFailed(f"no server answers at {where}: start one, or set METAALIGN_BASE_URL")
     if isinstance(error, httpx.TimeoutException):
-        return TimedOut(
-            f"{where} did not answer within {settings.timeout:g} s: ask for less, or raise `timeout`"
-        )
+        return TimedOut(f"{where} did not answer within {_passed(error)}: {_RAISE_IT}, or ask for less")
     return ConnectionFailed(
         f"the connection to {where} broke ({type(error).__name__}): send the request again"
     )
+
+
+def broken_off(settings: Settings, error: Exception | None, text: str) -> StreamBroken:
+    """The error of a stream that ended, or fell silent, after `text`."""
+    where = settings.base_url
+    if isinstance(error, httpx.TimeoutException):
+        told = f"{where} sent nothing for {_passed(error)} in the middle of the answer"
+        return StreamBroken(f"{told}: {_RAISE_IT}, or ask again", text=text)
+    return StreamBroken(f"{where} ended the stream before the answer: ask again", text=text)
+
+
+def _passed(error: httpx.TimeoutException) -> str:
+    """The time that was too short. An HTTP client of the caller's own has times of its own."""
+    kind = type(error).__name__.removesuffix("Timeout").lower()
+    return f"{error.request.extensions['timeout'][kind]:g} s"
 
 
 def refused(response: httpx.Response) -> APIError:

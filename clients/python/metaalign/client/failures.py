@@ -58,7 +58,7 @@ class TimedOut(ConnectionFailed):
 
 
 class StreamBroken(ConnectionFailed):
-    """The connection broke in the middle of a streamed answer; what had arrived by then is in `text`."""
+    """A streamed answer broke off, or nothing more of it came in time; what had arrived by then is in `text`."""
 
     def __init__(self, message: str, *, text: str) -> None:
         super().__init__(message)

@@ -9,8 +9,7 @@ from typing import Any
 import httpx
 
 from metaalign.client.awaiting.sending import AsyncSender
-from metaalign.client.exchange import DONE, Call, Settings, event_of
-from metaalign.client.failures import StreamBroken
+from metaalign.client.exchange import DONE, Call, Settings, broken_off, event_of
 from metaalign.receipt import Receipt
 
 __all__ = ["AsyncChatStream", "AsyncOpening"]
@@ -49,7 +48,7 @@ class AsyncChatStream:
         """The events as the server sends them, in OpenAI's form.
 
         Raises:
-            StreamBroken: the connection ended before the answer.
+            StreamBroken: the connection ended before the answer, or nothing came for too long.
             APIError: the server could not finish the answer.
         """
         try:
@@ -60,19 +59,15 @@ class AsyncChatStream:
                     self._note(event)
                     yield event
         except (httpx.HTTPError, ValueError) as error:
-            raise self._broken() from error
+            raise broken_off(self._settings, error, self.text) from error
         if not self._done:
-            raise self._broken()
+            raise broken_off(self._settings, None, self.text)
 
     async def until_done(self) -> str:
         """Read what is left, and return the whole text."""
         async for _ in self:
             pass
         return self.text
-
-    def _broken(self) -> StreamBroken:
-        where = self._settings.base_url
-        return StreamBroken(f"{where} ended the stream before the answer: ask again", text=self.text)
 
     def _note(self, event: Mapping[str, Any]) -> None:
         self.id = event.get("id", self.id)

@@ -12,8 +12,7 @@ from typing import Any
 import httpx
 
 from metaalign.client.blocking.sending import Sender
-from metaalign.client.exchange import DONE, Call, Settings, event_of
-from metaalign.client.failures import StreamBroken
+from metaalign.client.exchange import DONE, Call, Settings, broken_off, event_of
 from metaalign.receipt import Receipt
 
 __all__ = ["ChatStream", "Opening"]
@@ -52,7 +51,7 @@ class ChatStream:
         """The events as the server sends them, in OpenAI's form.
 
         Raises:
-            StreamBroken: the connection ended before the answer.
+            StreamBroken: the connection ended before the answer, or nothing came for too long.
             APIError: the server could not finish the answer.
         """
         try:
@@ -63,19 +62,15 @@ class ChatStream:
                     self._note(event)
                     yield event
         except (httpx.HTTPError, ValueError) as error:
-            raise self._broken() from error
+            raise broken_off(self._settings, error, self.text) from error
         if not self._done:
-            raise self._broken()
+            raise broken_off(self._settings, None, self.text)
 
     def until_done(self) -> str:
         """Read what is left, and return the whole text."""
         for _ in self:
             pass
         return self.text
-
-    def _broken(self) -> StreamBroken:
-        where = self._settings.base_url
-        return StreamBroken(f"{where} ended the stream before the answer: ask again", text=self.text)
 
     def _note(self, event: Mapping[str, Any]) -> None:
         self.id = event.get("id", self.id)
