@@ -23,12 +23,13 @@ import shlex
 import signal
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 
 from benchmarks.load import (
@@ -48,7 +49,8 @@ from benchmarks.serving import OPERATOR, PREFERENCES, STOCK, Servers, Variants, 
 from benchmarks.workloads import Workload
 from metaalign_server.cli import prepare_environment
 
-WORKLOADS = [Workload("one specification", 8, 1), Workload("1,024 specifications", 8, 1024)]
+WORKLOADS = [Workload("one", 8, 1), Workload("many", 8, 1024)]
+TITLES = {"one": "one specification", "many": "1,024 specifications"}
 COMPARED = [
     ("C/A, fresh", "C fresh", "A fresh"),
     ("C/A, aged", "C aged", "A aged"),
@@ -74,31 +76,40 @@ async def _used(variants: Sequence[Variant], count: int, first: int) -> None:
 
 
 async def measure_loops(
-    variants: Sequence[Variant], workload: Workload, options: argparse.Namespace, first: int
-) -> dict[str, Any]:
-    """All rounds of a workload, by loop; every specification has been sent to every server before."""
-    if workload.distinct is not None:
-        await _used(variants, max(workload.distinct, 2 * AGEING_CONNECTIONS), first)
-    rounds: dict[str, list[dict[str, Any]]] = {loop: [] for loop in LOOPS}
+    variants: Sequence[Variant],
+    workload: Workload,
+    options: argparse.Namespace,
+    results: dict[str, Any],
+    save: Callable[[], None],
+) -> None:
+    """Add all rounds of a workload to `results`, by loop; our servers have rendered each specification before."""
+    async with httpx.AsyncClient(timeout=60) as client:
+        for variant, number in itertools.product(variants, range(workload.distinct or 0)):
+            if variant.name.startswith("C"):
+                url = f"{variant.processes.url}/v1/preferences/render"
+                body = {"preferences": workload.preferences(workload.key(number))}
+                (await client.post(url, json=body, headers=variant.headers)).raise_for_status()
+    rounds: dict[str, list[dict[str, Any]]] = results["rounds"]
     rate = options.rate
     for number in range(options.rounds):
         for loop in LOOPS:
             load = Load(options.concurrency, options.requests, options.max_tokens, True, OBJECTIVE)
             if loop == "open":
                 if rate is None:
-                    answered = rounds["closed"][0]["A fresh"]["result"]["requests_per_second"]
+                    answered = rounds[LOOPS[0]][0]["A fresh"]["result"]["requests_per_second"]
                     rate = options.load * answered
+                results["rate"] = rate
                 times = arrivals(rate, options.requests, options.seed + number)
                 load = replace(load, arrivals=times)
-            start = first + (2 * number + LOOPS.index(loop)) * (options.requests + options.concurrency)
+            start = options.age + (2 * number + LOOPS.index(loop)) * (options.requests + options.concurrency)
             shift = number % len(variants)
             measured = {
                 variant.name: asdict(await measure(variant, load, itertools.count(start)))
                 for variant in (*variants[shift:], *variants[:shift])
             }
-            rounds[loop].append(measured)
+            rounds.setdefault(loop, []).append(measured)
+            save()
             print(".", end="", file=sys.stderr, flush=True)
-    return {"rate": rate, "rounds": rounds}
 
 
 def _pairs(rounds: Rounds, name: str, base: str, field: str) -> Any:
@@ -125,7 +136,7 @@ def _over_rounds(rounds: Rounds, name: str, base: str, field: str) -> str:
 
 def format_loops(workload: str, document: Mapping[str, Any]) -> str:
     """Two Markdown tables for each loop: what was measured, and the ratios."""
-    lines = [f"## {workload}\n", document["prompt"] + "\n"]
+    lines = [f"## {TITLES[workload]}\n", document["prompt"] + "\n"]
     for loop, rounds in document["rounds"].items():
         about = f", {document['rate']:.2f} requests per second" if loop == "open" else ""
         requests = len(rounds[0]["A fresh"]["samples"])
@@ -173,7 +184,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    workloads = {workload.name: workload for workload in WORKLOADS}
     parser.add_argument("--model", default=MODEL, help="checkpoint folder")
+    parser.add_argument(
+        "--workloads", nargs="+", choices=workloads, default=list(workloads), help="default: both"
+    )
     parser.add_argument(
         "--age", type=int, default=20_000, help="requests that a server has answered when it is aged"
     )
@@ -192,6 +207,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("rounds, requests, connections, tokens and --age must be positive")
     if options.load <= 0 or (options.rate is not None and options.rate <= 0):
         parser.error("--load and --rate must be positive")
+    options.workloads = [workloads[name] for name in options.workloads]
     return options
 
 
@@ -207,8 +223,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "workloads": {},
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    many = WORKLOADS[-1]
-    report = [f"# Loops and age\n\n`{document['command']}`, {document['date']}, {document['machine']}.\n"]
+
+    def save() -> None:
+        """After each round, so that a run that is stopped leaves a report of those before."""
+        document["load_average_after"] = os.getloadavg()
+        head = f"# Loops and age\n\n`{document['command']}`, {document['date']}, {document['machine']}.\n"
+        measured = [format_loops(name, one) for name, one in document["workloads"].items() if one["rounds"]]
+        (options.out / "loops.json").write_text(json.dumps(document) + "\n", encoding="utf-8")
+        (options.out / "loops.md").write_text("\n".join([head, *measured]), encoding="utf-8")
+
     with ExitStack() as stack:
 
         def started() -> Variants:
@@ -217,21 +240,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         pairs = {"aged": started()}
         wanted = [STOCK, PREFERENCES]
-        asyncio.run(_used(pairs["aged"].of(many, 1, wanted)[0], options.age, 0))
+        asyncio.run(_used(pairs["aged"].of(WORKLOADS[0], 1, wanted)[0], options.age, 0))
         pairs["fresh"] = started()
-        first = options.age
-        for workload in WORKLOADS:
+        for workload in options.workloads:
             variants, prompt = [], ""
             for age in ("fresh", "aged"):
                 found, prompt = pairs[age].of(workload, options.max_tokens, wanted)
                 variants += [replace(variant, name=f"{variant.name[0]} {age}") for variant in found]
-            measured = asyncio.run(measure_loops(variants, workload, options, first))
-            document["workloads"][workload.name] = measured | {"prompt": prompt}
-            document["load_average_after"] = os.getloadavg()
-            report.append(format_loops(workload.name, document["workloads"][workload.name]))
-            (options.out / "loops.json").write_text(json.dumps(document) + "\n", encoding="utf-8")
-            (options.out / "loops.md").write_text("\n".join(report), encoding="utf-8")
-            print(f"\n{report[-1]}", flush=True)
+            results = document["workloads"][workload.name] = {"prompt": prompt, "rounds": {}}
+            asyncio.run(measure_loops(variants, workload, options, results, save))
+            print(f"\n{format_loops(workload.name, results)}", flush=True)
     return 0
 
 
