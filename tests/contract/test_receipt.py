@@ -23,7 +23,7 @@ FUTURE = {
         }
     ],
     "tokens": {"system_info": 5, "user_info": 15, "examples": 7},
-    "steering": {"strength": 1.5},
+    "weather": {"wind": 1.5},
 }
 
 
@@ -32,7 +32,7 @@ def test_a_future_receipt_is_read() -> None:
     assert receipt.profiles == ("support:3",)
     assert receipt.overridden[0].kept == "pirate"
     assert receipt.tokens.user_info == 15
-    assert receipt.model_extra == {"steering": {"strength": 1.5}}
+    assert receipt.model_extra == {"weather": {"wind": 1.5}}
     assert Receipt.model_validate_json(receipt.model_dump_json()) == receipt, "nothing is lost on the way on"
 
 

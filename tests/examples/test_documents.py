@@ -73,6 +73,7 @@ ELSEWHERE = {
     ("docs/errors.md", "json"): "test_the_error_that_is_shown",
     ("docs/reference/preferences.md", "json"): "test_preferences_in_pages_are_valid",
     ("README.md", "jsonc"): "a grammar of the field; docs/reference/preferences.md has a valid one",
+    ("docs/steering.md", "json"): "test_preferences_in_pages_are_valid",
     ("docs/verifiers.md", "jsonc"): "test_preferences_in_pages_are_valid",
 }
 """Blocks that something else looks at, by page and language; "" is every language."""
@@ -196,8 +197,9 @@ def test_recipes_in_pages_are_recipes(block: Block) -> None:
 
 
 def test_preferences_in_pages_are_valid() -> None:
-    (whole,) = [block for block in blocks("docs/reference/preferences.md") if block.language == "json"]
-    parse_preferences(json.loads(whole.text))
+    for page in ("docs/reference/preferences.md", "docs/steering.md"):
+        (whole,) = [block for block in blocks(page) if block.language == "json"]
+        parse_preferences(json.loads(whole.text))
     (verify,) = [block for block in blocks("docs/verifiers.md") if block.language == "jsonc"]
     shown = re.findall(r'^"preferences": (.*?)(?: +//.*)?$', verify.text, re.MULTILINE)
     assert len(shown) == 2

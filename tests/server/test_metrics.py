@@ -51,7 +51,8 @@ def labels_of(family: Metric) -> Iterator[set[str]]:
 
 
 def test_the_documentation_lists_what_is_exposed(http: httpx.Client) -> None:
-    assert http.post("/v1/align", json={"query": "hi", "max_tokens": 1, "preferences": "Be kind."}).is_success
+    steered = {"system": "Be kind.", "strength": 2}
+    assert http.post("/v1/align", json={"query": "hi", "max_tokens": 1, "preferences": steered}).is_success
     assert http.post("/v1/chat/completions", json=CHAT | {"stream": True}).is_success
     assert http.get("/nothing").status_code == 404
     listed, found = documented(), exposed(http)

@@ -30,13 +30,17 @@ def applied() -> AppliedSpec:
     return Aligner(PromptAssembler.from_tokenizer(ours())).apply(parse_preferences("Be kind."))
 
 
+def context_of(applied: AppliedSpec | None) -> RequestContext:
+    return RequestContext(preferences=applied and parse_preferences("Be kind."), applied=applied)
+
+
 async def read(events: list[str], applied: AppliedSpec | None, dialect: Dialect = OPENAI_CHAT) -> list[str]:
     async def source() -> AsyncIterator[str]:
         for event in events:
             yield event
 
-    context = RequestContext()
-    stream = await open_stream(source(), applied, dialect, ("engine", "engine-ma1"), context)
+    context = context_of(applied)
+    stream = await open_stream(source(), dialect, ("engine", "engine-ma1"), context)
     read = [event.decode() async for event in stream]
     assert context.broke_off == (ERROR in events)  # the status does not say it
     return read
@@ -90,8 +94,8 @@ async def test_a_refusal_that_comes_late_is_no_failure_of_the_engine(applied: Ap
         yield event
         raise VLLMValidationError("too many", parameter="top_logprobs")
 
-    context = RequestContext()
-    stream = await open_stream(source(), applied, OPENAI_RESPONSES, None, context)
+    context = context_of(applied)
+    stream = await open_stream(source(), OPENAI_RESPONSES, None, context)
     *_, last = [event.decode() async for event in stream]
     name, data = last.strip().splitlines()
     assert name == "event: error"

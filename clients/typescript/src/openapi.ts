@@ -1577,13 +1577,13 @@ export interface components {
                     strength_bounds?: {
                         /** System */
                         system?: [
-                            number | components["schemas"]["LenientNumber"],
-                            number | components["schemas"]["LenientNumber"]
+                            number,
+                            number
                         ] | null;
                         /** User */
                         user?: [
-                            number | components["schemas"]["LenientNumber"],
-                            number | components["schemas"]["LenientNumber"]
+                            number,
+                            number
                         ] | null;
                     } | null;
                 } | null;
@@ -1623,11 +1623,11 @@ export interface components {
                     };
                 }[] | true | null;
                 /** @description how strongly the tiers act; a number is for both */
-                strength?: (number | components["schemas"]["LenientNumber"]) | {
+                strength?: number | {
                     /** System */
-                    system?: (number | components["schemas"]["LenientNumber"]) | null;
+                    system?: number | null;
                     /** User */
-                    user?: (number | components["schemas"]["LenientNumber"]) | null;
+                    user?: number | null;
                 } | null;
                 /**
                  * Blend
@@ -1636,7 +1636,7 @@ export interface components {
                  */
                 blend?: {
                     /** Weight */
-                    weight: number | components["schemas"]["LenientNumber"];
+                    weight: number;
                     /** Profile */
                     profile?: string | null;
                     user?: string | {
@@ -1667,7 +1667,7 @@ export interface components {
                  * Candidates
                  * @description answers to sample; the one that the preferences make likeliest is returned
                  */
-                candidates?: (number | components["schemas"]["LenientInteger"]) | null;
+                candidates?: number | null;
             } | null;
         };
         /** CompletionTokenUsageInfo */

@@ -10,7 +10,6 @@ from typing import Any
 
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
-from metaalign_server.alignment.aligner import AppliedSpec
 from metaalign_server.alignment.context import RequestContext
 from metaalign_server.alignment.verification import verify
 from metaalign_server.engine.dialects import Dialect, code_of_status
@@ -63,7 +62,6 @@ def _refusal(told: dict[str, Any]) -> EngineRefusal:
 
 async def open_stream(
     events: AsyncIterator[str],
-    applied: AppliedSpec | None,
     dialect: Dialect,
     fingerprint: tuple[str, str] | None,
     context: RequestContext,
@@ -72,10 +70,9 @@ async def open_stream(
 
     Args:
         events: Formatted events.
-        applied: The spec whose receipt goes into the first event, if any.
         dialect: Defines where the receipt goes and how a failure is reported.
         fingerprint: The engine's `system_fingerprint` and the one to send instead.
-        context: The request, which is told if the stream fails.
+        context: The request. Its receipt goes into the first event, and it is told if the stream fails.
 
     Raises:
         EngineRefusal: there is no first event, or it is an error; an HTTP status can still be sent.
@@ -86,13 +83,12 @@ async def open_stream(
         raise EngineRefusal.of(error) from error
     if first is not None and (told := _error_of(first)) is not None:
         raise _refusal(told)
-    return _stream(first, events, applied, dialect, fingerprint, context)
+    return _stream(first, events, dialect, fingerprint, context)
 
 
 async def _stream(
     first: str | None,
     events: AsyncIterator[str],
-    applied: AppliedSpec | None,
     dialect: Dialect,
     fingerprint: tuple[str, str] | None,
     context: RequestContext,
@@ -109,9 +105,10 @@ async def _stream(
         return f'{dialect.anchor}{name}"metaalign":{receipt.decode()},'
 
     mark, score = mark_of(), context.score
-    unmarked = applied is not None
+    reported = context.reported is not None
+    unmarked = reported
     failed = False
-    answer = StreamedTexts() if context.verify is not None and applied is not None else None
+    answer = StreamedTexts() if context.verify is not None and reported else None
     event: str | None = first
     last = ""
     while event is not None:
@@ -133,7 +130,7 @@ async def _stream(
         if told is None and unmarked and dialect.anchor in event:
             event = event.replace(dialect.anchor, mark, 1)
             unmarked = dialect.every
-        elif applied is not None and fingerprint is not None and stock in event:
+        elif reported and fingerprint is not None and stock in event:
             event = event.replace(stock, ours, 1)
         if not failed:  # an answer that broke off gets no end event
             if told is not None:

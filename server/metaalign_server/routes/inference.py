@@ -183,7 +183,7 @@ async def infer(
     events = as_server_sent_events(result, dialect, engine.keep_alive_seconds)
     if named is not None:
         events = _renamed(events, *named)
-    stream = await open_stream(_within(context, events), applied, dialect, fingerprint, context)
+    stream = await open_stream(_within(context, events), dialect, fingerprint, context)
     return StreamingResponse(stream, media_type="text/event-stream", headers=receipt_headers(context))
 
 

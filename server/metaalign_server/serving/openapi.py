@@ -194,7 +194,8 @@ _ALSO_TAKEN: dict[str, tuple[str, dict[str, Any]]] = {
         {"type": ["string", "integer"], "pattern": _BOOLEAN, "minimum": 0, "maximum": 1},
     ),
 }
-_VALUES = frozenset({"const", "default", "enum", "example", "examples"})
+_AS_IT_IS = frozenset({"const", "default", "enum", "example", "examples", "preferences"})
+"""Keys whose values are no schemas, and our field in vLLM's requests, which is strict."""
 _ANNOTATIONS = frozenset({"title", "description", "default", "deprecated"})
 
 
@@ -237,7 +238,7 @@ def _widen(node: Any) -> Any:
         return [_widen(value) for value in node]
     if not isinstance(node, dict):
         return node
-    node = {name: value if name in _VALUES else _widen(value) for name, value in node.items()}
+    node = {name: value if name in _AS_IT_IS else _widen(value) for name, value in node.items()}
     kind = node.get("type")
     if not isinstance(kind, str) or kind not in _ALSO_TAKEN or node.keys() & {"const", "enum"}:
         return node
