@@ -320,13 +320,18 @@ def test_a_stored_dial(http: httpx.Client) -> None:
 
 
 def test_a_key_without_the_scope_cannot_weaken_system(user_http: httpx.Client) -> None:
+
+    def ask(strength: Any) -> httpx.Response:
+        field = {"user": USER, "strength": strength}
+        return user_http.post(
+            "/v1/chat/completions", json={"messages": HI, "max_tokens": 1, "preferences": field}
+        )
+
     for strength in (0.5, {"system": 0}):
-        body = {"messages": HI, "max_tokens": 1, "preferences": {"user": USER, "strength": strength}}
-        refused = user_http.post("/v1/chat/completions", json=body)
+        refused = ask(strength)
         assert refused.status_code == 403
         assert refused.json()["error"]["param"].startswith("preferences.strength")
-    body["preferences"] = {"user": USER, "strength": {"user": 2}}
-    assert user_http.post("/v1/chat/completions", json=body).status_code == 200
+    assert ask({"user": 2}).status_code == 200
 
 
 def test_the_dry_run_shows_the_branches(http: httpx.Client) -> None:
@@ -377,7 +382,7 @@ def test_a_group_that_can_never_fit_is_refused() -> None:
     steered = SteeredPrompt(((ids, 0.5), (ids, -0.5)))
     context = RequestContext(preferences=parse_preferences(THREE), applied=applied, steered={ids: steered})
 
-    def attached(**changes: int) -> SamplingParams:
+    def attached(**changes: Any) -> SamplingParams:
         params = SamplingParams(max_tokens=100)
         capacity = replace(Capacity("", 1000, 32, 60, 8), **changes)
         attach_group({"prompt_token_ids": list(ids)}, params, context, capacity, [None, None])
