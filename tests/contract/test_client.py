@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import socket
@@ -21,7 +22,17 @@ import pytest
 import blocking_client
 import client_errors
 import metaalign
-from metaalign import APIError, ConnectionFailed, MetaAlign, StreamBroken, TimedOut
+from metaalign import (
+    APIError,
+    BlendPart,
+    ConnectionFailed,
+    MetaAlign,
+    Preferences,
+    SteeringApplied,
+    StreamBroken,
+    Strength,
+    TimedOut,
+)
 from metaalign.cli import main
 from metaalign.client import exchange, models
 from metaalign.client.errors import (
@@ -573,3 +584,35 @@ def test_a_receipt_in_the_fingerprint_or_nowhere() -> None:
     assert receipt(Kept(system_fingerprint="vllm-1")) is None
     assert receipt("text") is None
     assert extra("Be brief.") == {"extra_body": {"preferences": "Be brief."}}
+
+
+ADAPTERS = ["anthropic", "langchain", "litellm", "openai", "pydantic_ai"]
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize(
+    "preferences",
+    [
+        {"strength": {"user": 2.0}, "blend": [{"weight": 1.0, "profile": "formal"}], "candidates": 4},
+        Preferences(strength=Strength(user=2), blend=(BlendPart(weight=1, profile="formal"),), candidates=4),
+    ],
+    ids=["mapping", "model"],
+)
+def test_steering_through_other_projects_clients(name: str, preferences: Any) -> None:
+    adapter = importlib.import_module(f"metaalign.{name}")
+    assert adapter.extra(preferences) == {
+        "extra_body": {
+            "preferences": {
+                "strength": {"user": 2.0},
+                "blend": [{"weight": 1.0, "profile": "formal"}],
+                "candidates": 4,
+            }
+        }
+    }
+    # In the body the receipt is whole; headers and a fingerprint do not tell.
+    whole = adapter.receipt(Kept(model_extra={"metaalign": STEERED}))
+    assert isinstance(whole.steering, SteeringApplied)
+    assert whole.steering.strength.user == 2
+    assert (whole.steering.branches, whole.steering.candidates, whole.steering.score) == (3, 4, 0.21349)
+    assert adapter.receipt(Kept(headers=HEADERS)).steering is None
+    assert adapter.receipt(Kept(system_fingerprint="vllm-1-maabababababab")).steering is None
