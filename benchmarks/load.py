@@ -40,6 +40,7 @@ __all__ = [
     "measure",
     "measure_in_turn",
     "percentile",
+    "running_server",
     "start_servers",
     "terminated",
 ]
@@ -363,7 +364,7 @@ def engine_flags(model: str) -> list[str]:
 
 
 @contextmanager
-def _server(
+def running_server(
     command: Sequence[str],
     port: int,
     log: Path,
@@ -405,11 +406,11 @@ def start_servers(
     def serve(checkout: Path, name: str) -> ServerProcesses:
         log = folder / f"{name}.log"
         return stack.enter_context(
-            _server(ours, free_port(), log, ready="/readyz", env=env, checkout=checkout)
+            running_server(ours, free_port(), log, ready="/readyz", env=env, checkout=checkout)
         )
 
     return (
-        stack.enter_context(_server(stock, free_port(), folder / "stock.log", ready="/health")),
+        stack.enter_context(running_server(stock, free_port(), folder / "stock.log", ready="/health")),
         serve(ROOT, "ours"),
         serve(before, "before") if before is not None else None,
     )

@@ -31,7 +31,9 @@ def applied() -> AppliedSpec:
 
 
 def context_of(applied: AppliedSpec | None) -> RequestContext:
-    return RequestContext(preferences=applied and parse_preferences("Be kind."), applied=applied)
+    return RequestContext(
+        preferences=None if applied is None else parse_preferences("Be kind."), applied=applied
+    )
 
 
 async def read(events: list[str], applied: AppliedSpec | None, dialect: Dialect = OPENAI_CHAT) -> list[str]:

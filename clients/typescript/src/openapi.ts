@@ -2580,7 +2580,7 @@ export interface components {
         };
         /**
          * RenderAnswer
-         * @description The answer of `/v1/preferences/render`.
+         * @description The answer of `/v1/preferences/render`. `branches` is empty unless several prompts draw the answer.
          */
         RenderAnswer: {
             /** System Info */
@@ -2593,6 +2593,8 @@ export interface components {
             prompt_token_ids: number[];
             /** Tokens */
             tokens: number;
+            /** Branches */
+            branches: components["schemas"]["RenderedBranch"][];
             metaalign: components["schemas"]["Receipt"];
         };
         /**
@@ -2746,6 +2748,20 @@ export interface components {
                     text?: string;
                 })[];
             }[];
+        };
+        /**
+         * RenderedBranch
+         * @description One of the prompts that draw a steered answer; its logits are multiplied by `coefficient`.
+         */
+        RenderedBranch: {
+            /** Coefficient */
+            coefficient: number;
+            /** System Info */
+            system_info: string;
+            /** User Info */
+            user_info: string;
+            /** Prompt Token Ids */
+            prompt_token_ids: number[];
         };
         /**
          * RepetitionDetectionParams

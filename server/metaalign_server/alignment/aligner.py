@@ -52,6 +52,7 @@ _RESOLVE, _RENDER = DURATION.labels("resolve"), DURATION.labels("render")
 class AppliedBranch:
     """The tiers of one prompt, and what its logits are multiplied by; see `AppliedSpec` for the others."""
 
+    meta_prompt: MetaPrompt
     coefficient: float
     messages: tuple[dict[str, str], ...]
     prefix_text: str
@@ -94,13 +95,23 @@ class AppliedSpec:
         return bool(self.followers) or self.candidates > 1
 
     @property
+    def branches(self) -> tuple[AppliedBranch, ...]:
+        """All branches, the leading one first."""
+        own = AppliedBranch(
+            self.meta_prompt, self.coefficient, self.messages, self.prefix_text, self.prefix_ids
+        )
+        return (own, *self.followers)
+
+    @property
     def held_bytes(self) -> int:
         """What it takes in memory, estimated: what is there once for all specs is not counted."""
-        texts = {id(text): text for text in (self.meta_prompt.system_info, self.meta_prompt.user_info)}
-        own = AppliedBranch(self.coefficient, self.messages, self.prefix_text, self.prefix_ids)
+        texts: dict[int, str] = {}
         large: list[object] = [self.shared_ids, self.receipt_json]
-        for branch in (own, *self.followers):
-            texts |= {id(message["content"]): message["content"] for message in branch.messages}
+        for branch in self.branches:
+            tiers = (branch.meta_prompt.system_info, branch.meta_prompt.user_info)
+            texts |= {
+                id(text): text for text in (*tiers, *(message["content"] for message in branch.messages))
+            }
             large += [branch.prefix_text, branch.prefix_ids]
         values = [text for attribute in self.attributes for text in attribute]
         names = sum(map(sys.getsizeof, (*values, *self.receipt.profiles)))
@@ -112,7 +123,7 @@ class AppliedSpec:
         )
 
 
-NO_TIERS = AppliedBranch(1.0, (), "", ())
+NO_TIERS = AppliedBranch(render(resolve(())), 1.0, (), "", ())
 """What a dialogue has without preferences."""
 
 
@@ -224,6 +235,7 @@ class Aligner:
         messages = tuple(assembler.tier_messages(meta_prompt))
         prefix = assembler.assemble(messages) if assembler.cuttable and messages else None
         return AppliedBranch(
+            meta_prompt,
             coefficient,
             messages,
             prefix.text if prefix else "",

@@ -81,7 +81,7 @@ def refuse_unsteerable(params: Any, context: RequestContext) -> None:
     name = _steering_field(context)
     if context.beams:
         raise RefusedField(
-            f"use_beam_search: does not go with `{name}`; leave out one of the two", param=name
+            f"use_beam_search: does not go with `{name}`; leave out one of the two", param="use_beam_search"
         )
     if params.prompt_logprobs is not None:
         raise RefusedField(

@@ -6,6 +6,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from metaalign import InvalidPrompt, Preferences
+from metaalign_server.alignment.aligner import AppliedSpec
+from metaalign_server.alignment.context import RequestContext
 from metaalign_server.alignment.verification import verify
 from metaalign_server.engine.cancellation import with_cancellation
 from metaalign_server.engine.rendering import render_responsively
@@ -82,6 +84,24 @@ async def render_preferences(request: RenderRequest, raw_request: Request) -> Re
         "prompt": prompt.text,
         "prompt_token_ids": list(prompt.token_ids),
         "tokens": len(prompt.token_ids),
+        "branches": _branches(applied, prompt.token_ids, context),
         "metaalign": applied.receipt.model_dump(),
     }
     return JSONResponse(body, headers=receipt_headers(context))
+
+
+def _branches(
+    applied: AppliedSpec, token_ids: tuple[int, ...], context: RequestContext
+) -> list[dict[str, object]]:
+    if not applied.followers:
+        return []
+    ids = [token_ids, *(ids for ids, _ in context.steered[token_ids].followers)]
+    return [
+        {
+            "coefficient": branch.coefficient,
+            "system_info": branch.meta_prompt.system_info,
+            "user_info": branch.meta_prompt.user_info,
+            "prompt_token_ids": list(its_ids),
+        }
+        for branch, its_ids in zip(applied.branches, ids, strict=True)
+    ]

@@ -11,7 +11,15 @@ from metaalign_server.engine.request_schema import INT64
 from metaalign_server.engine.requests import PreferencesInput
 from metaalign_server.routes.common import Body
 
-__all__ = ["MESSAGE_SCHEMA", "AlignAnswer", "AlignRequest", "RenderAnswer", "RenderRequest", "ShortRequest"]
+__all__ = [
+    "MESSAGE_SCHEMA",
+    "AlignAnswer",
+    "AlignRequest",
+    "RenderAnswer",
+    "RenderRequest",
+    "RenderedBranch",
+    "ShortRequest",
+]
 
 
 StopText = Annotated[str, Field(min_length=1)]
@@ -65,12 +73,22 @@ class RenderRequest(ShortRequest):
     messages: list[dict[str, Any]] = Field(default_factory=list, json_schema_extra={"items": MESSAGE_SCHEMA})
 
 
+class RenderedBranch(BaseModel):
+    """One of the prompts that draw a steered answer; its logits are multiplied by `coefficient`."""
+
+    coefficient: float
+    system_info: str
+    user_info: str
+    prompt_token_ids: list[int]
+
+
 class RenderAnswer(BaseModel):
-    """The answer of `/v1/preferences/render`."""
+    """The answer of `/v1/preferences/render`. `branches` is empty unless several prompts draw the answer."""
 
     system_info: str
     user_info: str
     prompt: str
     prompt_token_ids: list[int]
     tokens: int
+    branches: list[RenderedBranch]
     metaalign: Receipt

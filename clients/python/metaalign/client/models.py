@@ -38,6 +38,7 @@ __all__ = [
     "ProfileVersion",
     "ProfilesDocument",
     "RenderAnswer",
+    "RenderedBranch",
     "ServerVersion",
     "State",
     "Tenant",
@@ -112,14 +113,24 @@ class Tokens(_Model):
     metaalign: Receipt | None = None
 
 
+class RenderedBranch(_Model):
+    """One of the prompts that draw a steered answer; its logits are multiplied by `coefficient`."""
+
+    coefficient: float
+    system_info: str
+    user_info: str
+    prompt_token_ids: list[int]
+
+
 class RenderAnswer(_Model):
-    """What the model would be told: both tiers, the prompt, its token ids."""
+    """What the model would be told: both tiers, the prompt, its token ids; `branches` if several draw the answer."""
 
     system_info: str
     user_info: str
     prompt: str
     prompt_token_ids: list[int]
     tokens: int
+    branches: list[RenderedBranch] = []
     metaalign: Receipt
 
 

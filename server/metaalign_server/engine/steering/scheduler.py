@@ -59,6 +59,12 @@ class _Member(Request):
     def num_tokens_with_spec(self) -> int:
         return len(self._all_token_ids) + len(self.spec_token_ids) - self.held
 
+    def update_block_hashes(self) -> None:
+        # A token in flight can arrive while the last one is held; a block that it fills must still get its hash.
+        held, self.held = self.held, 0
+        super().update_block_hashes()
+        self.held = held
+
 
 class _Running:
     """A group in the engine."""
