@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import json
 import socket
 import time
@@ -20,7 +22,17 @@ import pytest
 import blocking_client
 import client_errors
 import metaalign
-from metaalign import APIError, ConnectionFailed, MetaAlign, StreamBroken, TimedOut
+from metaalign import (
+    APIError,
+    BlendPart,
+    ConnectionFailed,
+    MetaAlign,
+    Preferences,
+    SteeringApplied,
+    StreamBroken,
+    Strength,
+    TimedOut,
+)
 from metaalign.cli import main
 from metaalign.client import exchange, models
 from metaalign.client.errors import (
@@ -298,6 +310,104 @@ def test_a_time_that_nobody_can_wait(capsys: pytest.CaptureFixture[str], seconds
     assert f"argument --timeout: {seconds}: write seconds, such as 600" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--strength", "5"], "--strength 5: write a number from 0 to 4, such as 1.5, or one for each tier"),
+        (["--strength=-1"], "--strength -1: write a number from 0 to 4"),
+        (["--strength", "nan"], "--strength nan: write a number from 0 to 4"),
+        (["--strength", "much"], "--strength much: write a number from 0 to 4"),
+        (["--strength", "system=1,reader=2"], "--strength system=1,reader=2: write a number from 0 to 4"),
+        (["--strength", "user=1,user=2"], "--strength user=1,user=2: write a number from 0 to 4"),
+        (["--strength", "user="], "--strength user=: write a number from 0 to 4"),
+        (["--blend", "formal"], "--blend formal: write a profile and its weight, such as formal=0.7, or"),
+        (["--blend", "tone==1"], "--blend tone==1: write a profile and its weight"),
+        (["--blend", "system.tone=formal=1"], "--blend system.tone=formal=1: write a profile and its weight"),
+        (["--blend", "a=0", "--blend", "b=1"], "--blend a=0: write a profile and its weight"),
+        (["--blend", "a=0.5", "--blend", "b=0.4"], "--blend: the weights must sum to 1, not 0.9"),
+        (["--blend=a=0.2"] * 5, "--blend: mixes at most 4 parts, not 5; leave some out"),
+        (["--blend", "format=sheets=1"], "--blend: `format` takes one of: plain, bullets"),
+        (
+            ["--blend", "a=1", "--strength", "2"],
+            "--blend: a blend takes the place of the User tier's strength",
+        ),
+        (["--candidates", "17"], "--candidates 17: write a whole number from 1 to 16, such as 4"),
+        (["--candidates", "two"], "--candidates two: write a whole number from 1 to 16"),
+        (["--candidates", "4"], "--temperature 0 makes all 4 candidates the same: give one above it"),
+        (["--strength", "2", "--preferences", "a.json"], "leave out the other options"),
+    ],
+)
+def test_what_cannot_be_steered_is_said_before_anything_is_sent(
+    capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    with failing() as server:
+        assert main(["ask", "q", "--url", server.url, *words]) == 1
+        assert server.sent == []
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("metaalign: ")
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("/strength 5", "/strength 5: write a number from 0 to 4"),
+        ("/blend formal", "/blend formal: write a profile and its weight"),
+        ("/blend 'a=1", "/blend 'a=1: a quotation mark has no other one; add it"),
+        ("/candidates 0", "/candidates 0: write a whole number from 1 to 16"),
+        ("/candidates 4", "--temperature 0 makes all 4 candidates the same"),
+        ("/strength 2\n/blend a=1", "/blend: a blend takes the place of the User tier's strength"),
+        ("/blend a=1\n/strength 2", "/strength: a blend takes the place of the User tier's strength"),
+    ],
+)
+def test_what_a_talk_cannot_be_steered_by(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str, said: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{line}\n/show\n"))
+    with failing() as server:
+        assert main(["chat", "--url", server.url]) == 1
+        assert server.sent == []
+    refused, shown = capsys.readouterr().err.splitlines()
+    assert refused.startswith(f"metaalign: {said}")
+    # What was refused changed nothing.
+    kept = line.splitlines()[:-1]
+    assert (
+        shown
+        == {
+            (): "preferences: none",
+            ("/strength 2",): "preferences: {'strength': 2.0}",
+            ("/blend a=1",): "preferences: {'blend': [{'profile': 'a', 'weight': 1.0}]}",
+        }[tuple(kept)]
+    )
+
+
+STEERED = RECEIPT | {
+    "steering": {"strength": {"system": 1.2, "user": 2.0}, "branches": 3, "candidates": 4, "score": 0.21349}
+}
+
+
+def test_a_receipt_on_the_command_line_says_how_an_answer_was_steered(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def told(receipt: dict[str, Any]) -> list[str]:
+        whole = streamed(event("a", metaalign=receipt), event(None, "stop"), b"data: [DONE]\n\n")
+        with failing(whole) as server:
+            assert main(["ask", "q", "--url", server.url, "--receipt"]) == 0
+        return capsys.readouterr().err.splitlines()
+
+    assert told(STEERED) == [
+        "applied abababababab: 1 tokens of System Info, 0 of User Info",
+        "steering: strength system=1.2,user=2; branches 3; candidates 4; score 0.213",
+    ]
+    assert told(RECEIPT) == ["applied abababababab: 1 tokens of System Info, 0 of User Info"]
+    blended = {"strength": {"system": 1.0, "user": 1.0}, "branches": 2, "blend": [0.7, 0.3]}
+    assert told(RECEIPT | {"applied": False, "steering": blended}) == [
+        "no preference was applied",
+        "steering: strength system=1,user=1; branches 2; blend 0.7+0.3",
+    ]
+
+
 def test_a_proxy_that_answers_with_a_page() -> None:
     with failing((502, {"content-type": "text/html"}, b"<html>bad gateway</html>")) as server:
         with pytest.raises(ServerError, match="answered 502, and not as a MetaAlign server does") as page:
@@ -474,3 +584,35 @@ def test_a_receipt_in_the_fingerprint_or_nowhere() -> None:
     assert receipt(Kept(system_fingerprint="vllm-1")) is None
     assert receipt("text") is None
     assert extra("Be brief.") == {"extra_body": {"preferences": "Be brief."}}
+
+
+ADAPTERS = ["anthropic", "langchain", "litellm", "openai", "pydantic_ai"]
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize(
+    "preferences",
+    [
+        {"strength": {"user": 2.0}, "blend": [{"weight": 1.0, "profile": "formal"}], "candidates": 4},
+        Preferences(strength=Strength(user=2), blend=(BlendPart(weight=1, profile="formal"),), candidates=4),
+    ],
+    ids=["mapping", "model"],
+)
+def test_steering_through_other_projects_clients(name: str, preferences: Any) -> None:
+    adapter = importlib.import_module(f"metaalign.{name}")
+    assert adapter.extra(preferences) == {
+        "extra_body": {
+            "preferences": {
+                "strength": {"user": 2.0},
+                "blend": [{"weight": 1.0, "profile": "formal"}],
+                "candidates": 4,
+            }
+        }
+    }
+    # In the body the receipt is whole; headers and a fingerprint do not tell.
+    whole = adapter.receipt(Kept(model_extra={"metaalign": STEERED}))
+    assert isinstance(whole.steering, SteeringApplied)
+    assert whole.steering.strength.user == 2
+    assert (whole.steering.branches, whole.steering.candidates, whole.steering.score) == (3, 4, 0.21349)
+    assert adapter.receipt(Kept(headers=HEADERS)).steering is None
+    assert adapter.receipt(Kept(system_fingerprint="vllm-1-maabababababab")).steering is None

@@ -6,7 +6,7 @@ import json
 import re
 import struct
 import time
-from base64 import urlsafe_b64decode
+from base64 import b64encode, urlsafe_b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -269,6 +269,124 @@ def test_dimensions_of_ones_own_priorities_and_locks(page: Page) -> None:
     assert {"name": "length", "value": "one_sentence", "locked": True} in first["attributes"]
 
 
+def slide(slider: Locator, value: str) -> None:
+    """Move a slider by the keyboard alone."""
+    slider.focus()
+    slider.press("Home")  # its lowest value, 0
+    for _ in range(round(float(value) * 10)):
+        slider.press("ArrowRight")
+    expect(slider).to_have_value(value)
+
+
+def test_how_strongly_the_tiers_act(page: Page, browser: Browser, server: Server) -> None:
+    """Sliders from 0 to 4, sent unless they are at 1, kept in the link, and told by the receipt."""
+    preset(page, "Who wins?", "A", "B")
+    bullets = answer(page, "A").text_content()
+    user = tier(page, "A", "User Info").get_by_label("User strength")
+    system = tier(page, "B", "System Info").get_by_label("System strength")
+    for slider in (user, system):
+        limits = [slider.get_attribute(name) for name in ("type", "min", "max", "step")]
+        assert limits == ["range", "0", "4", "0.1"]
+        expect(slider).to_have_value("1")
+        expect(slider).to_have_attribute("aria-valuetext", "1, as trained")
+    slide(user, "0")
+    expect(user).to_have_attribute("aria-valuetext", "0, as if it were not there")
+    slide(system, "1.5")
+    expect(tier(page, "B", "System Info").locator("output")).to_have_text("1.5")
+    # The dry run follows: nothing of User Info is in the prompt any more.
+    expect(column(page, "A").locator(".told .is-user")).to_contain_text("empty")
+
+    sent: list[Any] = []
+    page.on(
+        "request",
+        lambda request: (
+            sent.append(request.post_data_json) if request.url.endswith("/v1/chat/completions") else None
+        ),
+    )
+    ask(page, "A", "B")
+    strengths = [body["preferences"].get("strength") for body in sent]
+    assert strengths == [{"user": 0}, {"system": 1.5}]
+    expect(receipt(page, "A")).to_contain_text(
+        "Strength: 1 of System Info, 0 of User Info; 1 branch drew each token."
+    )
+    expect(receipt(page, "B")).to_contain_text(
+        "Strength: 1.5 of System Info, 1 of User Info; 3 branches drew each token."
+    )
+    # At 0 the answer is that of a column without preferences.
+    plain = httpx.post(
+        f"{server.url}/v1/align",
+        json={"query": OTTER, "temperature": 0, "max_tokens": 200},
+        headers={"authorization": f"Bearer {KEY}"},
+        timeout=60,
+    ).json()
+    assert answer(page, "A").text_content() == plain["text"] != bullets
+    column(page, "B").get_by_role("button", name="Influence").click()
+    expect(column(page, "B")).to_contain_text("Scored at strength 1.")
+
+    columns = state_of(page)["columns"]
+    assert [(each["system"]["strength"], each["user"]["strength"]) for each in columns] == [(1, 0), (1.5, 1)]
+    with opened(browser, server.url) as other:
+        other.goto(page.url)
+        other.reload()
+        expect(tier(other, "A", "User Info").get_by_label("User strength")).to_have_value("0")
+        expect(tier(other, "B", "System Info").get_by_label("System strength")).to_have_value("1.5")
+        # Nothing but a number in its bounds is taken from a link.
+        for wrong in (5, -1, "2", None):
+            columns[0]["user"]["strength"] = wrong
+            columns[0]["candidates"] = wrong if wrong != 5 else 17
+            text = b64encode(json.dumps(state_of(page) | {"columns": columns}).encode()).decode()
+            other.goto("about:blank")
+            other.goto(f"{server.url}/playground#p={text}")
+            expect(tier(other, "A", "User Info").get_by_label("User strength")).to_have_value("1")
+            expect(column(other, "A").get_by_label("Candidates")).to_have_value("1")
+
+    sent.clear()
+    slide(user, "1")
+    slide(system, "1")
+    ask(page, "A", "B")
+    assert all("strength" not in body["preferences"] for body in sent)
+    assert answer(page, "A").text_content() == bullets
+    expect(receipt(page, "A")).not_to_contain_text("Strength")
+
+
+def test_the_best_of_several_answers(page: Page) -> None:
+    preset(page, "Who wins?", "A", "B")
+    page.get_by_label("Temperature").fill("0.8")
+    column(page, "A").get_by_label("Candidates").fill("3")
+    ask(page, "A", "B")
+    best = re.compile(r"The best of 3 candidates, with a score of -?\d+\.\d{3} nats a token\.")
+    expect(receipt(page, "A")).to_contain_text(best)
+    expect(receipt(page, "B")).not_to_contain_text("candidates")
+    assert [each["candidates"] for each in state_of(page)["columns"]] == [3, 1]
+
+
+def test_a_version_keeps_how_it_is_steered(page: Page, server: Server) -> None:
+    """Also what the page has no field or no step for."""
+    section = page.get_by_role("region", name="Profiles")
+    preferences = {
+        "user": {"attributes": {"format": "bullets"}},
+        "strength": {"user": 1.25},
+        "candidates": 2,
+    }
+    blended = {
+        "blend": [{"weight": 1.0, "user": {"attributes": {"tone": "pirate"}}}],
+        "strength": {"system": 2},
+    }
+    with httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {KEY}"}, timeout=60) as client:
+        for name, given in (("dial", preferences), ("mixture", blended)):
+            made = client.post("/v1/profiles", json={"name": name, "preferences": given})
+            assert made.status_code == 201, made.text
+            page.get_by_label("Key", exact=True).fill(f"{KEY} ")  # looks for profiles once more
+            expect(section.locator(f"option[value={name}]").first).to_be_attached()
+            section.get_by_label("Open").select_option(name)
+            section.get_by_role("button", name="Load version 1").click()
+            section.get_by_label("as", exact=True).fill(f"{name}-again")
+            section.get_by_role("button", name="Save a version").click()
+            expect(section).to_contain_text(f"Column A is saved as version 1 of {name}-again.")
+            again = client.get(f"/v1/profiles/{name}-again/versions/1").json()
+            assert again["preferences"] == given
+
+
 def test_swap_test(page: Page) -> None:
     section = page.get_by_role("region", name="Swap test")
     section.get_by_role("button", name="Run the test").click()
@@ -433,6 +551,20 @@ def test_errors_say_what_to_do(browser: Browser, server: Server) -> None:
         expect(column(page, "B").get_by_role("alert")).to_have_text(
             "This key may not write System Info. Move it to User Info, or use a key with the scope system."
         )
+        slide(tier(page, "A", "System Info").get_by_label("System strength"), "0.5")
+        column(page, "A").get_by_role("button", name="Ask column A alone").click()
+        expect(column(page, "A").get_by_role("alert")).to_have_text(
+            "This key may not weaken System Info. Set “System strength” to 1 or more, or use a key with the scope"
+            " system."
+        )
+        slide(tier(page, "A", "System Info").get_by_label("System strength"), "1")
+        column(page, "A").get_by_label("Candidates").fill("2")
+        column(page, "A").get_by_role("button", name="Ask column A alone").click()
+        expect(column(page, "A").get_by_role("alert")).to_have_text(
+            "The server cannot choose among candidates: at temperature 0 all of them are the same; give a temperature,"
+            " such as 0.8. Or set “Candidates” to 1."
+        )
+        column(page, "A").get_by_label("Candidates").fill("1")
         page.get_by_role("region", name="Profiles").get_by_label("as", exact=True).fill("mine")
         page.get_by_role("button", name="Save a version").click()
         expect(page.get_by_role("region", name="Profiles").get_by_role("alert")).to_contain_text(
@@ -470,9 +602,9 @@ def test_a_stream_that_breaks_off_and_a_stop(page: Page) -> None:
 
 
 def test_under_a_path_without_feedback_and_without_a_server(browser: Browser, tmp_path: Path) -> None:
-    """An open server that keeps nothing, published under a path; then it goes."""
+    """An open server that keeps nothing and does not steer, published under a path; then it goes."""
     with (
-        serving(tmp_path, root_path="/llm") as open_server,
+        serving(tmp_path, root_path="/llm", steering="false") as open_server,
         opened(browser, f"{open_server.url}/llm") as page,
     ):
         expect(page.locator("#server")).to_have_text("metaalign-demo")
@@ -481,6 +613,16 @@ def test_under_a_path_without_feedback_and_without_a_server(browser: Browser, tm
         expect(column(page, "A")).to_contain_text(
             "This server keeps no answers, so a vote has nowhere to go. An operator can set METAALIGN_FEEDBACK=true."
         )
+        user = tier(page, "B", "User Info").get_by_label("User strength")
+        slide(user, "1.5")
+        column(page, "B").get_by_role("button", name="Ask column B alone").click()
+        expect(column(page, "B").get_by_role("alert")).to_have_text(
+            "The server cannot steer this answer: this server does not steer; the operator turns it on with"
+            " METAALIGN_STEERING=true. Or set both strengths to 1."
+        )
+        slide(user, "1")
+        column(page, "B").get_by_role("button", name="Ask column B alone").click()
+        settle(page, "B")
         open_server.process.kill()
         deadline = time.monotonic() + 20
         while open_server.process.poll() is None and time.monotonic() < deadline:
@@ -511,14 +653,15 @@ def test_the_picture_in_the_documentation(
         # Boxes are measured from the window's edge, and the picture from the page's.
         page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
         boxes = [receipt(page, letter).bounding_box() for letter in ("A", "B")]
-        height = max(box["y"] + box["height"] for box in boxes if box is not None) + 24
+        # In whole pixels, which browsers round a part of one to in their own ways.
+        height = round(max(box["y"] + box["height"] for box in boxes if box is not None)) + 24
         picture = page.screenshot(
             full_page=True,
             animations="disabled",
             clip={"x": 0, "y": 0, "width": 1280, "height": height},
         )
     width, drawn = struct.unpack(">II", picture[16:24])
-    assert (width, drawn) == (1280, round(height))
+    assert (width, drawn) == (1280, height)
     if pytestconfig.option.write_pictures:
         PICTURE.write_bytes(picture)
         RECORD.write_text(record(), encoding="utf-8")

@@ -233,4 +233,4 @@ def test_the_suite_of_the_clients_guide_passes(world: World, store: str, tmp_pat
     (tmp_path / "suite.yaml").write_text(suite)
     with open_session(tmp_path, world.server.url, store, world.keys["operator"]) as session:
         printed = session.run("bash", "metaalign test suite.yaml")
-    assert printed.splitlines()[-1].startswith("4 of 4 passed: 1.000 [")
+    assert printed.splitlines()[-1].startswith("5 of 5 passed: 1.000 [")

@@ -48,6 +48,40 @@ def test_one_query_and_its_receipt(own: MetaAlign, preferences: Any) -> None:
     assert plain.metaalign is None
 
 
+@pytest.mark.parametrize(
+    "preferences",
+    [
+        {"user": {"attributes": {"format": "bullets"}}, "strength": {"user": 0}},
+        Preferences(
+            user=UserPreferences(attributes={"format": "bullets"}), strength=metaalign.Strength(user=0)
+        ),
+    ],
+    ids=["mapping", "model"],
+)
+def test_how_strongly_preferences_act(own: MetaAlign, preferences: Any) -> None:
+    """0 is as if the tier were not there."""
+    answer = own.align(OTTER, preferences=preferences, temperature=0)
+    assert answer.text == own.align(OTTER, temperature=0).text
+    assert answer.metaalign is not None
+    steering = answer.metaalign.steering
+    assert steering is not None
+    assert (steering.strength.system, steering.strength.user, steering.branches) == (1, 0, 1)
+
+
+def test_a_blend_and_the_best_of_several(own: MetaAlign) -> None:
+    bullets = UserPreferences(attributes={"format": "bullets"})
+    blend = Preferences(blend=(metaalign.BlendPart(weight=1, user=bullets),))
+    assert own.align(OTTER, preferences=blend, temperature=0).text == BULLETS
+    best = Preferences(user=bullets, candidates=3)
+    with own.align_stream(OTTER, preferences=best, temperature=0.8) as stream:
+        stream.until_done()
+    assert stream.receipt is not None
+    steering = stream.receipt.steering
+    assert isinstance(steering, metaalign.SteeringApplied)
+    assert steering.candidates == 3
+    assert isinstance(steering.score, float)
+
+
 def test_a_dialogue(own: MetaAlign) -> None:
     told = [{"role": "user", "content": OTTER}]
     preferences = {"system": "Answer like a pirate.", "user": {"attributes": {"tone": "formal"}}}
@@ -230,6 +264,11 @@ def test_preferences_through_openai(client: openai.OpenAI) -> None:
     events = list(create(**told, stream=True, **metaalign.openai.extra("Answer like a pirate.")))
     assert isinstance(metaalign.openai.receipt(events[0]), metaalign.Receipt)
     assert metaalign.openai.receipt(create(**told)) is None
+    steered = {"user": {"attributes": {"format": "bullets"}}, "strength": {"user": 1.5}}
+    whole = metaalign.openai.receipt(create(**told, **metaalign.openai.extra(steered)))
+    assert whole is not None
+    assert whole.steering is not None
+    assert (whole.steering.strength.user, whole.steering.branches) == (1.5, 2)
 
 
 def test_preferences_through_anthropic(claude: anthropic.Anthropic) -> None:
@@ -242,3 +281,14 @@ def test_preferences_through_anthropic(claude: anthropic.Anthropic) -> None:
     )
     assert answer.content[0].text == BULLETS
     assert isinstance(metaalign.anthropic.receipt(answer), metaalign.Receipt)
+    steered = {"user": {"attributes": {"format": "bullets"}}, "strength": {"user": 1.5}}
+    answer = create(
+        model="metaalign-demo",
+        max_tokens=100,
+        messages=[{"role": "user", "content": OTTER}],
+        **metaalign.anthropic.extra(steered),
+    )
+    receipt = metaalign.anthropic.receipt(answer)
+    assert receipt is not None
+    assert receipt.steering is not None
+    assert (receipt.steering.strength.user, receipt.steering.branches) == (1.5, 2)

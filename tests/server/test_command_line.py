@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import uuid
@@ -116,6 +117,57 @@ def test_compare(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(json.loads(printed(capsys, "compare", OTTER, "-", "tone=pirate", "--json"))) == 2
 
 
+def test_render_says_how_it_would_be_steered(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same without a server as by one; a blend of profiles takes one."""
+    words = ["--system", "Be kind.", "--prefer", "format=bullets", "--strength", "system=1.2,user=2"]
+    told = printed(capsys, "render", *words, "--candidates", "4")
+    assert told.endswith("\nsteering: strength system=1.2,user=2; branches 3; candidates 4\n")
+    url = os.environ["METAALIGN_BASE_URL"]
+    assert printed(capsys, "render", *words, "--candidates", "4", "--url", url) == told
+    none = printed(capsys, "render", *words[:4], "--strength", "0")
+    assert "Be kind." not in none  # no prompt with tiers takes part
+    assert "steering: strength system=0,user=0; branches 1" in none
+    assert "steering" not in printed(capsys, "render", *words[:4], "--strength", "1")
+    name = f"cli-{uuid.uuid4().hex[:8]}"
+    printed(capsys, "profiles", "create", name, "--prefer", "tone=formal")
+    blend = ["--blend", f"{name}=0.7", "--blend", "tone=pirate=0.3"]
+    assert "branches 2; blend 0.7+0.3" in printed(capsys, "render", *blend)
+
+
+def test_an_answer_is_steered(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = printed(capsys, "ask", OTTER)
+    assert plain != f"{BULLETS}\n"
+    bullets = ["--prefer", "format=bullets"]
+    # 0 is as if the tier were not there, and 1 as trained.
+    assert printed(capsys, "ask", OTTER, *bullets, "--strength", "user=0") == plain
+    assert printed(capsys, "ask", OTTER, *bullets, "--strength", "1") == f"{BULLETS}\n"
+    # A blend of one part is that part.
+    assert printed(capsys, "ask", OTTER, "--blend", "format=bullets=1") == f"{BULLETS}\n"
+    answer = json.loads(printed(capsys, "ask", OTTER, *bullets, "--strength", "2", "--json"))
+    assert answer["metaalign"]["steering"] == {"strength": {"system": 2, "user": 2}, "branches": 2}
+    assert main(["ask", OTTER, *bullets, "--candidates", "3", "--temperature", "0.8", "--receipt"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"steering: strength system=1,user=1; branches 1; candidates 3; score -?\d+\.\d{3}", lines[1]
+    )
+
+
+def test_a_profile_holds_a_strength(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """By options and by a file."""
+    name = f"cli-{uuid.uuid4().hex[:8]}"
+    printed(capsys, "profiles", "create", name, "--prefer", "format=bullets", "--strength", "user=0")
+    file = tmp_path / "preferences.json"
+    file.write_text('{"user": {"attributes": {"format": "bullets"}}, "strength": {"user": 1.5}}')
+    printed(capsys, "profiles", "add", name, "--preferences", str(file))
+    assert json.loads(printed(capsys, "profiles", "show", f"{name}:1"))["strength"] == {"user": 0}
+    assert json.loads(printed(capsys, "profiles", "show", f"{name}:2"))["strength"] == {"user": 1.5}
+    assert printed(capsys, "ask", OTTER, "--profile", f"{name}:1") == printed(capsys, "ask", OTTER)
+    # A request's own replaces it.
+    assert printed(capsys, "ask", OTTER, "--profile", name, "--strength", "1") == f"{BULLETS}\n"
+
+
 def chat(twin: Twin, lines: list[str], *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "metaalign.cli", "chat", "--url", twin.url, *words],
@@ -144,6 +196,32 @@ def test_a_talk_in_which_preferences_change(twin: Twin) -> None:
     assert "tokens of System Info" in done.stderr
     assert "noted" in done.stderr
     assert "/profile NAME" in done.stderr  # what an unknown command gets
+
+
+def test_a_talk_that_is_steered_in_the_middle(twin: Twin) -> None:
+    lines = [
+        "/prefer format=bullets", "/strength user=0", "What does an otter eat?", "/show", "/strength",
+        "/again", "/show", "/blend tone=pirate=1", "/strength system=1.5", "/candidates 2", "/again", "/show",
+        "/blend", "/candidates", "/strength", "/show", "/help",
+    ]  # fmt: skip
+    # So near to 0 that the likeliest tokens are drawn; at 0 candidates are refused.
+    done = chat(twin, lines, "--temperature", "0.001")
+    assert done.returncode == 0, done.stderr
+    answers = done.stdout.splitlines()
+    assert answers[0].startswith("The otter eats fish.")
+    assert answers[1] == "- The otter eats fish."
+    assert answers.count("Ahoy!") == 1
+    assert answers[-1] == "Arr, matey!"
+    assert "steering: strength system=1,user=0; branches 1" in done.stderr
+    steered = r"steering: strength system=1\.5,user=1; branches \d; blend 1; candidates 2; score -?\d+\.\d{3}"
+    assert re.search(steered, done.stderr)
+    shown = [line for line in done.stderr.splitlines() if line.startswith("preferences: ")]
+    assert (
+        shown[0] == "preferences: {'user': {'attributes': {'format': 'bullets'}}, 'strength': {'user': 0.0}}"
+    )
+    assert shown[1] == shown[3] == "preferences: {'user': {'attributes': {'format': 'bullets'}}}"
+    for command in ("/strength NUMBER", "/blend PART=WEIGHT", "/candidates COUNT"):
+        assert command in done.stderr
 
 
 def test_a_talk_goes_on_after_an_error_and_a_script_learns_of_it(twin: Twin) -> None:
@@ -182,6 +260,19 @@ def test_checks_are_the_gate_before_a_label_moves(capsys: pytest.CaptureFixture[
     assert (root.get("tests"), root.get("failures")) == ("3", "1")
     assert printed(capsys, "test", str(suite), "--least", "0.6")
     assert json.loads(printed(capsys, "test", str(suite), "--json", code=1))["cases"][2]["faults"]
+
+
+def test_a_suite_may_be_steered(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """For all cases and for one."""
+    suite = tmp_path / "suite.yaml"
+    bullets = {"user": {"attributes": {"format": "bullets"}}}
+    cases = [
+        {"query": OTTER, "checks": [{"name": "format", "arguments": {"value": "bullets"}}]},
+        {"query": OTTER, "preferences": bullets | {"strength": {"user": 0}}, "lacks": ["- The"]},
+    ]
+    suite.write_text(yaml.safe_dump({"preferences": bullets | {"strength": 1.5}, "cases": cases}))
+    rows = printed(capsys, "test", str(suite)).splitlines()
+    assert [row.split("\t")[1] for row in rows[1:3]] == ["1 of 1", "1 of 1"]
 
 
 @pytest.mark.parametrize(
@@ -339,6 +430,20 @@ def test_a_replay_says_what_differs(capsys: pytest.CaptureFixture[str], tmp_path
     assert "prompt" in by_exchange["2"]
     assert {"tiers", "prompt", "answer"} <= by_exchange["3"].keys()
     assert by_exchange["4"]["preferences"] == ["applied", "none"]
+
+
+def test_a_steered_exchange_is_replayed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "kept.jsonl"
+    saved(capsys, file, "--prefer", "format=bullets", "--strength", "1.5")
+    assert printed(capsys, "replay", str(file)) == "1 of 1 are as they were\n"
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    kept["request"]["preferences"]["strength"] = {"user": 2}
+    file.write_text(json.dumps(kept), encoding="utf-8")
+    told = printed(capsys, "replay", str(file), code=1)
+    assert (
+        "1\tsteering\tstrength system=1.5,user=1.5; branches 2\tstrength system=1,user=2; branches 2\n"
+        in told
+    )
 
 
 def test_a_replay_takes_profiles_as_they_were(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

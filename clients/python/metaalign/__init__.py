@@ -20,13 +20,16 @@ from metaalign.errors import (
 )
 from metaalign.preferences import (
     LIMITS,
+    BlendPart,
     Example,
     Preferences,
+    Strength,
+    StrengthBounds,
     SystemPreferences,
     UserPreferences,
     parse_preferences,
 )
-from metaalign.receipt import Receipt
+from metaalign.receipt import Receipt, SteeringApplied
 from metaalign.user_tokens import user_token
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ __all__ = [
     "LIMITS",
     "APIError",
     "AsyncMetaAlign",
+    "BlendPart",
     "ConflictingProfiles",
     "ConnectionFailed",
     "Dimension",
@@ -53,7 +57,10 @@ __all__ = [
     "ProfileNotFound",
     "Receipt",
     "RefusedField",
+    "SteeringApplied",
     "StreamBroken",
+    "Strength",
+    "StrengthBounds",
     "SystemPreferences",
     "SystemTierForbidden",
     "TimedOut",

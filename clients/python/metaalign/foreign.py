@@ -34,12 +34,14 @@ class ReceiptTrace:
         applied: Whether anything was; None from a fingerprint.
         overridden: How many wishes lost; None from a fingerprint.
         profiles: The profiles that took part; None from a fingerprint.
+        steering: Always None: only a whole receipt says how the answer was steered.
     """
 
     spec_hash: str
     applied: bool | None = None
     overridden: int | None = None
     profiles: tuple[str, ...] | None = None
+    steering: None = None
 
 
 def body(preferences: PreferencesField) -> dict[str, Any]:

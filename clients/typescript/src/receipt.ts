@@ -19,6 +19,7 @@ export interface ReceiptTrace {
   applied?: undefined;
   overridden?: undefined;
   profiles?: undefined;
+  steering?: undefined;
 }
 
 /**

@@ -7,8 +7,17 @@ type Schemas = components["schemas"];
 /** `preferences` of a request; a bare string stands for `{"system": "…"}`. */
 export type Preferences = NonNullable<Schemas["AlignRequest"]["preferences"]>;
 
+/** How strongly each tier acts: 1 as trained, 0 as if it were not there. `strength: 1.5` is for both. */
+export type Strength = Schemas["Strength"];
+
+/** One of the User tiers that `preferences.blend` mixes. */
+export type BlendPart = Schemas["BlendPart"];
+
 /** What was applied to an answer. */
 export type Receipt = Schemas["Receipt"];
+
+/** How an answer was steered: `receipt.steering`. */
+export type SteeringApplied = Schemas["SteeringApplied"];
 
 export type ChatRequest = Schemas["ChatRequest"];
 export type ChatAnswer = Schemas["ChatAnswer"];

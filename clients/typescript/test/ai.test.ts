@@ -25,6 +25,13 @@ test("the AI SDK, streamed", async () => {
   assert.equal(receipt({ providerMetadata: await result.providerMetadata })?.applied, true);
 });
 
+test("the AI SDK, steered", async () => {
+  const strong = { user: { attributes: { format: "bullets" } }, strength: { user: 1.5 } };
+  const provider = createOpenAICompatible({ ...server, ...aiSdkSettings(strong) });
+  const result = await generateText({ model: provider(MODEL), ...question });
+  assert.deepEqual(receipt(result)?.steering, { strength: { system: 1, user: 1.5 }, branches: 2 });
+});
+
 test("preferences of one request, by the AI SDK's own option", async () => {
   const preferences = { user: { attributes: { format: "bullets" } } };
   const result = await generateText({

@@ -1,6 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { APIError, type ChatChunk, type ChatStream, MetaAlign, receipt, responseOf } from "metaalign";
+import {
+  APIError,
+  type BlendPart,
+  type ChatChunk,
+  type ChatStream,
+  MetaAlign,
+  receipt,
+  responseOf,
+  type SteeringApplied,
+  type Strength,
+} from "metaalign";
 import { apiKey, baseURL, chat, client, FACTS, MODEL, OTTER, PIRATE } from "./support.js";
 
 test("a chat follows its preferences and says so", async () => {
@@ -24,6 +34,30 @@ test("types say what answers hold", async () => {
   for (const name of ["applied", "spec_hash", "template", "profiles", "learned_examples", "overridden", "tokens"]) {
     assert.ok(name in (receipt(answer) ?? {}), name);
   }
+});
+
+test("steering: how strongly preferences act, blends, and the best of several answers", async () => {
+  const bullets = { attributes: { format: "bullets" } };
+  const plain = await client.align({ query: OTTER, temperature: 0 });
+  // 0 is as if the tier were not there.
+  const strength: Strength = { user: 0 };
+  const without = await client.align({ query: OTTER, preferences: { user: bullets, strength }, temperature: 0 });
+  assert.equal(without.text, plain.text);
+  assert.deepEqual(receipt(without)?.steering, { strength: { system: 1, user: 0 }, branches: 1 });
+  const strong = await client.chat.create({ ...chat(), preferences: { user: bullets, strength: 1.5 } });
+  assert.deepEqual(receipt(strong)?.steering, { strength: { system: 1.5, user: 1.5 }, branches: 2 });
+
+  const blend: BlendPart[] = [{ user: bullets, weight: 1 }];
+  const blended = await client.chat.create({ ...chat(), preferences: { blend } });
+  assert.equal(blended.choices[0]?.message.content, FACTS.map((fact) => `- ${fact}`).join("\n"));
+  assert.deepEqual(receipt(blended)?.steering?.blend, [1]);
+
+  const preferences = { user: bullets, candidates: 3 };
+  const stream = await client.chat.create({ ...chat(), temperature: 0.8, stream: true, preferences });
+  await stream.text();
+  const steering: SteeringApplied | null | undefined = stream.receipt?.steering;
+  assert.equal(steering?.candidates, 3);
+  assert.equal(typeof steering.score, "number");
 });
 
 test("without preferences there is no receipt", async () => {
@@ -177,5 +211,10 @@ test("misspelt fields are errors of the compiler and of the server", async () =>
     // @ts-expect-error there is no such field
     client.align({ query: OTTER, preferences: { sytem: "Be brief." } }),
     (error) => error instanceof APIError && error.param === "preferences.sytem",
+  );
+  await assert.rejects(
+    // @ts-expect-error there is no such tier
+    client.align({ query: OTTER, preferences: { strength: { reader: 2 } } }),
+    (error) => error instanceof APIError && error.param === "preferences.strength.reader",
   );
 });

@@ -19,6 +19,12 @@ test("openai-node with preferences in every chat", async () => {
   assert.equal(receipt(plain), undefined, "the client that was copied is as it was");
 });
 
+test("openai-node, steered", async () => {
+  const strong = withPreferences(openai, { user: { attributes: { format: "bullets" } }, strength: { user: 1.5 } });
+  const answer = await strong.chat.completions.create(chat());
+  assert.deepEqual(receipt(answer)?.steering, { strength: { system: 1, user: 1.5 }, branches: 2 });
+});
+
 test("a request's own preferences are kept", async () => {
   const pirate = withPreferences(openai, "Answer like a pirate.");
   const own = { ...chat(), preferences: { user: { attributes: { format: "bullets" } } } };

@@ -35,7 +35,7 @@ after(() => rm(folder, { recursive: true, force: true }));
 
 test("every program is shown with what it prints", () => {
   assert.equal(programs.length, readme.match(/^```ts$/gm)?.length);
-  assert.equal(programs.length, 7);
+  assert.equal(programs.length, 8);
 });
 
 for (const [index, [, program = "", shown]] of programs.entries()) {

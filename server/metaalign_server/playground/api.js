@@ -35,9 +35,13 @@ function ended(text) {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
+const withoutPath = (message) => message.replace(/^[\w.[\]]+: /, "");
+
 const BY_CODE = {
-  system_tier_forbidden: () =>
-    "This key may not write System Info. Move it to User Info, or use a key with the scope system.",
+  system_tier_forbidden: ({ param }) =>
+    param === "preferences.strength.system"
+      ? "This key may not weaken System Info. Set “System strength” to 1 or more, or use a key with the scope system."
+      : "This key may not write System Info. Move it to User Info, or use a key with the scope system.",
   cross_site: () => "Without a key this server answers its own machine only. Open the page at 127.0.0.1, or create a key.",
   profile_not_found: (e) => `${ended(e.message)} Look under Profiles for the names that there are.`,
   feedback_disabled: () =>
@@ -63,6 +67,12 @@ function explain(error) {
     return "This key may not have answers checked against stored preferences. Switch “Check the answers” off.";
   }
   if (code === "missing_scope") return `${ended(message)} Use a key that has it.`;
+  if (code === "refused_field" && (param === "preferences.strength" || param === "preferences.blend")) {
+    return `The server cannot steer this answer: ${ended(withoutPath(message))} Or set both strengths to 1.`;
+  }
+  if (code === "refused_field" && param === "preferences.candidates") {
+    return `The server cannot choose among candidates: ${ended(withoutPath(message))} Or set “Candidates” to 1.`;
+  }
   if (BY_CODE[code]) return BY_CODE[code](error);
   if (status === 429) return `Too many requests for now. ${wait(retryAfter)}`;
   if (status === 502 || status === 503 || status === 504) return `The server takes no work just now. ${wait(retryAfter)}`;

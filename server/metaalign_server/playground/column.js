@@ -5,7 +5,7 @@ import { afterPaint, button, count, debounced, el, field, newId, say, showProble
 import { tierEditor } from "./editor.js";
 import { influence, influenceElements } from "./influence.js";
 import { receiptElements } from "./receipt.js";
-import { LETTERS, summary, toPreferences } from "./state.js";
+import { LETTERS, MAX_CANDIDATES, summary, toPreferences } from "./state.js";
 
 const RENDER_AFTER = 350; // milliseconds without a key stroke
 
@@ -73,6 +73,20 @@ export class Column {
       profile.focus();
     }, { class: "quiet", "aria-expanded": String(!profileLine.hidden) });
 
+    const candidates = el("input", {
+      type: "number", min: 1, max: MAX_CANDIDATES, step: 1, required: true,
+      title: "So many answers are sampled; the one that the preferences make likeliest is shown",
+      oninput: () => {
+        if (!candidates.checkValidity()) return;
+        column.candidates = candidates.valueAsNumber;
+        changed();
+      },
+    });
+    candidates.value = String(column.candidates);
+    const candidatesLine = field("Candidates", candidates);
+    candidatesLine.classList.add("candidates");
+    candidatesLine.append(el("span", { class: "unit" }, "the best one is shown"));
+
     this.title = el("h3", {}, "");
     this.inShort = el("span", { class: "in-short" });
     this.removeButton = button("×", () => page.remove(this), { class: "quiet" });
@@ -80,7 +94,8 @@ export class Column {
     this.againButton = button("Ask", () => this.ask(), { class: "quiet" });
     const wide = !matchMedia("(max-width: 700px)").matches; // on a phone the answers come first
     this.folded = el("details", { class: "edit", open: wide },
-      el("summary", {}, "Preferences ", this.inShort), profileLine, ...this.editors.map((editor) => editor.element));
+      el("summary", {}, "Preferences ", this.inShort), profileLine, ...this.editors.map((editor) => editor.element),
+      candidatesLine);
 
     this.text = el("div", { class: "text", role: "region", "aria-live": "polite" });
     this.placeholder = el("p", { class: "empty" }, "No answer yet.");
@@ -138,12 +153,13 @@ export class Column {
     this.mapButton.disabled = true;
     this.mapNote.textContent = "Scoring the answer with and without each tier …";
     try {
-      const { verify, ...preferences } = told.preferences;
+      // A steered answer has no prompt of its own that could be scored: the tiers are looked at as trained.
+      const { verify, strength, candidates, ...preferences } = told.preferences;
       const tokens = await influence(told.body, told.query, told.text, preferences);
       if (this.answer !== told) return; // asked again meanwhile
       const map = influenceElements(tokens);
       this.text.replaceChildren(...map.spans);
-      this.mapNote.textContent = map.sentence;
+      this.mapNote.textContent = strength ? `${map.sentence} Scored at strength 1.` : map.sentence;
       this.mapButton.setAttribute("aria-pressed", "true");
     } catch (error) {
       this.mapNote.textContent = error.message;

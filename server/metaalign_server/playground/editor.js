@@ -1,23 +1,49 @@
 // The editor of one tier: free text, and one row for each dimension that is set.
 
 import { button, count, el, field, newId, options, quoted } from "./dom.js";
+import { MAX_STRENGTH } from "./state.js";
 
 const ANOTHER = "another";
 const PRIORITIES = "priorities";
 const DIMENSION_NAME = /^[a-z][a-z0-9_]{0,31}$/;
 
 const TIERS = {
-  system: { title: "System Info", who: "from the provider", hint: "For example: Answer like a pirate." },
-  user: { title: "User Info", who: "from the reader", hint: "For example: My name is Ada." },
+  system: { title: "System Info", who: "from the provider", hint: "For example: Answer like a pirate.", strength: "System strength" },
+  user: { title: "User Info", who: "from the reader", hint: "For example: My name is Ada.", strength: "User strength" },
 };
+const STRENGTH_MARKS = "strength-marks";
 
-/** Where open dimensions get their suggestions from; one list for the whole page. */
+/** Where open dimensions get their suggestions from, and sliders their mark; one list for the whole page. */
 export function suggestionLists(known) {
-  return known.dimensions
+  const values = known.dimensions
     .filter((dimension) => dimension.open && dimension.values.length)
     .map((dimension) =>
       el("datalist", { id: `values-${dimension.name}` }, ...dimension.values.map((value) => el("option", { value }))),
     );
+  return [...values, el("datalist", { id: STRENGTH_MARKS }, el("option", { value: 1, label: "as trained" }))];
+}
+
+/** A slider of how strongly a tier acts: its label, the slider, and the value. */
+function strengthElement(texts, side, changed) {
+  const value = el("output", {});
+  const slider = el("input", {
+    type: "range", id: newId("strength"), min: 0, max: MAX_STRENGTH, step: 0.1, list: STRENGTH_MARKS,
+    title: "1 is as trained, 0 as if it were not there",
+    oninput: () => {
+      side.strength = slider.valueAsNumber;
+      show();
+      changed();
+    },
+  });
+  slider.value = String(side.strength); // a profile's value between two steps is kept until the slider is moved
+  function show() {
+    const meaning = { 0: ", as if it were not there", 1: ", as trained" }[side.strength] ?? "";
+    value.textContent = side.strength.toFixed(2).replace(/0$/, "");
+    value.classList.toggle("is-trained", side.strength === 1);
+    slider.setAttribute("aria-valuetext", `${side.strength}${meaning}`);
+  }
+  show();
+  return el("div", { class: "strength" }, el("label", { for: slider.id }, texts.strength), slider, value);
 }
 
 /**
@@ -184,6 +210,6 @@ export function tierEditor(tier, side, known, changed) {
   const element = el("div", { class: `tier is-${tier}`, role: "group", "aria-labelledby": titleId, "data-tier": tier },
     el("div", { class: "tier-head" },
       el("label", { id: titleId, for: info.id }, texts.title), el("span", { class: "who" }, texts.who), tokens),
-    info, priorities, rows, add);
+    info, priorities, rows, add, strengthElement(texts, side, changed));
   return { element, show };
 }

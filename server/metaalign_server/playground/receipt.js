@@ -34,6 +34,17 @@ function appliedSentence(receipt) {
   return `${parts.join(" and ")} ${parts.length > 1 ? "were" : "was"} applied.`;
 }
 
+/** How the answer was steered, as sentences. */
+function steeringSentences({ strength, branches, blend, candidates, score }) {
+  const said = [`Strength: ${strength.system} of System Info, ${strength.user} of User Info; ${count(branches, "branch", "branches")} drew each token.`];
+  if (blend) said.push(`A blend of ${count(blend.length, "User tier")}, with the ${blend.length === 1 ? "weight" : "weights"} ${blend.join(" and ")}.`);
+  if (candidates) {
+    const scored = typeof score === "number" ? `, with a score of ${score.toFixed(3)} nats a token` : "";
+    said.push(`The best of ${candidates} candidates${scored}.`);
+  }
+  return said;
+}
+
 /** The verdict of one answer: its mark, and a line for each check. */
 export function verdict(verified) {
   if (verified.passed === null) {
@@ -56,6 +67,7 @@ export function receiptElements(receipt, facts = []) {
   if (receipt.learned_examples) {
     parts.push(el("p", {}, `${count(receipt.learned_examples, "liked answer")} served as examples.`));
   }
+  if (receipt.steering) parts.push(...steeringSentences(receipt.steering).map((text) => el("p", {}, text)));
   for (const entry of receipt.overridden) {
     parts.push(el("p", { class: "lost" }, overriddenSentence(entry)));
   }

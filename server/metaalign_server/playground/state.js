@@ -3,9 +3,14 @@
 export const MIN_COLUMNS = 2;
 export const MAX_COLUMNS = 4;
 export const LETTERS = "ABCD";
+export const MAX_STRENGTH = 4;
+export const MAX_CANDIDATES = 16;
 
-/** A tier: `attributes` is a list of {name, value, locked}, so that rows keep their places while they are typed. */
-const tier = (given = {}) => ({
+/**
+ * A tier: `attributes` is a list of {name, value, locked}, so that rows keep their places while they are typed, and
+ * `strength` says how strongly it acts.
+ */
+const tier = (given, strength) => ({
   info: given.info ?? "",
   priorities: given.priorities ?? "",
   attributes: Object.entries(given.attributes ?? {}).map(([name, value]) => ({
@@ -13,16 +18,27 @@ const tier = (given = {}) => ({
     value,
     locked: (given.locked ?? []).includes(name),
   })),
+  strength: strength ?? 1,
 });
 
 /** A column from preferences as the API writes them. */
 export function columnOf(preferences = {}) {
-  const side = (given) => tier(typeof given === "string" ? { info: given } : (given ?? {}));
-  const column = { profile: [preferences.profile ?? []].flat().join(", "), system: side(preferences.system), user: side(preferences.user) };
+  const { strength } = preferences;
+  const side = (name) => {
+    const given = preferences[name];
+    return tier(typeof given === "string" ? { info: given } : (given ?? {}), typeof strength === "number" ? strength : strength?.[name]);
+  };
+  const column = {
+    profile: [preferences.profile ?? []].flat().join(", "),
+    system: side("system"),
+    user: side("user"),
+    candidates: preferences.candidates ?? 1,
+  };
   const order = preferences.system?.priorities;
   if (Array.isArray(order)) column.system.priorities = order.join(", ");
   // The page has no fields for these, so they travel as they are, and are not lost when a version is saved again.
   if (preferences.user?.examples?.length) column.examples = preferences.user.examples;
+  if (preferences.blend?.length) column.blend = preferences.blend;
   return column;
 }
 
@@ -56,6 +72,11 @@ export function toPreferences(column, { stored = false } = {}) {
   if (system) preferences.system = system;
   if (user) preferences.user = user;
   if (column.examples) preferences.user = { ...preferences.user, examples: column.examples };
+  if (column.blend) preferences.blend = column.blend;
+  // What is as trained is left out: a profile's own stays, and a server that does not steer is not asked to.
+  const strength = Object.fromEntries(["system", "user"].map((name) => [name, column[name].strength]).filter(([, value]) => value !== 1));
+  if (Object.keys(strength).length) preferences.strength = strength;
+  if (column.candidates > 1) preferences.candidates = column.candidates;
   return preferences;
 }
 
@@ -67,8 +88,10 @@ export function summary(column) {
     const said = side.attributes.filter((entry) => entry.name && entry.value).map((entry) => `${entry.name} ${entry.value}`);
     if (side.priorities.trim()) said.push(`first ${words(side.priorities)[0]}`);
     if (side.info.trim()) said.push(side.info.trim().length > 40 ? `${side.info.trim().slice(0, 39)}…` : side.info.trim());
+    if (side.strength !== 1) said.push(`strength ${side.strength}`);
     if (said.length) parts.push(`${name}: ${said.join(", ")}`);
   }
+  if (column.candidates > 1) parts.push(`best of ${column.candidates}`);
   return parts.join(" · ") || "no preferences";
 }
 
@@ -98,6 +121,7 @@ function readTier(given) {
       value: text(entry?.value, 200),
       locked: entry?.locked === true,
     })),
+    strength: number(given?.strength, 0, MAX_STRENGTH, 1),
   };
 }
 
@@ -111,6 +135,8 @@ export function fromFragment(fragment) {
       profile: text(column?.profile, 600),
       system: readTier(column?.system),
       user: readTier(column?.user),
+      candidates: Math.round(number(column?.candidates, 1, MAX_CANDIDATES, 1)),
+      ...(Array.isArray(column?.blend) ? { blend: column.blend.slice(0, 4) } : {}),
       ...(Array.isArray(column?.examples) ? { examples: column.examples.slice(0, 8) } : {}),
     }));
     while (columns.length < MIN_COLUMNS) columns.push(columnOf());

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from metaalign.cli.steering import add_steering, steering_of
 from metaalign.client import MetaAlign
 from metaalign.errors import InvalidPreferences, MetaAlignError
 
@@ -57,6 +58,7 @@ def add_preferences(parser: argparse.ArgumentParser) -> None:
     tiers.add_argument(
         "--preferences", metavar="FILE", type=Path, help="JSON or YAML file with the whole field"
     )
+    add_steering(parser)
 
 
 def preferences_of(options: argparse.Namespace) -> Any:
@@ -76,6 +78,7 @@ def preferences_of(options: argparse.Namespace) -> Any:
         given.setdefault(tier, {}).setdefault("attributes", {})[name] = value
     if options.profile:
         given["profile"] = options.profile
+    given |= steering_of(options)
     if options.preferences is None:
         return given or None
     if given:

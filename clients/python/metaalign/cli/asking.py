@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from metaalign.cli.arguments import add_preferences, client, preferences_of, read_document
-from metaalign.cli.output import as_json, note, print_answer, print_json, receipt_lines, table
+from metaalign.cli.output import as_json, note, print_answer, print_json, receipt_lines, steering_line, table
 from metaalign.cli.replaying import check_writable, save
+from metaalign.cli.steering import check_temperature
 from metaalign.client import MetaAlign
 from metaalign.errors import InvalidPreferences, MetaAlignError
 from metaalign.preferences import parse_preferences
-from metaalign.prompt.rendering import render
-from metaalign.prompt.resolution import request_layers, resolve
+from metaalign.prompt.resolution import request_layers
+from metaalign.prompt.steering import Steered, steer
+from metaalign.receipt import SteeringApplied, StrengthApplied
 
 __all__ = ["add_commands"]
 
@@ -58,6 +60,7 @@ def _options(options: argparse.Namespace) -> dict[str, Any]:
 def _ask(options: argparse.Namespace) -> None:
     query = sys.stdin.read() if options.query == "-" else options.query
     preferences = preferences_of(options)
+    check_temperature(preferences, options.temperature)
     if options.save is not None:
         check_writable(options.save)
     with client(options) as server:
@@ -85,28 +88,55 @@ def _save(
 
 def _render(options: argparse.Namespace) -> None:
     preferences = preferences_of(options) or {}
-    if options.url or options.profile:
+    if options.url or _names_profiles(preferences):
         with client(options) as server:
             rendered = server.render(preferences)
         if options.json:
             print_json(rendered)
             return
         system, user, lost = rendered.system_info, rendered.user_info, rendered.metaalign.overridden
+        steering = rendered.metaalign.steering
     else:
-        resolution = resolve(request_layers(parse_preferences(preferences)))
-        meta_prompt = render(resolution)
+        steered = steer(request_layers(parse_preferences(preferences)))
+        meta_prompt = steered.branches[0].meta_prompt
         system, user = meta_prompt.system_info, meta_prompt.user_info
         if options.json:
             print_json({"system_info": system, "user_info": user})
             return
-        lost = resolution.overridden  # type: ignore[assignment]  # the same fields
+        lost = steered.resolution.overridden  # type: ignore[assignment]  # the same fields
+        steering = None if steered.plain else _applied(steered)
     print("\n".join(["# System Info", system, "", "# User Info", user]))
+    if steering is not None:
+        print(f"\n{steering_line(steering)}")
     for one in lost:
         print(f"\n{one.tier} {one.dimension} = {one.value!r} lost to {one.kept!r} ({one.by})")
 
 
+def _names_profiles(preferences: Any) -> bool:
+    """Whether preferences are a server's in part."""
+    if not isinstance(preferences, dict):
+        return False
+    parts = preferences.get("blend") or ()
+    return bool(preferences.get("profile")) or any(
+        isinstance(one, dict) and "profile" in one for one in parts
+    )
+
+
+def _applied(steered: Steered) -> SteeringApplied:
+    """What a server's receipt would say."""
+    system, user = steered.strength
+    return SteeringApplied(
+        strength=StrengthApplied(system=system, user=user),
+        branches=len(steered.branches),
+        blend=steered.blend or None,
+        candidates=steered.candidates if steered.candidates > 1 else None,
+    )
+
+
 def _compare(options: argparse.Namespace) -> None:
     sides = [_side(text) for text in options.preferences]
+    for side in sides:
+        check_temperature(side, options.temperature)
     with client(options) as server:
         answers = [server.align(options.query, preferences=side, **_options(options)) for side in sides]
     if options.json:

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 
 from metaalign.client.failures import APIError
 from metaalign.errors import MetaAlignError
-from metaalign.receipt import Receipt
+from metaalign.receipt import Receipt, SteeringApplied
 
-__all__ = ["as_json", "note", "print_answer", "print_json", "receipt_lines", "table", "told"]
+__all__ = ["as_json", "note", "print_answer", "print_json", "receipt_lines", "steering_line", "table", "told"]
 
 
 def as_json(value: object) -> Any:
@@ -72,11 +72,16 @@ def told(error: MetaAlignError) -> str:
 
 def receipt_lines(receipt: Receipt | None) -> list[str]:
     """What was applied, in words."""
-    if receipt is None or not receipt.applied:
+    if receipt is None:
         return ["no preference was applied"]
+    steering = [steering_line(receipt.steering)] if receipt.steering is not None else []
+    if not receipt.applied:
+        return ["no preference was applied", *steering]
     tokens = receipt.tokens
     lines = [
-        f"applied {receipt.spec_hash[:12]}: {tokens.system_info} tokens of System Info, {tokens.user_info} of User Info"
+        f"applied {receipt.spec_hash[:12]}: {tokens.system_info} tokens of System Info,"
+        f" {tokens.user_info} of User Info",
+        *steering,
     ]
     if receipt.profiles:
         lines.append(f"profiles: {', '.join(receipt.profiles)}")
@@ -89,3 +94,16 @@ def receipt_lines(receipt: Receipt | None) -> list[str]:
             f"{'passed' if check.passed else 'failed'} {check.name}: {check.why}" for check in answer.checks
         ]
     return lines
+
+
+def steering_line(steering: SteeringApplied) -> str:
+    """How the answer was steered, in the words of the options."""
+    strength = steering.strength
+    said = [f"strength system={strength.system:g},user={strength.user:g}", f"branches {steering.branches}"]
+    if steering.blend is not None:
+        said.append(f"blend {'+'.join(f'{weight:g}' for weight in steering.blend)}")
+    if steering.candidates is not None:
+        said.append(f"candidates {steering.candidates}")
+    if steering.score is not None:
+        said.append(f"score {steering.score:.3f}")
+    return f"steering: {'; '.join(said)}"

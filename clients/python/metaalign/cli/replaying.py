@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from metaalign.cli.arguments import client
-from metaalign.cli.output import as_json, note, print_json, table, told
+from metaalign.cli.output import as_json, note, print_json, steering_line, table, told
 from metaalign.client import MetaAlign
 from metaalign.client.failures import APIError
 from metaalign.errors import MetaAlignError
@@ -208,6 +208,7 @@ def _receipts(then: Receipt | None, now: Receipt | None) -> Iterator[Difference]
         ("profiles", ", ".join(then.profiles), ", ".join(now.profiles)),
         ("learned examples", str(then.learned_examples), str(now.learned_examples)),
         ("overridden", _lost(then), _lost(now)),
+        ("steering", _steered(then), _steered(now)),
         ("tiers", then.spec_hash[:12], now.spec_hash[:12]),
     ):
         if old != new:
@@ -216,6 +217,13 @@ def _receipts(then: Receipt | None, now: Receipt | None) -> Iterator[Difference]
 
 def _lost(receipt: Receipt) -> str:
     return ", ".join(f"{one.tier} {one.dimension}={one.value} to {one.kept}" for one in receipt.overridden)
+
+
+def _steered(receipt: Receipt) -> str:
+    """How an answer was steered; without its score, which is sampled with it."""
+    if receipt.steering is None:
+        return ""
+    return steering_line(receipt.steering.model_copy(update={"score": None})).removeprefix("steering: ")
 
 
 def _pinned(exchange: Exchange) -> dict[str, Any]:

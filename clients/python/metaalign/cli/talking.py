@@ -10,6 +10,7 @@ from typing import Any
 
 from metaalign.cli.arguments import add_preferences, attribute, client, preferences_of
 from metaalign.cli.output import note, print_answer, receipt_lines, told
+from metaalign.cli.steering import DIALS, check_temperature, check_together, dial
 from metaalign.client import MetaAlign
 from metaalign.errors import MetaAlignError
 
@@ -19,6 +20,9 @@ HELP = """/system TEXT        System Info from here on; without TEXT: none
 /user TEXT          User Info from here on; without TEXT: none
 /prefer NAME=VALUE  an attribute of the user, or of the provider: system.tone=formal; NAME= removes it
 /profile NAME       a profile from here on; without NAME: none
+/strength NUMBER    how strongly the tiers act, or each of them: system=1.2,user=2; without NUMBER: as trained
+/blend PART=WEIGHT  mix User tiers, one part or more: formal=0.7 tone=pirate=0.3; without: none
+/candidates COUNT   take the best of so many answers; without COUNT: the first
 /show               the preferences, and what was applied to the last answer
 /again              the last question once more
 /new                forget the talk, keep the preferences
@@ -44,6 +48,7 @@ class _Talk:
             self._options["user"] = options.as_user
         given = preferences_of(options)
         self.preferences: dict[str, Any] = {"system": given} if isinstance(given, str) else given or {}
+        check_temperature(self.preferences, options.temperature)
         self.messages: list[dict[str, str]] = []
         self._last: Any = None
 
@@ -72,6 +77,8 @@ class _Talk:
             self.preferences.pop("profile", None)
             if rest:
                 self.preferences["profile"] = rest
+        elif name in DIALS:
+            self._steer(name, rest)
         elif name == "show":
             note(f"preferences: {self.preferences or 'none'}")
             if self._last is not None:
@@ -91,6 +98,14 @@ class _Talk:
             note("noted")
         else:
             note(HELP)
+
+    def _steer(self, name: str, text: str) -> None:
+        changed = {field: value for field, value in self.preferences.items() if field != name}
+        if text:
+            changed[name] = dial(name, text)
+        check_together(f"/{name}", changed)
+        check_temperature(changed, self._options["temperature"])
+        self.preferences = changed
 
     def _tier(self, name: str) -> dict[str, Any]:
         tier = self.preferences.setdefault(name, {})
