@@ -1,9 +1,10 @@
 """`make soak` or `python -m benchmarks.soak [--minutes 15]`: does anything grow that should not?
 
 A real server with its store, two tenants and feedback on gets a mixture of requests for minutes: streams, whole
-answers in every protocol, streams that are cut off, mistakes, profile writes, feedback, erasure. Once a minute the
-load pauses, and what is left is recorded: memory of server and engine, file descriptors, threads, tasks of the event
-loop, connections, running requests. The first pauses are warm-up. After that, nothing may grow.
+answers in every protocol, a third of them steered, streams that are cut off, mistakes, profile writes, feedback,
+erasure. Once a minute the load pauses, and what is left is recorded: memory of server and engine, file descriptors,
+threads, tasks of the event loop, connections, running requests. The first pauses are warm-up. After that, nothing may
+grow.
 
 The exit code is 1 if something did. A picture and the numbers go to build/soak/.
 """
@@ -35,6 +36,12 @@ from metaalign_server.cli import prepare_environment
 OPERATOR = "soak-operator"
 GROWTH = {"server_mib": 16.0, "engine_mib": 16.0, "files": 8, "threads": 2, "tasks": 4, "connections": 2}
 """How much more the last pause may have than the first one after the warm-up."""
+STEERING: list[dict[str, Any]] = [
+    {"strength": 1.5},
+    {"strength": {"user": 2}, "candidates": 2},
+    {"blend": [{"user": "I am ten.", "weight": 0.5}, {"user": "I like lists.", "weight": 0.5}]},
+    {"candidates": 3},
+]
 AT_END = {"running": 0.0, "waiting": 0.0, "queue": 0.0, "in_flight": 1.0}  # the scrape itself is in flight
 
 
@@ -97,6 +104,11 @@ class Mixture:
             preferences["profile"] = (
                 f"p{self.random.randrange(50)}"  # a 404 at first, when it does not exist yet
             )
+        sampling: dict[str, Any] = {}
+        if self.random.random() < 1 / 3:
+            steering: dict[str, Any] = self.random.choice(STEERING)
+            preferences |= steering
+            sampling = {"temperature": 0.8} if "candidates" in steering else {}
         user = f"user-{self.random.randrange(20)}"
         return {
             "model": "metaalign-demo",
@@ -104,6 +116,7 @@ class Mixture:
             "preferences": preferences,
             "user": user,
             "max_tokens": self.random.choice([8, 32, 64]),
+            **sampling,
         } | more
 
     async def stream(self) -> int:

@@ -34,7 +34,8 @@ from tests.reliability.serving import (
 pytestmark = pytest.mark.slow
 
 STREAMS: dict[str, dict[str, Any]] = {
-    "/v1/chat/completions": LONG | {"preferences": {"user": "I like otters."}},
+    "/v1/chat/completions": LONG
+    | {"preferences": {"user": "I like otters.", "strength": 2}},  # two sequences
     "/v1/completions": {key: LONG[key] for key in LONG if key != "messages"} | {"prompt": "The otter"},
     "/v1/responses": {"model": MODEL, "input": QUESTION, "max_output_tokens": 1900, "ignore_eos": True},
     # This protocol has no `ignore_eos`; at this temperature the model takes a while to stop.
@@ -58,7 +59,7 @@ async def stopped_mid_answer(
             asyncio.create_task(read_stream(http, path, body, answers[path]))
             for path, body in STREAMS.items()
         ]
-        plain = asyncio.create_task(http.post("/v1/chat/completions", json=LONG | {"n": 60}))
+        plain = asyncio.create_task(http.post("/v1/chat/completions", json=LONG | {"n": 59}))
         await until(partial(begun, answers), 30, "all have begun, or one is over")
         engine.suspend()
         done, _ = await asyncio.wait([plain, *streams], timeout=0.5)
