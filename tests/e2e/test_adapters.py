@@ -105,6 +105,30 @@ def test_every_route_reaches_the_adapter(url: str, route: str) -> None:
     assert answer.json()["metaalign"]["spec_hash"]
 
 
+def test_every_branch_of_a_steered_answer_has_the_adapters_weights(url: str) -> None:
+    """Of two tokens, the mixture's logits differ by what the branches' differ by, each with its coefficient."""
+
+    def first_token(model: str, preferences: dict[str, Any]) -> dict[str, float]:
+        fields = {"max_tokens": 1, "top_logprobs": 20, "return_tokens_as_token_ids": True}
+        answer = ask(url, model, "What do owls eat?", preferences=preferences, **fields)
+        (place,) = answer["choices"][0]["logprobs"]["content"]
+        return {top["token"]: top["logprob"] for top in place["top_logprobs"]}
+
+    steered = first_token("zoo", PREFERENCES | {"strength": 1.5})
+    whole, none = ({m: first_token(m, p) for m in ("zoo", "metaalign-demo")} for p in (PREFERENCES, {}))
+
+    def error(leader: str, follower: str) -> float:
+        branches = ((1.5, whole[leader]), (-0.5, none[follower]))
+        tokens = steered.keys() & whole[leader].keys() & none[follower].keys()
+        assert len(tokens) > 3
+        off = [steered[token] - sum(weight * told[token] for weight, told in branches) for token in tokens]
+        return max(off) - min(off)
+
+    assert error("zoo", "zoo") < 1e-3
+    assert error("zoo", "metaalign-demo") > 1e-2
+    assert error("metaalign-demo", "zoo") > 1e-2
+
+
 def test_an_unknown_model_is_not_found(url: str) -> None:
     answer = httpx.post(
         f"{url}/v1/chat/completions",

@@ -179,6 +179,64 @@ async def test_no_place_is_lost_whoever_gives_up_and_when() -> None:
             ticket()
 
 
+async def test_branches_get_all_their_places_at_once() -> None:
+    queue = FairQueue(4, 0, 100)
+    running = [await queue.enter("many") for _ in range(3)]
+    steered = Places(queue, "steered")
+    await steered.enter()
+    waiting = asyncio.create_task(steered.take(3))
+    await asyncio.sleep(0)
+    assert queue.used("steered") == 0, "a place that it held meanwhile would be of no use to it"
+    later = await entering(queue, "many")
+    running[0]()
+    await asyncio.sleep(0)
+    assert not later.done(), "those who need less would else keep it waiting for ever"
+    running[1]()
+    await asyncio.sleep(0)
+    assert queue.used("steered") == 3
+    (await waiting)()
+    await asyncio.sleep(0)
+    (await later)()
+    running[2]()
+    assert queue.taken == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_answers_of_one_branch_and_of_several_all_get_their_turn(seed: int) -> None:
+    """Tenants, branches, lengths and cancellations are drawn; all who stay are served, and no place is lost."""
+    chance = random.Random(seed)
+    queue = FairQueue(6, 1, 1000)
+    served = 0
+
+    async def client(tenant: str, branches: int) -> None:
+        nonlocal served
+        places = Places(queue, tenant)
+        await places.enter()
+        try:
+            await _pause(chance)
+            ticket = await places.take(branches)
+        finally:
+            places.leave()
+        try:
+            served += 1
+            assert queue.taken <= queue.places
+            await _pause(chance)
+        finally:
+            ticket()
+
+    tasks = []
+    for _ in range(200):
+        branches = chance.randint(1, queue.most_at_once) if chance.random() < 0.4 else 1
+        tasks.append(asyncio.create_task(client(chance.choice("abcd"), branches)))
+        await _pause(chance)
+        if chance.random() < 0.1:
+            chance.choice(tasks[-10:]).cancel()
+    results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 30)
+    assert {type(result) for result in results} <= {type(None), asyncio.CancelledError}
+    assert served >= sum(result is None for result in results) > 100
+    assert (queue.taken, queue.waiting) == (0, 0)
+
+
 async def _pause(chance: random.Random) -> None:
     for _ in range(chance.randint(0, 3)):
         await asyncio.sleep(0)
