@@ -171,6 +171,19 @@ def run_engine(
     return {name: ids for name, ids in answers.items() if name not in aborted}, seen
 
 
+def plausible(model: Any, branches: list[tuple[float, list[int]]], answer: list[int], floor: float) -> Any:
+    """Which tokens some branch with a positive weight gives at least `floor` of its best one's probability."""
+    import torch
+
+    seen = None
+    for weight, ids in branches:
+        if weight > 0:
+            likely = model(torch.tensor([ids + answer])).logits[0, len(ids) - 1 : -1].softmax(-1)
+            found = likely >= floor * likely.amax(-1, keepdim=True)
+            seen = found if seen is None else seen | found
+    return seen
+
+
 def check(
     requests: list[dict[str, Any]], answers: dict[str, list[int]], options: dict[str, Any]
 ) -> dict[str, Any]:
@@ -189,6 +202,10 @@ def check(
                 weight * model(torch.tensor([ids + answer])).logits[0, len(ids) - 1 : -1]
                 for weight, ids in request["branches"]
             )
+            if options["floor"] and len(request["branches"]) > 1:
+                mixture = mixture.masked_fill(
+                    ~plausible(model, request["branches"], answer, options["floor"]), -1e9
+                )
             best = mixture.topk(2).values
             smallest = min(smallest, float((best[:, 0] - best[:, 1]).min()))
             if len(answer) == request["tokens"] and mixture.argmax(-1).tolist() == answer:

@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     "options",
     [
-        {"requests": 200, "longest": 120, "tokens": 16},
+        {"requests": 200, "longest": 120, "tokens": 16, "floor": 0.1},
         {"requests": 40, "longest": 120, "tokens": 120, "blocks": 40, "seed": 12},
         {"requests": 40, "longest": 120, "tokens": 120, "blocks": 40, "seed": 13, "asynchronous": True},
     ],

@@ -37,6 +37,8 @@ SYSTEM = {"attributes": {"tone": "pirate"}}
 USER = {"attributes": {"format": "bullets"}}
 QUERY = "Tell me three things about the otter."
 HI: list[Any] = [{"role": "user", "content": QUERY}]
+UNSURE: list[Any] = [{"role": "user", "content": "Seven blue windows, quickly, of a violin?"}]
+"""The model has seen nothing like it, so that its samples differ."""
 TWO = {"system": SYSTEM, "user": USER, "strength": {"system": 1.0, "user": 2.0}}
 THREE = {"system": SYSTEM, "user": USER, "strength": {"system": 1.2, "user": 1.8}}
 BLEND = {
@@ -68,8 +70,12 @@ def logits_after(ids: list[int], answer: list[int]) -> torch.Tensor:
 
 
 def mixed(mixture: Mixture, answer: list[int]) -> torch.Tensor:
-    terms = [weight * logits_after(ids, answer) for weight, ids in mixture]
-    return torch.stack(terms).sum(0)
+    """The sum, without tokens that no prompt of a positive coefficient gives a tenth of its best one's probability."""
+    told = [(weight, logits_after(ids, answer)) for weight, ids in mixture]
+    probabilities = [logits.softmax(-1) for weight, logits in told if weight > 0]
+    plausible = torch.stack([p >= 0.1 * p.amax(-1, keepdim=True) for p in probabilities]).any(0)
+    total = torch.stack([weight * logits for weight, logits in told]).sum(0)
+    return total.masked_fill(~plausible, float("-inf"))
 
 
 def prompt_of(http: httpx.Client, **preferences: Any) -> list[int]:
@@ -184,8 +190,7 @@ def test_log_probabilities_are_those_of_the_mixture(http: httpx.Client) -> None:
     expected = torch.log_softmax(mixed(mixture_of(http, THREE), ids)[: len(ids)], -1)
     for place, told in enumerate(answer["choices"][0]["logprobs"]["content"]):
         assert told["logprob"] == pytest.approx(float(expected[place, ids[place]]), abs=2e-3)
-        best = expected[place].topk(3).values.tolist()
-        # vLLM writes what is below -9999 as that.
+        best = expected[place].topk(3).values.clamp(min=-9999).tolist()  # what vLLM writes for minus infinity
         assert [top["logprob"] for top in told["top_logprobs"]] == pytest.approx(best, abs=2e-3)
 
 
@@ -213,15 +218,15 @@ def test_a_stop_sequence_ends_the_group(http: httpx.Client) -> None:
 
 
 def test_several_choices_are_steered_each(http: httpx.Client) -> None:
-    answer = chat(http, THREE, n=3, temperature=2, seed=5)
-    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
-    assert len({tuple(choice["token_ids"]) for choice in answer["choices"]}) == 3
+    answer = chat(http, THREE, n=6, temperature=2, seed=5, messages=UNSURE)
+    assert [choice["index"] for choice in answer["choices"]] == list(range(6))
+    assert len({tuple(choice["token_ids"]) for choice in answer["choices"]}) > 1
 
 
 @pytest.mark.parametrize("preferences", [THREE, BLEND], ids=["dial", "blend"])
 def test_a_seed_means_the_same_alone_and_in_a_crowd(http: httpx.Client, preferences: dict[str, Any]) -> None:
     def ask(seed: int) -> str:
-        return text(chat(http, preferences, temperature=2, seed=seed))
+        return text(chat(http, preferences, temperature=2, seed=seed, messages=UNSURE))
 
     alone = [ask(seed) for seed in range(8)]
     assert len(set(alone)) > 1

@@ -17,6 +17,9 @@ from metaalign_server.engine.steering.groups import GROUP, SCHEDULER, Branch, Gr
 
 __all__ = ["Capacity", "attach_group", "capacity_of", "refuse_unsteerable", "steered_prompt"]
 
+PLAUSIBLE = 0.1
+"""How likely a token must be in one of the branches that it is drawn for, compared with the likeliest one there."""
+
 BRANCHES = Counter(
     "metaalign_steered_prompts_total",
     "Prompts that were steered, by how many branches drew each token and how many candidates were sampled.",
@@ -168,6 +171,7 @@ def attach_group(
                     Branch(ids, coefficient, salt)
                     for (ids, coefficient), salt in zip(steered.followers, salts, strict=True)
                 ),
+                PLAUSIBLE,
             )
         )
     }

@@ -41,7 +41,7 @@ class Group:
     Attributes:
         coefficient: What the leader's logits are multiplied by.
         followers: The other branches; at least one.
-        floor: Tokens less likely in the leader than `floor` times its likeliest one are never drawn; 0 for no floor.
+        floor: See `mix`; from 0 to 1.
     """
 
     coefficient: float
