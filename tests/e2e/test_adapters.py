@@ -110,18 +110,24 @@ def test_every_branch_of_a_steered_answer_has_the_adapters_weights(url: str) -> 
 
     def first_token(model: str, preferences: dict[str, Any]) -> dict[str, float]:
         fields = {"max_tokens": 1, "top_logprobs": 20, "return_tokens_as_token_ids": True}
-        answer = ask(url, model, "What do owls eat?", preferences=preferences, **fields)
+        question = "Seven blue windows, quickly, of a violin?"  # of what it knows it is too sure
+        answer = ask(url, model, question, preferences=preferences, **fields)
         (place,) = answer["choices"][0]["logprobs"]["content"]
-        return {top["token"]: top["logprob"] for top in place["top_logprobs"]}
+        return {top["token"]: top["logprob"] for top in place["top_logprobs"] if top["logprob"] > -9999}
 
-    steered = first_token("zoo", PREFERENCES | {"strength": 1.5})
-    whole, none = ({m: first_token(m, p) for m in ("zoo", "metaalign-demo")} for p in (PREFERENCES, {}))
+    users = ("I am Ada.", "I am Ada. Be kind.")
+    steered = first_token("zoo", {"blend": [{"user": user, "weight": 0.5} for user in users]})
+    told = {
+        (model, user): first_token(model, {"user": user})
+        for model in ("zoo", "metaalign-demo")
+        for user in users
+    }
 
-    def error(leader: str, follower: str) -> float:
-        branches = ((1.5, whole[leader]), (-0.5, none[follower]))
-        tokens = steered.keys() & whole[leader].keys() & none[follower].keys()
-        assert len(tokens) > 3
-        off = [steered[token] - sum(weight * told[token] for weight, told in branches) for token in tokens]
+    def error(*models: str) -> float:
+        branches = [told[pair] for pair in zip(models, users, strict=True)]
+        tokens = steered.keys() & branches[0].keys() & branches[1].keys()
+        assert len(tokens) > 1
+        off = [steered[token] - sum(0.5 * branch[token] for branch in branches) for token in tokens]
         return max(off) - min(off)
 
     assert error("zoo", "zoo") < 1e-3
