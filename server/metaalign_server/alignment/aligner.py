@@ -15,13 +15,12 @@ from metaalign.prompt import (
     Layer,
     MetaPrompt,
     PromptAssembler,
-    Steered,
     render,
     request_layers,
     resolve,
     steer,
 )
-from metaalign.receipt import OverriddenEntry, SteeringApplied, StrengthApplied, TierTokens
+from metaalign.receipt import OverriddenEntry, TierTokens
 from metaalign_server.alignment.layers import NOTHING_STORED, StoredLayers
 from metaalign_server.alignment.spec_cache import SpecCache
 
@@ -211,7 +210,7 @@ class Aligner:
                 system_info=assembler.count(meta_prompt.system_info),
                 user_info=assembler.count(meta_prompt.user_info),
             ),
-            steering=None if steered.plain else _steering(steered),
+            steering=steered.applied,
         )
         if layers:
             _RESOLVE.observe(resolved - started)
@@ -266,13 +265,3 @@ def _digest(field: str, system: tuple[str, ...], user_info: tuple[str, ...], sto
     """
     parts = repr((system, user_info, stored.key)) if system or user_info or stored.key is not None else ""
     return hashlib.sha256(f"{len(field)} {field}{parts}".encode("utf-8", "surrogatepass")).digest()
-
-
-def _steering(steered: Steered) -> SteeringApplied:
-    of_system, of_user = steered.strength
-    return SteeringApplied(
-        strength=StrengthApplied(system=of_system, user=of_user),
-        branches=len(steered.branches),
-        blend=steered.blend or None,
-        candidates=steered.candidates if steered.candidates > 1 else None,
-    )

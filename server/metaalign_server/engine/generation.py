@@ -115,9 +115,8 @@ async def _generate(
     request_id: str,
 ) -> AsyncGenerator[Any, None]:
     deltas = kind is RequestOutputKind.DELTA
-    if (
-        sequences is not None
-    ):  # here, and not in `_in_place`, since this runs for every token of every plain request
+    # Not by `_in_place`: another generator around this one would run for every token of every plain request.
+    if sequences is not None:
         sequences.expect(request_id, context)
     try:
         async with aclosing(outputs):

@@ -15,8 +15,7 @@ from metaalign.client import MetaAlign
 from metaalign.errors import InvalidPreferences, MetaAlignError
 from metaalign.preferences import parse_preferences
 from metaalign.prompt.resolution import request_layers
-from metaalign.prompt.steering import Steered, steer
-from metaalign.receipt import SteeringApplied, StrengthApplied
+from metaalign.prompt.steering import steer
 
 __all__ = ["add_commands"]
 
@@ -104,7 +103,7 @@ def _render(options: argparse.Namespace) -> None:
             print_json({"system_info": system, "user_info": user})
             return
         lost = steered.resolution.overridden  # type: ignore[assignment]  # the same fields
-        steering = None if steered.plain else _applied(steered)
+        steering = steered.applied
     print("\n".join(["# System Info", system, "", "# User Info", user]))
     if steering is not None:
         print(f"\n{steering_line(steering)}")
@@ -119,17 +118,6 @@ def _names_profiles(preferences: Any) -> bool:
     parts = preferences.get("blend") or ()
     return bool(preferences.get("profile")) or any(
         isinstance(one, dict) and "profile" in one for one in parts
-    )
-
-
-def _applied(steered: Steered) -> SteeringApplied:
-    """What a server's receipt would say."""
-    system, user = steered.strength
-    return SteeringApplied(
-        strength=StrengthApplied(system=system, user=user),
-        branches=len(steered.branches),
-        blend=steered.blend or None,
-        candidates=steered.candidates if steered.candidates > 1 else None,
     )
 
 

@@ -20,6 +20,7 @@ from metaalign.errors import InvalidPreferences
 from metaalign.preferences import MAX_STRENGTH
 from metaalign.prompt.rendering import MetaPrompt, render
 from metaalign.prompt.resolution import Layer, Overridden, Resolution, Tier, resolve
+from metaalign.receipt import SteeringApplied, StrengthApplied
 
 __all__ = ["Branch", "Steered", "steer"]
 
@@ -58,6 +59,19 @@ class Steered:
     def plain(self) -> bool:
         """Whether nothing is steered."""
         return self.strength == (1.0, 1.0) and not self.blend and self.candidates == 1
+
+    @property
+    def applied(self) -> SteeringApplied | None:
+        """What a receipt says of it before there is an answer; None if nothing is steered."""
+        if self.plain:
+            return None
+        of_system, of_user = self.strength
+        return SteeringApplied(
+            strength=StrengthApplied(system=of_system, user=of_user),
+            branches=len(self.branches),
+            blend=self.blend or None,
+            candidates=self.candidates if self.candidates > 1 else None,
+        )
 
     @property
     def spec_hash(self) -> str:
