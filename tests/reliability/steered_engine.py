@@ -17,6 +17,8 @@ import random
 import sys
 from typing import Any
 
+from tests.reliability.second_runner import use_second_runner
+
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 
 DEFAULTS: dict[str, Any] = {
@@ -32,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "abort": 0.1,
     "model": "checkpoints/metaalign-demo",
     "floor": 0.0,
+    "runner": 1,
 }
 
 
@@ -104,6 +107,8 @@ def run_engine(
         )
     )
     core: Any = engine.engine_core
+    if core.engine_core.vllm_config.use_v2_model_runner is not (options["runner"] == 2):
+        raise RuntimeError("this is the other model runner")
     scheduler = core.engine_core.scheduler
     pool = scheduler.kv_cache_manager.block_pool
     free_before = pool.get_num_free_blocks()
@@ -218,6 +223,8 @@ def check(
 def main() -> None:
     """Run and print; see the module."""
     options = DEFAULTS | json.loads(sys.argv[1])
+    if options["runner"] == 2:
+        use_second_runner()
     requests = drawn_requests(options)
     answers, seen = run_engine(requests, options)
     print(json.dumps(seen | check(requests, answers, options)))

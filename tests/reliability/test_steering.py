@@ -25,8 +25,10 @@ REPOSITORY = Path(__file__).parents[2]
         {"requests": 200, "longest": 120, "tokens": 16, "floor": 0.1},
         {"requests": 40, "longest": 120, "tokens": 120, "blocks": 40, "seed": 12},
         {"requests": 40, "longest": 120, "tokens": 120, "blocks": 40, "seed": 13, "asynchronous": True},
+        {"requests": 40, "longest": 120, "tokens": 16, "floor": 0.1, "runner": 2},
+        {"requests": 30, "longest": 120, "tokens": 60, "blocks": 40, "seed": 13, "asynchronous": True, "runner": 2},
     ],
-    ids=["many", "preempted", "asynchronous"],
+    ids=["many", "preempted", "asynchronous", "second-runner", "second-runner-preempted"],
 )
 def test_steered_answers_equal_plain_transformers(options: dict[str, Any]) -> None:
     """Mixed with plain requests, in parts, preempted and aborted; see `steered_engine`."""

@@ -198,3 +198,20 @@ def test_a_checkpoint_is_served_under_the_name_of_its_recipe(tmp_path: Path) -> 
     for folder, name in ((trained, "metaalign-demo"), (plain, "plain")):
         assert parse_engine_args(Settings(model=str(folder)), []).served_model_name == [name]
     assert Settings(model=str(trained), served_model_name="mine").model_name == "mine"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--speculative-config", '{"method": "ngram", "num_speculative_tokens": 2}'],
+        ["--pipeline-parallel-size", "2"],
+        ["--watermark-config", '{"algorithm": "gumbel"}'],
+        ["--enable-batch-sharded-sampling"],
+        ["--scheduler-cls", "vllm.v1.core.sched.scheduler.Scheduler"],
+    ],
+    ids=lambda flags: flags[0],
+)
+def test_flags_that_do_not_go_with_steering_are_refused_if_it_is_asked_for(flags: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{flags[0]}: .*METAALIGN_STEERING=true; leave out one"):
+        parse_engine_args(Settings(model=str(DEMO_CHECKPOINT), steering=True), flags)
+    parse_engine_args(Settings(model=str(DEMO_CHECKPOINT)), flags)

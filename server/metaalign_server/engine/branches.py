@@ -52,13 +52,14 @@ def capacity_of(config: Any) -> Capacity:
     refusal = ""
     if scheduler.scheduler_cls != SCHEDULER:
         refusal = "this server does not steer; the operator turns it on with METAALIGN_STEERING=true"
-    elif config.use_v2_model_runner:
-        refusal = "vLLM's second model runner steers nothing; the operator sets VLLM_USE_V2_MODEL_RUNNER=0"
     else:
         met = {
             "speculative decoding": config.speculative_config is not None,
             "pipeline parallelism": config.parallel_config.pipeline_parallel_size > 1,
             "a KV connector": config.kv_transfer_config is not None,
+            "watermarking": config.watermark_config is not None,
+            "sampling in shards of the batch": bool(config.parallel_config.enable_batch_sharded_sampling),
+            "a diffusion model": model.is_diffusion,
             "a model with a state besides its KV cache": model.is_hybrid or model.is_attention_free,
         }
         if found := [name for name, there in met.items() if there]:

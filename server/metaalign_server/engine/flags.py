@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-import vllm.envs
 from pydantic import ValidationError
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
 from vllm.exceptions import VLLMError
@@ -180,6 +179,8 @@ def _check_steering(args: Namespace, settings: Settings) -> None:
         "--speculative-config": args.speculative_config is not None,
         "--pipeline-parallel-size": args.pipeline_parallel_size > 1,
         "--kv-transfer-config": args.kv_transfer_config is not None,
+        "--watermark-config": args.watermark_config is not None,
+        "--enable-batch-sharded-sampling": bool(args.enable_batch_sharded_sampling),
         "--scheduler-cls": args.scheduler_cls != SCHEDULER,
     }
     for flag, given in met.items():
@@ -187,10 +188,6 @@ def _check_steering(args: Namespace, settings: Settings) -> None:
             raise ConfigurationError(
                 f"{flag}: does not go with METAALIGN_STEERING=true; leave out one of the two"
             )
-    if not current_platform.is_cpu() and vllm.envs.VLLM_USE_V2_MODEL_RUNNER is not False:
-        raise ConfigurationError(
-            "METAALIGN_STEERING=true: vLLM's second model runner steers nothing; set VLLM_USE_V2_MODEL_RUNNER=0"
-        )
 
 
 def _check_files(args: Namespace) -> None:

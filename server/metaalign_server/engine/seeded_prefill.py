@@ -18,9 +18,9 @@ logger = logging.getLogger(__name__)
 
 
 def hook_runner(runner: Any) -> None:
-    """Wrap one runner's sampling; on a GPU, vLLM's own way works."""
+    """Wrap one runner's sampling; on a GPU, and in vLLM's second generation of runners, its own way works."""
     device = getattr(runner, "device", None)
-    if getattr(device, "type", None) != "cpu":
+    if getattr(device, "type", None) != "cpu" or hasattr(runner, "req_states"):
         return
     if not all(hasattr(runner, name) for name in ("sample_tokens", "input_batch", "discard_request_mask")):
         logger.warning("this vLLM draws tokens elsewhere: a long prompt with a seed may end the engine")

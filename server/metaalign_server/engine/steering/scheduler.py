@@ -165,7 +165,6 @@ class SteeringScheduler(Scheduler):
         )
         return (
             len(self.kv_cache_config.kv_cache_groups) == 1
-            and not self.use_v2_model_runner
             and self.connector is None
             and not self.num_spec_tokens
             and min(member.max_tokens for member in group.members) > 0
