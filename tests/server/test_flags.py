@@ -198,3 +198,18 @@ def test_a_checkpoint_is_served_under_the_name_of_its_recipe(tmp_path: Path) -> 
     for folder, name in ((trained, "metaalign-demo"), (plain, "plain")):
         assert parse_engine_args(Settings(model=str(folder)), []).served_model_name == [name]
     assert Settings(model=str(trained), served_model_name="mine").model_name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("flags", "backend"),
+    [
+        ([], "vllm.v1.executor.uniproc_executor.UniProcExecutor"),
+        (["--tensor-parallel-size", "2"], None),
+        (["--pipeline-parallel-size", "2"], None),
+        (["--distributed-executor-backend", "mp"], "mp"),
+        (["--tensor-parallel-size", "2", "--distributed-executor-backend", "mp"], "mp"),
+    ],
+)
+def test_one_worker_runs_in_the_engine_s_process(flags: list[str], backend: str | None) -> None:
+    args = parse_engine_args(Settings(model=str(DEMO_CHECKPOINT)), flags)
+    assert args.distributed_executor_backend == backend
