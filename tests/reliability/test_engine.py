@@ -26,7 +26,6 @@ from tests.reliability.serving import (
     read_stream,
     said_at,
     serving,
-    serving_two,
     time_of,
     until,
 )
@@ -142,12 +141,13 @@ async def test_engine_killed_mid_answer(tmp_path: Path) -> None:
     assert failure["sequence_number"] == last["sequence_number"] + 1
 
 
-async def test_engine_killed_while_idle(tmp_path: Path) -> None:
-    with serving_two(tmp_path) as servers:
-        for server, name in zip(servers, ("EngineCore", "Worker"), strict=True):
-            process_named(server, name).kill()
-        for server in servers:
-            assert await exit_code(server) == 70
+@pytest.mark.parametrize(
+    ("flags", "name"), [((), "EngineCore"), (("--distributed-executor-backend", "mp"), "Worker")]
+)
+async def test_engine_killed_while_idle(flags: tuple[str, ...], name: str, tmp_path: Path) -> None:
+    with serving(tmp_path, *flags) as server:
+        process_named(server, name).kill()
+        assert await exit_code(server) == 70
 
 
 async def test_engine_hangs(tmp_path: Path) -> None:

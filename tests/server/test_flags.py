@@ -215,3 +215,18 @@ def test_flags_that_do_not_go_with_steering_are_refused_if_it_is_asked_for(flags
     with pytest.raises(ConfigurationError, match=f"^{flags[0]}: .*METAALIGN_STEERING=true; leave out one"):
         parse_engine_args(Settings(model=str(DEMO_CHECKPOINT), steering=True), flags)
     parse_engine_args(Settings(model=str(DEMO_CHECKPOINT)), flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "backend"),
+    [
+        ([], "vllm.v1.executor.uniproc_executor.UniProcExecutor"),
+        (["--tensor-parallel-size", "2"], None),
+        (["--pipeline-parallel-size", "2"], None),
+        (["--distributed-executor-backend", "mp"], "mp"),
+        (["--tensor-parallel-size", "2", "--distributed-executor-backend", "mp"], "mp"),
+    ],
+)
+def test_one_worker_runs_in_the_engine_s_process(flags: list[str], backend: str | None) -> None:
+    args = parse_engine_args(Settings(model=str(DEMO_CHECKPOINT)), flags)
+    assert args.distributed_executor_backend == backend

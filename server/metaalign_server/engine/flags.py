@@ -112,6 +112,11 @@ def refusals_in_one_line(prefix: str = "") -> Iterator[None]:
         raise ConfigurationError(prefix + " ".join(message.split())) from error
 
 
+_IN_THE_ENGINE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""The model runs in the engine's process. vLLM does so on a GPU, but on a CPU it takes a process of its own, and the
+two spin on shared memory for each other. By its path, because vLLM does not take its name `uni` on a CPU."""
+
+
 def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
     """Build vLLM's arguments: our defaults, then the operator's flags, which take precedence.
 
@@ -127,6 +132,7 @@ def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
     if current_platform.is_cpu():
         # Compiling costs more startup time than it saves; blocks of 32 let short Meta-Prompts hit the prefix cache.
         defaults += ["--enforce-eager", "--block-size", "32", "--max-num-seqs", "64"]
+        defaults += ["--distributed-executor-backend", _IN_THE_ENGINE]
     folder = Path(settings.model)
     if folder.is_dir() and read_manifest(folder) is not None:
         # Our template writes tool calls in this parser's format; a small model would fill JSON with whitespace.
@@ -138,6 +144,9 @@ def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
     parser = make_arg_parser(_Parser(prog="metaalign-server serve"))  # type: ignore[no-untyped-call]
     args: Namespace = parser.parse_args([*defaults, *_with_config(parser, flags)])
     _refuse_what_does_nothing(parser, args, settings)
+    workers = args.tensor_parallel_size * args.pipeline_parallel_size
+    if workers > 1 and args.distributed_executor_backend == _IN_THE_ENGINE:
+        args.distributed_executor_backend = None
     with refusals_in_one_line():
         validate_parsed_serve_args(args)
     _check_files(args)
