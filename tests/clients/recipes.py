@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ __all__ = [
     "LANGUAGES",
     "PAGE",
     "PARTS",
+    "STRENGTH",
     "Recipe",
     "agrees",
     "expected",
@@ -20,6 +22,7 @@ __all__ = [
     "marked",
     "raised",
     "recipes",
+    "steered",
     "timeouts",
 ]
 
@@ -29,6 +32,8 @@ CONDITIONS = ("refused", "key", "limit", "stopped", "failed", "broken", "slow", 
 """The columns of the page's table of exceptions, in its order."""
 HURRIED = ("slow", "stalled")
 """Those in which the client is not as patient as it is by itself."""
+STRENGTH = {"system": 0.2}
+"""With it the demo answers as if nobody had asked for a pirate, and draws each token from two prompts."""
 LANGUAGES = {"python": 'print("\\n\\f{}")', "js": 'console.log("\\n\\f{}");', "bash": "printf '\\n\\f{}\\n'"}
 """Those that a program may be in, and what prints a mark that no answer has."""
 _SHOWN = re.compile(
@@ -89,6 +94,20 @@ def hurried(text: str, client: str, seconds: int) -> str:
         "temperature": r'(?<=temperature)"?: 0',
     }
     return re.sub(value[behind], rf"\g<0>, {setting.replace('60', str(seconds))}", text)
+
+
+def steered(text: str) -> str:
+    """A recipe's program or file that asks with `STRENGTH`, or for the profile `faint` that has it.
+
+    Where it prints whether its receipt was applied, it prints the receipt's hash, and the number of branches or "None".
+    """
+    strength = rf'\g<0>, "strength": {json.dumps(STRENGTH)}'
+    text = re.sub(r'\bsystem"?: "Answer like a pirate\."', strength, text)
+    text = re.sub(
+        r"print\((.+)\.applied\)", r"print(\1.spec_hash, getattr(\1.steering, 'branches', None))", text
+    )
+    text = re.sub(r"console\.log\((.+)\.applied\)", r"console.log(\1.spec_hash, \1.steering.branches)", text)
+    return text.replace("@pirate", "@faint")
 
 
 def _table(section: str) -> list[tuple[str, list[str]]]:

@@ -1,4 +1,4 @@
-"""Other projects' clients at a real server: every recipe of docs/recipes.md, and what its client raises.
+"""Other projects' clients at a real server: every recipe of docs/recipes.md, also steered, and what its client raises.
 
 python -m tests.clients.run [--only NAME,NAME]    in an environment that `make clients-test` made
 """
@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from tests.clients.recipes import (
     CONDITIONS,
     HURRIED,
     PAGE,
+    STRENGTH,
     Recipe,
     agrees,
     expected,
@@ -34,6 +35,7 @@ from tests.clients.recipes import (
     marked,
     raised,
     recipes,
+    steered,
 )
 from tests.processes import ROOT, environment, free_port
 from tests.security.world import TENANT_SCOPES, open_world
@@ -42,7 +44,9 @@ HERE = Path(__file__).parent
 NODE = HERE / "node"
 OLDER = ("LlamaIndex", "instructor", "LiteLLM proxy")
 """Clients that need an older `openai` than the rest, and therefore another environment."""
-CHECKS = ("preferences", "receipt", "stream", "tool", "profile", *CONDITIONS)
+HEADERS = ("langchain-openai", "LangGraph", "pydantic-ai", "Haystack")
+"""Clients whose receipt is that of the headers, which say nothing of steering but by the hash."""
+CHECKS = ("preferences", "receipt", "stream", "tool", "profile", "steering", *CONDITIONS)
 PIRATE = re.compile(r'\bsystem("?: "Answer like a pirate)')
 TOLD = {
     "refused": ("preferences.sytem: unknown key", "no profile `pirat`"),
@@ -117,8 +121,12 @@ def placed(recipe: Recipe, text: str, place: Place, condition: str, proxy: str) 
     return text.replace("http://127.0.0.1:8000", place.url).replace("unused", place.key)
 
 
-def check(recipe: Recipe, places: dict[str, Place], proxy: str) -> Result:
-    """Run a recipe as it is, and once in every condition."""
+def check(recipe: Recipe, places: dict[str, Place], proxy: str, faint: str) -> Result:
+    """Run a recipe as it is, steered, and once in every condition.
+
+    Args:
+        faint: The hash of the receipt where the recipe is steered, as a dry run gives it.
+    """
     result = Result(recipe.client)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -130,6 +138,8 @@ def check(recipe: Recipe, places: dict[str, Place], proxy: str) -> Result:
                 text = (
                     PIRATE.sub(r"sytem\1", text) if PIRATE.search(text) else text.replace("@pirate", "@pirat")
                 )
+            if condition == "steering":
+                text = steered(text)
             if condition in HURRIED and recipe.client != "LiteLLM proxy":  # it is the one that waits
                 text = hurried(text, recipe.client, PATIENCE)
             return placed(recipe, text, places[condition], condition, proxy)
@@ -144,6 +154,7 @@ def check(recipe: Recipe, places: dict[str, Place], proxy: str) -> Result:
             return done
 
         result.checks |= shown(recipe, run_in("good", marked(recipe.program, recipe.language)))
+        result.checks["steering"] = faintly(recipe, run_in("steering", recipe.until("Tool")), faint)
         for condition in CONDITIONS:
             if raised()[recipe.client][condition] == "-":
                 result.checks[condition] = "-"
@@ -170,6 +181,15 @@ def shown(recipe: Recipe, done: subprocess.CompletedProcess[str]) -> dict[str, s
         else:
             verdicts[part.lower()] = compared(wanted, lines, done)
     return verdicts
+
+
+def faintly(recipe: Recipe, done: subprocess.CompletedProcess[str], faint: str) -> str:
+    """Look for two answers without a pirate, and between them for the receipt, if the client has one."""
+    answer = "The fox eats mice. …"
+    branches = None if recipe.client in HEADERS else 2
+    receipt = [f"{faint} {branches}"] if expected(recipe.parts()["Ask"])[1:] else []
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    return compared([answer, *receipt, answer], lines, done)
 
 
 def compared(wanted: list[str], lines: list[str], done: subprocess.CompletedProcess[str]) -> str:
@@ -271,8 +291,14 @@ def main() -> int:
         limited = world.make_key("zoo", *TENANT_SCOPES, limits={"tokens_per_day": 1})["key"]
         world.keys["limited"] = limited
         assert world.ask("limited").status_code == 200  # which uses up the day
-        made = world.client("zoo").post("/v1/profiles", json=json.loads(profile))
-        assert made.status_code == 201, made.text
+        pirate = json.loads(profile)
+        weak = pirate | {"name": "faint", "preferences": pirate["preferences"] | {"strength": STRENGTH}}
+        for body in (pirate, weak):
+            made = world.client("zoo").post("/v1/profiles", json=body)
+            assert made.status_code == 201, made.text
+        dry = world.client("zoo").post("/v1/preferences/render", json={"preferences": {"profile": "faint"}})
+        applied = dry.json()["metaalign"]
+        assert applied["steering"] == {"strength": {"system": 0.2, "user": 1.0}, "branches": 2}
         url, key = world.server.url, world.keys["zoo"]
         with (
             breaking(url, "failed") as failed,
@@ -282,6 +308,7 @@ def main() -> int:
         ):
             places = {
                 "good": Place(url, key),
+                "steering": Place(url, key),
                 "refused": Place(url, key),
                 "key": Place(url, "ma_wrong"),
                 "limit": Place(url, limited),
@@ -292,12 +319,13 @@ def main() -> int:
                 "stalled": Place(stalled, key),
             }
             proxied = next((recipe for recipe in chosen if recipe.client == "LiteLLM proxy"), None)
-            with ThreadPoolExecutor(2) as pool:
-                if proxied is None:
-                    results = list(pool.map(lambda recipe: check(recipe, places, ""), chosen))
-                else:
-                    with litellm_proxy(proxied, places, Path(name)) as proxy:
-                        results = list(pool.map(lambda recipe: check(recipe, places, proxy), chosen))
+            with ThreadPoolExecutor(2) as pool, ExitStack() as stack:
+                proxy = ""
+                if proxied is not None:
+                    proxy = stack.enter_context(litellm_proxy(proxied, places, Path(name)))
+                results = list(
+                    pool.map(lambda recipe: check(recipe, places, proxy, applied["spec_hash"]), chosen)
+                )
     print_table(results)
     return int(any(value not in ("ok", "-") for result in results for value in result.checks.values()))
 

@@ -17,6 +17,7 @@ from tests.clients.recipes import (
     hurried,
     raised,
     recipes,
+    steered,
     timeouts,
 )
 from tests.processes import ROOT
@@ -51,6 +52,21 @@ def test_the_table_of_timeouts_fits_every_recipe() -> None:
         assert re.search(r"timeout\"?[=:] ?7(?:_000)?\b", changed), recipe.client
         if recipe.language == "python" and not recipe.files:
             compile(changed, recipe.client, "exec")
+
+
+@pytest.mark.parametrize("recipe", recipes(), ids=lambda recipe: recipe.client)
+def test_every_recipe_can_be_steered(recipe: Recipe) -> None:
+    """By its own preferences, or by a profile where its client sends none."""
+    program = steered(recipe.until("Tool"))
+    if recipe.client == "llm":
+        assert steered(recipe.files["yaml"]).count("@faint") == 1
+        return
+    assert (
+        len(re.findall(r'system"?: "Answer like a pirate\.", "strength": \{"system": 0\.2\}', program)) == 1
+    )
+    assert program.count(".spec_hash, ") == 1
+    if recipe.language == "python":
+        compile(program, recipe.client, "exec")
 
 
 def test_the_page_names_the_versions_that_are_installed() -> None:

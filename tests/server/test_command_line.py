@@ -117,23 +117,62 @@ def test_compare(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(json.loads(printed(capsys, "compare", OTTER, "-", "tone=pirate", "--json"))) == 2
 
 
-def test_render_says_how_it_would_be_steered(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same without a server as by one; a blend of profiles takes one."""
-    words = ["--system", "Be kind.", "--prefer", "format=bullets", "--strength", "system=1.2,user=2"]
-    told = printed(capsys, "render", *words, "--candidates", "4")
-    assert told.endswith("\nsteering: strength system=1.2,user=2; branches 3; candidates 4\n")
-    url = os.environ["METAALIGN_BASE_URL"]
-    assert printed(capsys, "render", *words, "--candidates", "4", "--url", url) == told
-    none = printed(capsys, "render", *words[:4], "--strength", "0")
+def test_render_shows_how_it_would_be_steered(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same without a server as by one, which counts tokens, too."""
+    tiers = ["--system", "Be kind.", "--prefer", "format=bullets"]
+    words = ["render", *tiers, "--strength", "system=1.2,user=2"]
+    told = printed(capsys, *words, "--candidates", "4")
+    assert told.endswith(
+        "\nsteering: strength system=1.2,user=2; branches 3; candidates 4\n\n"
+        "branch\tcoefficient\nboth tiers\t2\nSystem only\t-0.8\nno tier\t-0.2\n"
+    )
+    by_server = ["--url", os.environ["METAALIGN_BASE_URL"]]
+    counted = printed(capsys, *words, "--candidates", "4", *by_server)
+    assert counted.startswith(told[: told.index("\nboth tiers")] + "\ttokens\n")
+    shown = json.loads(printed(capsys, *words, "--json"))
+    shown_by_server = json.loads(printed(capsys, *words, "--json", *by_server))
+    assert [branch["coefficient"] for branch in shown["branches"]] == [2, -0.8, -0.2]
+    tokens = [len(branch.pop("prompt_token_ids")) for branch in shown_by_server["branches"]]
+    assert shown["branches"] == shown_by_server["branches"]
+    lines = [line.split("\t") for line in counted.splitlines()[-3:]]
+    assert ["\t".join(line[:2]) for line in lines] == told.splitlines()[-3:]
+    assert [int(line[2]) for line in lines] == tokens
+    assert tokens[0] > tokens[1] > 0
+
+
+@pytest.mark.parametrize("by_server", [False, True])
+def test_render_shows_what_a_strength_leaves(capsys: pytest.CaptureFixture[str], by_server: bool) -> None:
+    words = ["render", "--prefer", "format=bullets"]
+    words += ["--url", os.environ["METAALIGN_BASE_URL"]] if by_server else []
+    none = printed(capsys, *words, "--system", "Be kind.", "--strength", "0")
     assert "Be kind." not in none  # no prompt with tiers takes part
-    assert "steering: strength system=0,user=0; branches 1" in none
-    assert "steering" not in printed(capsys, "render", *words[:4], "--strength", "1")
+    assert "steering: strength system=0,user=0; branches 1\n" in none
+    assert none.splitlines()[-1].startswith("no tier\t1")
+    assert json.loads(printed(capsys, *words, "--strength", "0", "--json"))["branches"] == []
+    weak = printed(capsys, *words, "--strength", "0.4").splitlines()
+    assert weak[-2].startswith("User only\t0.4")
+    assert weak[-1].startswith("no tier\t0.6")
+    assert "steering" not in printed(capsys, *words, "--strength", "1")
+
+
+def test_render_shows_the_parts_of_a_blend(capsys: pytest.CaptureFixture[str]) -> None:
+    """By weight, with the numbers that they were given in; a part of a profile takes a server."""
+    parts = ["--blend", "tone=pirate=0.3", "--blend", "format=bullets=0.7"]
+    told = printed(capsys, "render", "--system", "Be kind.", "--strength", "system=1.5", *parts)
+    first, second = (told.index(f"# User Info, blend part {number}\n") for number in (2, 1))
+    assert told.index("# System Info\nBe kind.\n") < first < second
+    assert "bulleted" in told[first:second]
+    assert "blend part 2\t0.7\nblend part 1\t0.3\nSystem only\t0.5\nno tier\t-0.5\n" in told
+    # Both come to one prompt, and to the prompt without a User tier.
+    same = printed(capsys, "render", "--blend", "tone=pirate=0.3", "--blend", "tone=pirate=0.7")
+    assert same.endswith("\npart of the blend\t1\n")
+    lost = printed(capsys, "render", "--prefer", "system.tone=casual", "--blend", "tone=pirate=1")
+    assert "\nSystem only\t1\n" in lost
     name = f"cli-{uuid.uuid4().hex[:8]}"
     printed(capsys, "profiles", "create", name, "--prefer", "tone=formal")
-    blend = ["--blend", f"{name}=0.7", "--blend", "tone=pirate=0.3"]
-    assert "branches 2; blend 0.7+0.3" in printed(capsys, "render", *blend)
+    told = printed(capsys, "render", "--blend", f"{name}=0.7", "--blend", "tone=pirate=0.3")
+    assert "branches 2; blend 0.7+0.3" in told
+    assert re.search(r"^blend part 1\t0\.7\t\d+\nblend part 2\t0\.3\t\d+$", told, re.MULTILINE)
 
 
 def test_an_answer_is_steered(capsys: pytest.CaptureFixture[str]) -> None:
@@ -348,23 +387,30 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     printed(capsys, "doctor", "--key", USER_KEY)
 
 
-def test_a_table_is_drawn_on_a_terminal(twin: Twin) -> None:
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["compare", OTTER, "-", "format=bullets"], "- The otter eats fish."),
+        (["render", "--prefer", "format=bullets", "--strength", "2"], "│ User only │ 2           │"),
+    ],
+)
+def test_a_table_is_drawn_on_a_terminal(twin: Twin, words: list[str], part: str) -> None:
     parent, child = pty.openpty()
-    words = ["compare", OTTER, "-", "format=bullets", "--url", twin.url]
+    words = [*words, "--url", twin.url]
     command: Any = [sys.executable, "-m", "metaalign.cli", *words]
     env = environment({"METAALIGN_API_KEY": KEY, "COLUMNS": "100"})
     done = subprocess.run(command, stdout=child, stderr=subprocess.PIPE, env=env, timeout=60, check=False)
     os.close(child)
     shown = b""
     try:
-        while part := os.read(parent, 65_536):
-            shown += part
+        while read := os.read(parent, 65_536):
+            shown += read
     except OSError:  # the terminal's end, as Linux tells it
         pass
     os.close(parent)
     assert done.returncode == 0, done.stderr
     assert "┃" in shown.decode()
-    assert "- The otter eats fish." in shown.decode()
+    assert part in shown.decode()
 
 
 def test_completion_and_other_programs(

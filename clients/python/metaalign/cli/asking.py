@@ -1,4 +1,4 @@
-"""`metaalign ask`, `render` and `compare`: one query, under preferences, under several, or not sent at all."""
+"""`metaalign ask` and `compare`: one query, under preferences or under several."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from metaalign.cli.arguments import add_preferences, client, preferences_of, read_document
-from metaalign.cli.output import as_json, note, print_answer, print_json, receipt_lines, steering_line, table
+from metaalign.cli.output import as_json, note, print_answer, print_json, receipt_lines, table
 from metaalign.cli.replaying import check_writable, save
 from metaalign.cli.steering import check_temperature
 from metaalign.client import MetaAlign
 from metaalign.errors import InvalidPreferences, MetaAlignError
-from metaalign.preferences import parse_preferences
-from metaalign.prompt.resolution import request_layers
-from metaalign.prompt.steering import steer
 
 __all__ = ["add_commands"]
 
@@ -28,12 +25,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--save", type=Path, metavar="FILE", help="append query and answer to a file, for `metaalign replay`"
     )
     ask.set_defaults(run=_ask)
-    dry = commands.add_parser(
-        "render", help="show preferences as the two tiers; needs no server unless one is named"
-    )
-    dry.set_defaults(run=_render)
-    for command in (ask, dry):
-        add_preferences(command)
+    add_preferences(ask)
     _sampling(ask)
     compare = commands.add_parser("compare", help="one query under several preferences, side by side")
     compare.add_argument("query")
@@ -83,42 +75,6 @@ def _save(
     if options.save is not None:
         request = {"query": query, "preferences": preferences} | _options(options)
         save(server, options.save, request, answer)
-
-
-def _render(options: argparse.Namespace) -> None:
-    preferences = preferences_of(options) or {}
-    if options.url or _names_profiles(preferences):
-        with client(options) as server:
-            rendered = server.render(preferences)
-        if options.json:
-            print_json(rendered)
-            return
-        system, user, lost = rendered.system_info, rendered.user_info, rendered.metaalign.overridden
-        steering = rendered.metaalign.steering
-    else:
-        steered = steer(request_layers(parse_preferences(preferences)))
-        meta_prompt = steered.branches[0].meta_prompt
-        system, user = meta_prompt.system_info, meta_prompt.user_info
-        if options.json:
-            print_json({"system_info": system, "user_info": user})
-            return
-        lost = steered.resolution.overridden  # type: ignore[assignment]  # the same fields
-        steering = steered.applied
-    print("\n".join(["# System Info", system, "", "# User Info", user]))
-    if steering is not None:
-        print(f"\n{steering_line(steering)}")
-    for one in lost:
-        print(f"\n{one.tier} {one.dimension} = {one.value!r} lost to {one.kept!r} ({one.by})")
-
-
-def _names_profiles(preferences: Any) -> bool:
-    """Whether preferences are a server's in part."""
-    if not isinstance(preferences, dict):
-        return False
-    parts = preferences.get("blend") or ()
-    return bool(preferences.get("profile")) or any(
-        isinstance(one, dict) and "profile" in one for one in parts
-    )
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from metaalign import __version__
-from metaalign.cli import asking, checking, looking, managing, replaying, talking
+from metaalign.cli import asking, checking, looking, managing, rendering, replaying, talking
 from metaalign.cli.arguments import add_server
 from metaalign.cli.output import note, told
 from metaalign.errors import MetaAlignError
@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"metaalign {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for room in (asking, talking, checking, replaying, managing, looking):
+    for room in (asking, rendering, talking, checking, replaying, managing, looking):
         room.add_commands(commands)
     for command, (program, _) in _ELSEWHERE.items():
         commands.add_parser(command, help=f"the same as `{' '.join(program)}`", add_help=False)
