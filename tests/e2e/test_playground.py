@@ -401,7 +401,11 @@ def test_the_strength_of_a_profile_is_seen_replaced_and_taken_again(
     store(
         server,
         "loud",
-        {"user": {"attributes": {"format": "bullets"}}, "strength": {"system": 0.5, "user": 2}, "candidates": 2},
+        {
+            "user": {"attributes": {"format": "bullets"}},
+            "strength": {"system": 0.5, "user": 2},
+            "candidates": 2,
+        },
     )
     store(server, "even", {"user": {"attributes": {"format": "bullets"}}})
     sent = heard(page)
@@ -597,7 +601,9 @@ def test_a_blend_takes_the_place_of_a_strength(page: Page, browser: Browser, ser
     assert sent[0]["strength"] == {"system": 2, "user": 1}
     expect(receipt(page, "A")).to_contain_text("A blend of 1 User tier")
     column(page, "A").get_by_role("button", name="Influence").click()
-    expect(column(page, "A")).to_contain_text("The profile holds a blend, so the answer has no prompt of its own")
+    expect(column(page, "A")).to_contain_text(
+        "The profile holds a blend, so the answer has no prompt of its own"
+    )
 
     # One that holds both cannot be used by itself, which a first dry run is told; the page then takes one back.
     with opened(browser, server.url) as other:
@@ -779,8 +785,7 @@ def test_a_column_is_saved_compared_and_used(page: Page, server: Server) -> None
     expect(tier(page, "B", "System Info").locator(".row")).to_have_count(0)
     preset(page, "Facts stay facts", "A", "B")
     page.get_by_label("One question").fill(OTTER)
-    column(page, "A").get_by_role("button", name="Profile").click()
-    column(page, "A").get_by_label("Profile", exact=True).last.fill("zoo@stable")
+    use(page, "A", "zoo@stable")
     ask(page, "A", "B")
     expect(answer(page, "A")).to_contain_text("Ahoy, Ada!")
     expect(receipt(page, "A")).to_contain_text("From the profile zoo, version 2.")

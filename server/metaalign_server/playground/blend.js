@@ -1,6 +1,6 @@
-// The blend of a column: up to four User tiers, each with its share. The shares always sum to 1, so moving one moves the others.
+// The blend of a column: up to four User tiers, each with its share. The shares always sum to 1: moving one moves the others.
 
-import { button, el, field, newId, say } from "./dom.js";
+import { button, el, field, newId, say, setText } from "./dom.js";
 import { wishEditor } from "./editor.js";
 import { MAX_PARTS, apportioned, isReady, moved, partOf } from "./state.js";
 
@@ -71,7 +71,8 @@ export function blendEditor(column, known, changed) {
       what = editor.elements;
     } else {
       first = el("input", {
-        type: "text", list: "profile-names", placeholder: "museum, museum@stable, museum:2", maxlength: 128, autocomplete: "off", spellcheck: "false",
+        type: "text", list: "profile-names", placeholder: "museum, museum@stable, museum:2", maxlength: 128,
+        autocomplete: "off", spellcheck: "false",
         oninput: () => {
           part.profile = first.value;
           edited();
@@ -100,16 +101,19 @@ export function blendEditor(column, known, changed) {
       el("div", { class: "part-head" },
         el("span", { class: "part-name" }, `Part ${index + 1}`),
         el("div", { class: "share" }, el("label", { for: slider.id }, "Share"), slider, value),
-        button("×", () => remove(blend.indexOf(part)), { class: "quiet remove", "aria-label": `Remove ${name} of the blend` })),
+        button("×", () => remove(blend.indexOf(part)), {
+          class: "quiet remove", "aria-label": `Remove ${name} of the blend`,
+        })),
       ...what, note);
 
     function show(share, alone) {
-      const empty = part.profile === null && !part.info.trim() && !part.attributes.some((entry) => entry.value.trim()) && !part.examples;
+      const said = [part.profile ?? part.info, ...part.attributes.map((entry) => entry.value)].some((text) => text.trim());
+      const empty = "Empty: this share goes to User Info as it is above.";
       slider.disabled = share === null || alone;
       if (share !== null) slider.value = String(share);
       slider.setAttribute("aria-valuetext", share === null ? "left out" : `${share} of 1`);
       value.textContent = share === null ? "–" : String(share);
-      note.textContent = share === null ? "Without a name this part is left out." : empty ? "Empty: this share goes to User Info as it is above." : "";
+      note.textContent = share === null ? "Without a name this part is left out." : said || part.examples ? "" : empty;
     }
 
     return { element, show, editor, first };
@@ -120,7 +124,8 @@ export function blendEditor(column, known, changed) {
     const found = shares();
     const counted = found.filter((share) => share !== null);
     views.forEach((view, index) => view.show(found[index], counted.length === 1));
-    sum.textContent = counted.length > 1 ? `${counted.join(" + ")} = 1` : counted.length ? "One part has the whole share." : "";
+    const alone = counted.length ? "One part has the whole share." : "";
+    setText(sum, counted.length > 1 ? `${counted.join(" + ")} = 1` : alone);
   }
 
   function draw() {

@@ -134,7 +134,7 @@ export class Column {
     this.inShort.textContent = summary(this.column);
   }
 
-  /** Show what holds where the column sets no strength and no candidates, and whether a blend leaves room for a strength. */
+  /** Show what holds where the column sets no strength and no candidates, and whether there can be a strength. */
   showSteering() {
     const { column } = this;
     const stored = column.stored?.strength;
@@ -146,8 +146,9 @@ export class Column {
         blocked: tier === "user" ? this.whyNoStrength() : "",
       });
     });
-    const best = column.candidates ?? column.stored?.candidates;
-    this.candidatesNote.textContent = column.candidates === null && best ? `as stored: the best of ${best}` : "the best one is shown";
+    const best = column.stored?.candidates;
+    const stands = column.candidates === null && best;
+    this.candidatesNote.textContent = stands ? `as stored: the best of ${best}` : "the best one is shown";
   }
 
   /** Why the User tier can have no strength; empty if it can. */
@@ -155,12 +156,14 @@ export class Column {
     const { blend, stored, user } = this.column;
     if (!isBlended(this.column)) return "";
     if (!blend.some(isReady)) {
-      return "The profile holds a blend, which takes the place of the User tier, so a strength cannot be combined with it.";
+      return "The profile holds a blend, which takes the place of the User tier, so a strength cannot be combined with"
+        + " it.";
     }
     const both = "A blend takes the place of the User tier, so the two cannot be combined";
     if (user.strength !== null) return `${both}: this strength of ${user.strength} is not sent.`;
     const its = stored?.strength?.user ?? 1;
-    return its === 1 ? `${both}. Remove the blend to set a strength.` : `${both}: the profile’s strength of ${its} is not used.`;
+    if (its !== 1) return `${both}: the profile’s strength of ${its} is not used.`;
+    return `${both}. Remove the blend to set a strength.`;
   }
 
   /** A button that rates the answer; a second press changes nothing, the other one replaces it. */
@@ -201,7 +204,8 @@ export class Column {
       const map = influenceElements(tokens);
       this.text.replaceChildren(...map.spans);
       const dialled = steering && (steering.strength.system !== 1 || steering.strength.user !== 1);
-      this.mapNote.textContent = [map.sentence, dialled && "Scored at strength 1.", blend && "Scored without the blend."].filter(Boolean).join(" ");
+      const notes = [map.sentence, dialled && "Scored at strength 1.", blend && "Scored without the blend."];
+      this.mapNote.textContent = notes.filter(Boolean).join(" ");
       this.mapButton.setAttribute("aria-pressed", "true");
     } catch (error) {
       this.mapNote.textContent = error.message;
@@ -216,7 +220,8 @@ export class Column {
     const { signal } = (this.rendering = new AbortController());
     const { query, model } = this.page.request();
     const messages = query ? [{ role: "user", content: query }] : [];
-    const dry = (preferences, said) => call("POST", "v1/preferences/render", { messages: said, preferences, ...model }, signal);
+    const dry = (preferences, said) =>
+      call("POST", "v1/preferences/render", { messages: said, preferences, ...model }, signal);
     let rendered = null;
     let problem = null;
     try {
@@ -224,8 +229,9 @@ export class Column {
       await this.learnStored(dry);
       const preferences = toPreferences(this.column);
       rendered = await dry(preferences, messages);
+      const strength = rendered.metaalign.steering?.strength ?? { system: 1, user: 1 };
       for (const tier of ["system", "user"]) {
-        if (preferences.strength?.[tier] === undefined) this.acting[tier] = rendered.metaalign.steering?.strength[tier] ?? 1;
+        if (preferences.strength?.[tier] === undefined) this.acting[tier] = strength[tier];
       }
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -248,7 +254,7 @@ export class Column {
       const { strength = { system: 1, user: 1 }, blend = null, candidates = null } = steering ?? {};
       stored = { strength, blend: blend !== null, candidates };
     } catch (error) {
-      // It says so of profiles that hold a blend and a strength of the User tier, which need a request that takes one back.
+      // So it answers to profiles that hold a blend and a strength of the User tier: a request must take one back.
       if (error.param !== "preferences.blend") throw error;
       stored = { strength: null, blend: true, candidates: null };
     }
@@ -260,16 +266,24 @@ export class Column {
       el("div", { class: `block is-${name}` }, el("h4", {}, title), text ? el("pre", {}, text) : el("p", { class: "hint" }, none));
     const question = block("query", "User Query", query, "no question yet");
     if (!rendered.branches.length) {
-      return [block("system", "System Info", rendered.system_info, "empty"), block("user", "User Info", rendered.user_info, "empty"), question];
+      return [
+        block("system", "System Info", rendered.system_info, "empty"),
+        block("user", "User Info", rendered.user_info, "empty"),
+        question,
+      ];
     }
     const branches = rendered.branches.map(({ coefficient, system_info: system, user_info: user }) => {
-      const told = [system && block("system", "System Info", system), user && block("user", "User Info", user)].filter(Boolean);
+      const told = [
+        system && block("system", "System Info", system),
+        user && block("user", "User Info", user),
+      ].filter(Boolean);
       return el("li", { class: "branch" },
         el("p", { class: "times" }, `${Number(coefficient.toFixed(2))} ×`.replace("-", "−")),
         el("div", {}, ...(told.length ? told : [el("p", { class: "hint" }, "without preferences")])));
     });
     return [
-      el("p", { class: "hint" }, `${branches.length} prompts draw each token together: their logits, added up with these weights.`),
+      el("p", { class: "hint" },
+        `${branches.length} prompts draw each token together: their logits, added up with these weights.`),
       el("ol", { class: "branches" }, ...branches),
       question,
     ];

@@ -55,7 +55,8 @@ export function profilesBench(section, page) {
     const preferences = toPreferences(page.columns()[LETTERS.indexOf(column.value)], { stored: true });
     const naming = (preferences.blend ?? []).findIndex((part) => part.profile);
     if (naming >= 0) {
-      throw new Problem(`Part ${naming + 1} of the blend is a profile, and a profile cannot name others. Make it a text, or remove it.`);
+      const why = "is a profile, and a profile cannot name others. Make it a text, or remove it.";
+      throw new Problem(`Part ${naming + 1} of the blend ${why}`);
     }
     const body = { preferences, note: note.value };
     const found = await list();

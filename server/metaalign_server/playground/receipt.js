@@ -38,7 +38,10 @@ function appliedSentence(receipt) {
 /** How the answer was steered, as sentences. */
 function steeringSentences({ strength, branches, blend, candidates, score }) {
   const said = [`Strength: ${strength.system} of System Info, ${strength.user} of User Info; ${count(branches, "branch", "branches")} drew each token.`];
-  if (blend) said.push(`A blend of ${count(blend.length, "User tier")}, with the ${blend.length === 1 ? "weight" : "weights"} ${listed(blend.map((weight) => Number(weight.toFixed(3))))}.`);
+  if (blend) {
+    const weights = listed(blend.map((weight) => Number(weight.toFixed(3))));
+    said.push(`A blend of ${count(blend.length, "User tier")}, with the ${blend.length === 1 ? "weight" : "weights"} ${weights}.`);
+  }
   if (candidates) {
     const scored = typeof score === "number" ? `, with a score of ${score.toFixed(3)} nats a token` : "";
     said.push(`The best of ${candidates} candidates${scored}.`);

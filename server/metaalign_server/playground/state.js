@@ -7,7 +7,7 @@ export const MAX_STRENGTH = 4;
 export const MAX_CANDIDATES = 16;
 export const MAX_PARTS = 4;
 
-/** What a tier says: `attributes` is a list of {name, value, locked}, so that rows keep their places while they are typed. */
+/** What a tier says: `attributes` is a list of {name, value, locked}, so that rows keep places while they are typed. */
 const wishes = (given) => ({
   info: given.info ?? "",
   priorities: given.priorities ?? "",
@@ -29,9 +29,9 @@ export const partOf = ({ weight, profile, user }) => ({
 });
 
 /**
- * A column from preferences as the API writes them. A strength or a number of candidates that is null is not set, which is
- * not the same as 1: a profile's own holds. `stored` is what the profile of the column says, once a dry run has told it:
- * {strength, blend}; it is in no link.
+ * A column from preferences as the API writes them. A strength or a number of candidates that is null is not set, which
+ * is not 1: a profile's own holds. `stored` is what the column's profile says of {strength, blend, candidates}, once a
+ * dry run has told; it is in no link.
  */
 export function columnOf(preferences = {}) {
   const { strength } = preferences;
@@ -82,7 +82,10 @@ function hundredths(weights, whole) {
   const quotas = weights.map((weight) => (whole * weight) / total);
   const counts = quotas.map((quota) => Math.max(1, Math.floor(quota)));
   const left = () => whole - counts.reduce((sum, each) => sum + each, 0);
-  const furthest = (by) => quotas.map((quota, index) => by(quota, index)).reduce((best, value, index, all) => (value > all[best] ? index : best), 0);
+  const furthest = (by) => {
+    const found = quotas.map(by);
+    return found.indexOf(Math.max(...found));
+  };
   while (left() > 0) counts[furthest((quota, index) => quota - counts[index])] += 1;
   while (left() < 0) counts[furthest((_, index) => counts[index])] -= 1;
   return counts;
@@ -91,7 +94,7 @@ function hundredths(weights, whole) {
 /** Shares that sum to 1, in hundredths. */
 export const apportioned = (weights) => hundredths(weights, 100).map((each) => each / 100);
 
-/** The shares after the one at `index` was moved to `wanted`: the others keep their proportions and make room for it. */
+/** The shares after the one at `index` was moved to `wanted`: the others make room for it, in proportion. */
 export function moved(weights, index, wanted) {
   if (weights.length === 1) return [1];
   const others = weights.filter((_, other) => other !== index);
@@ -168,7 +171,8 @@ const MAX_LINK = 200_000; // characters; all that can be typed into four columns
 
 /** The state as a fragment, which browsers do not send to any server. */
 export function toFragment(state) {
-  const bytes = new TextEncoder().encode(JSON.stringify(state, (name, value) => (name === "stored" ? undefined : value)));
+  const kept = JSON.stringify(state, (name, value) => (name === "stored" ? undefined : value));
+  const bytes = new TextEncoder().encode(kept);
   const binary = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
   return PREFIX + btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 }

@@ -1,6 +1,6 @@
-// The dial of a tier: how strongly it acts. It is set, or it is not, and then what is stored holds; that is not the same as 1.
+// The dial of a tier: how strongly it acts. What is not set is not 1: then what is stored holds.
 
-import { button, el, newId } from "./dom.js";
+import { button, el, newId, setText } from "./dom.js";
 import { MAX_STRENGTH } from "./state.js";
 
 export const STRENGTH_MARKS = "strength-marks";
@@ -14,8 +14,8 @@ const written = (value) => String(Number(value.toFixed(2)));
  * @param title What it is called.
  * @param side The tier of a column's state.
  * @param changed Called after each change.
- * @returns The element, and `show(facts)`: `profile`, whether the column uses one; `stored`, the profile's own strength, null
- *   if nobody knows; `acting`, what holds while nothing is set; `blocked`, why there can be none, or nothing.
+ * @returns The element, and `show(facts)`: `profile`, whether the column uses one; `stored`, the profile's own strength,
+ *   null if nobody knows; `acting`, what holds while nothing is set; `blocked`, why there can be none, or nothing.
  */
 export function strengthDial(title, side, changed) {
   let facts = { profile: false, stored: null, acting: 1, blocked: "" };
@@ -53,10 +53,11 @@ export function strengthDial(title, side, changed) {
     slider.disabled = Boolean(blocked);
     slider.setAttribute("aria-valuetext", `${own ? "" : state}${written(shown)}${meaning}`);
     element.classList.toggle("is-set", own);
-    value.textContent = blocked ? "none" : own ? written(shown) : profile || acting !== 1 ? `${state}${written(shown)}` : "not set";
+    const unset = profile || acting !== 1 ? `${state}${written(shown)}` : "not set";
+    setText(value, blocked ? "none" : own ? written(shown) : unset);
     back.textContent = !profile ? "Clear strength" : stored === null ? "As stored" : `As stored: ${written(stored)}`;
     back.hidden = !own || Boolean(blocked);
-    why.textContent = blocked;
+    setText(why, blocked);
   }
 
   const element = el("div", { class: "strength" }, el("label", { for: slider.id }, title), slider, value, back, why);
