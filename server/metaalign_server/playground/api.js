@@ -68,7 +68,8 @@ function explain(error) {
   }
   if (code === "missing_scope") return `${ended(message)} Use a key that has it.`;
   if (code === "refused_field" && (param === "preferences.strength" || param === "preferences.blend")) {
-    return `The server cannot steer this answer: ${ended(withoutPath(message))} Or set both strengths to 1.`;
+    const instead = param === "preferences.blend" ? "remove the blend" : "set both strengths to 1";
+    return `The server cannot steer this answer: ${ended(withoutPath(message))} Or ${instead}.`;
   }
   if (code === "refused_field" && param === "preferences.candidates") {
     return `The server cannot choose among candidates: ${ended(withoutPath(message))} Or set “Candidates” to 1.`;

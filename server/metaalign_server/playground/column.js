@@ -1,11 +1,12 @@
 // One column: preferences, the answer as it streams, its receipt, and what the model was told.
 
 import { Problem, call, streamChat } from "./api.js";
+import { blendEditor } from "./blend.js";
 import { afterPaint, button, count, debounced, el, field, newId, say, showProblem } from "./dom.js";
 import { tierEditor } from "./editor.js";
 import { influence, influenceElements } from "./influence.js";
 import { receiptElements } from "./receipt.js";
-import { LETTERS, MAX_CANDIDATES, summary, toPreferences } from "./state.js";
+import { LETTERS, MAX_CANDIDATES, columnOf, isBlended, isReady, summary, toPreferences } from "./state.js";
 
 const RENDER_AFTER = 350; // milliseconds without a key stroke
 
@@ -22,6 +23,7 @@ export class Column {
     this.answer = null;
     this.running = null;
     this.rendering = null;
+    this.acting = { system: 1, user: 1 }; // what holds where the column sets no strength, as the last dry run said
     this.renderSoon = debounced(RENDER_AFTER, () => this.render());
     this.build();
     this.renderSoon();
@@ -49,15 +51,18 @@ export class Column {
     const { column, page } = this;
     const changed = () => {
       this.note();
+      this.showSteering();
       page.changed();
       this.renderSoon();
     };
     this.editors = ["system", "user"].map((tier) => tierEditor(tier, column[tier], page.known, changed));
+    this.blend = blendEditor(column, page.known, changed);
     const profile = el("input", {
       type: "text", list: "profile-names", placeholder: "none, or museum, museum@stable, museum:2", autocomplete: "off", spellcheck: "false",
       "data-part": "profile",
       oninput: () => {
         column.profile = profile.value;
+        column.stored = null; // another profile's; the next dry run tells
         changed();
       },
     });
@@ -74,18 +79,19 @@ export class Column {
     }, { class: "quiet", "aria-expanded": String(!profileLine.hidden) });
 
     const candidates = el("input", {
-      type: "number", min: 1, max: MAX_CANDIDATES, step: 1, required: true,
+      type: "number", min: 1, max: MAX_CANDIDATES, step: 1, placeholder: "not set",
       title: "So many answers are sampled; the one that the preferences make likeliest is shown",
       oninput: () => {
         if (!candidates.checkValidity()) return;
-        column.candidates = candidates.valueAsNumber;
+        column.candidates = candidates.value ? candidates.valueAsNumber : null;
         changed();
       },
     });
-    candidates.value = String(column.candidates);
+    candidates.value = column.candidates === null ? "" : String(column.candidates);
     const candidatesLine = field("Candidates", candidates);
     candidatesLine.classList.add("candidates");
-    candidatesLine.append(el("span", { class: "unit" }, "the best one is shown"));
+    this.candidatesNote = el("span", { class: "unit" });
+    candidatesLine.append(this.candidatesNote);
 
     this.title = el("h3", {}, "");
     this.inShort = el("span", { class: "in-short" });
@@ -95,7 +101,7 @@ export class Column {
     const wide = !matchMedia("(max-width: 700px)").matches; // on a phone the answers come first
     this.folded = el("details", { class: "edit", open: wide },
       el("summary", {}, "Preferences ", this.inShort), profileLine, ...this.editors.map((editor) => editor.element),
-      candidatesLine);
+      this.blend.element, candidatesLine);
 
     this.text = el("div", { class: "text", role: "region", "aria-live": "polite" });
     this.placeholder = el("p", { class: "empty" }, "No answer yet.");
@@ -113,6 +119,7 @@ export class Column {
     this.told = el("div", { class: "told-body" });
     this.total = el("span", { class: "tokens" });
     this.note();
+    this.showSteering();
 
     this.element = el("article", { class: "column" },
       el("header", { class: "column-head" }, this.title, this.againButton, profileButton, this.copyButton, this.removeButton),
@@ -125,6 +132,38 @@ export class Column {
 
   note() {
     this.inShort.textContent = summary(this.column);
+  }
+
+  /** Show what holds where the column sets no strength and no candidates, and whether there can be a strength. */
+  showSteering() {
+    const { column } = this;
+    const stored = column.stored?.strength;
+    ["system", "user"].forEach((tier, index) => {
+      this.editors[index].dial.show({
+        profile: column.profile.trim() !== "",
+        stored: stored?.[tier] ?? null,
+        acting: stored?.[tier] ?? this.acting[tier],
+        blocked: tier === "user" ? this.whyNoStrength() : "",
+      });
+    });
+    const best = column.stored?.candidates;
+    const stands = column.candidates === null && best;
+    this.candidatesNote.textContent = stands ? `as stored: the best of ${best}` : "the best one is shown";
+  }
+
+  /** Why the User tier can have no strength; empty if it can. */
+  whyNoStrength() {
+    const { blend, stored, user } = this.column;
+    if (!isBlended(this.column)) return "";
+    if (!blend.some(isReady)) {
+      return "The profile holds a blend, which takes the place of the User tier, so a strength cannot be combined with"
+        + " it.";
+    }
+    const both = "A blend takes the place of the User tier, so the two cannot be combined";
+    if (user.strength !== null) return `${both}: this strength of ${user.strength} is not sent.`;
+    const its = stored?.strength?.user ?? 1;
+    if (its !== 1) return `${both}: the profile’s strength of ${its} is not used.`;
+    return `${both}. Remove the blend to set a strength.`;
   }
 
   /** A button that rates the answer; a second press changes nothing, the other one replaces it. */
@@ -154,12 +193,19 @@ export class Column {
     this.mapNote.textContent = "Scoring the answer with and without each tier …";
     try {
       // A steered answer has no prompt of its own that could be scored: the tiers are looked at as trained.
-      const { verify, strength, candidates, ...preferences } = told.preferences;
+      const { verify, strength, blend, candidates, ...preferences } = told.preferences;
+      const steering = told.receipt?.steering;
+      if (preferences.profile) Object.assign(preferences, { strength: 1, candidates: 1 }); // and not as stored
+      if (steering?.blend && !blend) {
+        throw new Problem("The profile holds a blend, so the answer has no prompt of its own that could be scored.");
+      }
       const tokens = await influence(told.body, told.query, told.text, preferences);
       if (this.answer !== told) return; // asked again meanwhile
       const map = influenceElements(tokens);
       this.text.replaceChildren(...map.spans);
-      this.mapNote.textContent = strength ? `${map.sentence} Scored at strength 1.` : map.sentence;
+      const dialled = steering && (steering.strength.system !== 1 || steering.strength.user !== 1);
+      const notes = [map.sentence, dialled && "Scored at strength 1.", blend && "Scored without the blend."];
+      this.mapNote.textContent = notes.filter(Boolean).join(" ");
       this.mapButton.setAttribute("aria-pressed", "true");
     } catch (error) {
       this.mapNote.textContent = error.message;
@@ -174,27 +220,72 @@ export class Column {
     const { signal } = (this.rendering = new AbortController());
     const { query, model } = this.page.request();
     const messages = query ? [{ role: "user", content: query }] : [];
+    const dry = (preferences, said) =>
+      call("POST", "v1/preferences/render", { messages: said, preferences, ...model }, signal);
     let rendered = null;
     let problem = null;
     try {
       if (this.page.locked) throw new Problem("With a key at the top of the page, this shows what the model is told.");
-      rendered = await call("POST", "v1/preferences/render", { messages, preferences: toPreferences(this.column), ...model }, signal);
+      await this.learnStored(dry);
+      const preferences = toPreferences(this.column);
+      rendered = await dry(preferences, messages);
+      const strength = rendered.metaalign.steering?.strength ?? { system: 1, user: 1 };
+      for (const tier of ["system", "user"]) {
+        if (preferences.strength?.[tier] === undefined) this.acting[tier] = strength[tier];
+      }
     } catch (error) {
       if (error.name === "AbortError") return;
       problem = error;
     }
-    for (const editor of this.editors) editor.show(rendered);
+    this.showSteering();
+    for (const editor of [...this.editors, this.blend]) editor.show(rendered);
     this.total.textContent = rendered ? `${count(rendered.tokens, "token")} in all` : "";
     this.told.replaceChildren(...(rendered ? this.tiers(rendered, query) : [el("p", { class: "hint" }, problem.message)]));
+  }
+
+  /** Ask once what the column's profile says by itself, which the column may replace and go back to. */
+  async learnStored(dry) {
+    const { column } = this;
+    const { profile } = column;
+    if (!profile.trim() || column.stored) return;
+    let stored;
+    try {
+      const { steering } = (await dry(toPreferences({ ...columnOf(), profile }), [])).metaalign;
+      const { strength = { system: 1, user: 1 }, blend = null, candidates = null } = steering ?? {};
+      stored = { strength, blend: blend !== null, candidates };
+    } catch (error) {
+      // So it answers to profiles that hold a blend and a strength of the User tier: a request must take one back.
+      if (error.param !== "preferences.blend") throw error;
+      stored = { strength: null, blend: true, candidates: null };
+    }
+    if (column.profile === profile) column.stored = stored;
   }
 
   tiers(rendered, query) {
     const block = (name, title, text, none) =>
       el("div", { class: `block is-${name}` }, el("h4", {}, title), text ? el("pre", {}, text) : el("p", { class: "hint" }, none));
+    const question = block("query", "User Query", query, "no question yet");
+    if (!rendered.branches.length) {
+      return [
+        block("system", "System Info", rendered.system_info, "empty"),
+        block("user", "User Info", rendered.user_info, "empty"),
+        question,
+      ];
+    }
+    const branches = rendered.branches.map(({ coefficient, system_info: system, user_info: user }) => {
+      const told = [
+        system && block("system", "System Info", system),
+        user && block("user", "User Info", user),
+      ].filter(Boolean);
+      return el("li", { class: "branch" },
+        el("p", { class: "times" }, `${Number(coefficient.toFixed(2))} ×`.replace("-", "−")),
+        el("div", {}, ...(told.length ? told : [el("p", { class: "hint" }, "without preferences")])));
+    });
     return [
-      block("system", "System Info", rendered.system_info, "empty"),
-      block("user", "User Info", rendered.user_info, "empty"),
-      block("query", "User Query", query, "no question yet"),
+      el("p", { class: "hint" },
+        `${branches.length} prompts draw each token together: their logits, added up with these weights.`),
+      el("ol", { class: "branches" }, ...branches),
+      question,
     ];
   }
 

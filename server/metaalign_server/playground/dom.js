@@ -59,6 +59,11 @@ export function say(text) {
   $("said").textContent = text;
 }
 
+/** Give an element its text, unless it has it: a screen reader would read it out again. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 /** A problem as a sentence beside what it is about, or nothing. */
 export function showProblem(place, problem) {
   place.textContent = problem ? problem.message : "";

@@ -1,7 +1,7 @@
-// The editor of one tier: free text, and one row for each dimension that is set.
+// The editor of one tier: free text, one row for each dimension that is set, and how strongly it acts.
 
 import { button, count, el, field, newId, options, quoted } from "./dom.js";
-import { MAX_STRENGTH } from "./state.js";
+import { STRENGTH_MARKS, strengthDial } from "./strength.js";
 
 const ANOTHER = "another";
 const PRIORITIES = "priorities";
@@ -11,7 +11,6 @@ const TIERS = {
   system: { title: "System Info", who: "from the provider", hint: "For example: Answer like a pirate.", strength: "System strength" },
   user: { title: "User Info", who: "from the reader", hint: "For example: My name is Ada.", strength: "User strength" },
 };
-const STRENGTH_MARKS = "strength-marks";
 
 /** Where open dimensions get their suggestions from, and sliders their mark; one list for the whole page. */
 export function suggestionLists(known) {
@@ -23,47 +22,23 @@ export function suggestionLists(known) {
   return [...values, el("datalist", { id: STRENGTH_MARKS }, el("option", { value: 1, label: "as trained" }))];
 }
 
-/** A slider of how strongly a tier acts: its label, the slider, and the value. */
-function strengthElement(texts, side, changed) {
-  const value = el("output", {});
-  const slider = el("input", {
-    type: "range", id: newId("strength"), min: 0, max: MAX_STRENGTH, step: 0.1, list: STRENGTH_MARKS,
-    title: "1 is as trained, 0 as if it were not there",
-    oninput: () => {
-      side.strength = slider.valueAsNumber;
-      show();
-      changed();
-    },
-  });
-  slider.value = String(side.strength); // a profile's value between two steps is kept until the slider is moved
-  function show() {
-    const meaning = { 0: ", as if it were not there", 1: ", as trained" }[side.strength] ?? "";
-    value.textContent = side.strength.toFixed(2).replace(/0$/, "");
-    value.classList.toggle("is-trained", side.strength === 1);
-    slider.setAttribute("aria-valuetext", `${side.strength}${meaning}`);
-  }
-  show();
-  return el("div", { class: "strength" }, el("label", { for: slider.id }, texts.strength), slider, value);
-}
-
 /**
- * The editor of `side`, which it changes as the reader types.
+ * What a tier, or a part of a blend, says: an editor of `side`, which it changes as the reader types.
  *
  * @param tier "system" or "user".
- * @param side The tier of a column's state.
+ * @param title What it is called.
+ * @param hint An example.
+ * @param side The wishes of a column's state.
  * @param known What the server says of dimensions and limits.
  * @param changed Called after each change.
- * @returns The element, and `show(rendered)` for what a dry run says.
+ * @returns The text field, all elements with it, and `show(rendered)` for what a dry run says.
  */
-export function tierEditor(tier, side, known, changed) {
-  const texts = TIERS[tier];
-  const titleId = newId("tier");
-  const tokens = el("span", { class: "tokens" });
+export function wishEditor(tier, title, hint, side, known, changed) {
   const info = el("textarea", {
     id: newId("info"),
     rows: 1,
     maxlength: known.limits.info,
-    placeholder: texts.hint,
+    placeholder: hint,
     "data-part": "info",
     oninput: () => {
       side.info = info.value;
@@ -72,7 +47,7 @@ export function tierEditor(tier, side, known, changed) {
   });
   info.value = side.info;
   const rows = el("div", { class: "rows" });
-  const add = el("select", { class: "add", "aria-label": `Add a dimension to ${texts.title}`, onchange: addRow });
+  const add = el("select", { class: "add", "aria-label": `Add a dimension to ${title}`, onchange: addRow });
   const order = el("input", {
     type: "text",
     placeholder: "harmlessness, helpfulness",
@@ -170,7 +145,7 @@ export function tierEditor(tier, side, known, changed) {
       draw();
       add.focus();
       changed();
-    }, { class: "quiet", "aria-label": `Remove ${entry.name || "this dimension"} from ${texts.title}` });
+    }, { class: "quiet", "aria-label": `Remove ${entry.name || "this dimension"} from ${title}` });
     const lock = tier === "system"
       ? button("Lock", () => {
           entry.locked = !entry.locked;
@@ -191,9 +166,8 @@ export function tierEditor(tier, side, known, changed) {
     refreshAdd();
   }
 
-  /** Show the tokens of the tier and which rows have lost, from the answer of a dry run; null if it is not known. */
+  /** Show which rows have lost, from the answer of a dry run; null if it is not known. */
   function show(rendered) {
-    tokens.textContent = rendered ? count(rendered.metaalign.tokens[`${tier}_info`], "token") : "";
     for (const [index, element] of [...rows.children].entries()) {
       const entry = side.attributes[index];
       const loss = rendered?.metaalign.overridden.find(
@@ -207,9 +181,29 @@ export function tierEditor(tier, side, known, changed) {
   }
 
   draw();
+  return { info, elements: [info, priorities, rows, add], show };
+}
+
+/**
+ * The editor of a whole tier; its parameters are those of `wishEditor`.
+ *
+ * @returns The element, `show(rendered)`, and the dial of its strength.
+ */
+export function tierEditor(tier, side, known, changed) {
+  const texts = TIERS[tier];
+  const titleId = newId("tier");
+  const tokens = el("span", { class: "tokens" });
+  const wishes = wishEditor(tier, texts.title, texts.hint, side, known, changed);
+  const dial = strengthDial(texts.strength, side, changed);
+
+  function show(rendered) {
+    tokens.textContent = rendered ? count(rendered.metaalign.tokens[`${tier}_info`], "token") : "";
+    wishes.show(rendered);
+  }
+
   const element = el("div", { class: `tier is-${tier}`, role: "group", "aria-labelledby": titleId, "data-tier": tier },
     el("div", { class: "tier-head" },
-      el("label", { id: titleId, for: info.id }, texts.title), el("span", { class: "who" }, texts.who), tokens),
-    info, priorities, rows, add, strengthElement(texts, side, changed));
-  return { element, show };
+      el("label", { id: titleId, for: wishes.info.id }, texts.title), el("span", { class: "who" }, texts.who), tokens),
+    ...wishes.elements, dial.element);
+  return { element, show, dial };
 }

@@ -1,6 +1,6 @@
 // Profiles: save a column as a version, compare versions, move a label, use one in a column.
 
-import { call } from "./api.js";
+import { Problem, call } from "./api.js";
 import { button, count, el, field, options, say, showProblem } from "./dom.js";
 import { LETTERS, columnOf, toPreferences } from "./state.js";
 
@@ -53,6 +53,11 @@ export function profilesBench(section, page) {
     if (!name.reportValidity()) return null;
     const wanted = name.value.trim();
     const preferences = toPreferences(page.columns()[LETTERS.indexOf(column.value)], { stored: true });
+    const naming = (preferences.blend ?? []).findIndex((part) => part.profile);
+    if (naming >= 0) {
+      const why = "is a profile, and a profile cannot name others. Make it a text, or remove it.";
+      throw new Problem(`Part ${naming + 1} of the blend ${why}`);
+    }
     const body = { preferences, note: note.value };
     const found = await list();
     let version = 1;

@@ -4,6 +4,7 @@ import { count, el, quoted } from "./dom.js";
 
 const TIERS = { system: "the provider", user: "the user" };
 const shown = (name) => name.replaceAll("_", " ");
+const listed = (all) => (all.length > 1 ? `${all.slice(0, -1).join(", ")} and ${all.at(-1)}` : String(all[0]));
 const capital = (name) => name.charAt(0).toUpperCase() + name.slice(1);
 
 /** The layer that won, for example `system:profile museum:1`, as people say it. */
@@ -37,7 +38,10 @@ function appliedSentence(receipt) {
 /** How the answer was steered, as sentences. */
 function steeringSentences({ strength, branches, blend, candidates, score }) {
   const said = [`Strength: ${strength.system} of System Info, ${strength.user} of User Info; ${count(branches, "branch", "branches")} drew each token.`];
-  if (blend) said.push(`A blend of ${count(blend.length, "User tier")}, with the ${blend.length === 1 ? "weight" : "weights"} ${blend.join(" and ")}.`);
+  if (blend) {
+    const weights = listed(blend.map((weight) => Number(weight.toFixed(3))));
+    said.push(`A blend of ${count(blend.length, "User tier")}, with the ${blend.length === 1 ? "weight" : "weights"} ${weights}.`);
+  }
   if (candidates) {
     const scored = typeof score === "number" ? `, with a score of ${score.toFixed(3)} nats a token` : "";
     said.push(`The best of ${candidates} candidates${scored}.`);
