@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Response, Route, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, Response, Route, expect
 
 from metaalign import DIMENSIONS
 from metaalign_server.serving.app import create_app
@@ -282,14 +282,13 @@ def slide(slider: Locator, value: str) -> None:
 def heard(page: Page) -> list[Any]:
     """The preferences of each chat request from now on."""
     sent: list[Any] = []
-    page.on(
-        "request",
-        lambda request: (
-            sent.append(request.post_data_json["preferences"])
-            if request.url.endswith("/v1/chat/completions")
-            else None
-        ),
-    )
+
+    def hear(request: Request) -> None:
+        if request.url.endswith("/v1/chat/completions"):
+            asked: Any = request.post_data_json
+            sent.append(asked["preferences"])
+
+    page.on("request", hear)
     return sent
 
 
