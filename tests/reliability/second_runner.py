@@ -20,7 +20,7 @@ def use_second_runner() -> None:
     from triton.runtime.interpreter import InterpreterBuilder
 
     driver = types.SimpleNamespace(is_active=lambda: True)
-    backends["cpu"] = types.SimpleNamespace(driver=driver, compiler=None)  # type: ignore[assignment]
+    backends["cpu"] = types.SimpleNamespace(driver=driver, compiler=None)
     stock = InterpreterBuilder.create_masked_store
 
     def create_masked_store(self: Any, ptrs: Any, value: Any, mask: Any, cache_policy: Any) -> Any:
