@@ -88,28 +88,33 @@ def run_engine(
     from vllm.v1.engine.llm_engine import LLMEngine
 
     from metaalign_server.engine.steering.groups import GROUP, SCHEDULER, Branch, Group, pack
+    from metaalign_server.engine.steering.scheduler import AsyncSteeringScheduler
 
-    engine = LLMEngine.from_engine_args(
-        EngineArgs(
-            model=options["model"],
-            dtype="float32",
-            enforce_eager=True,
-            block_size=32,
-            max_num_seqs=options["sequences"],
-            max_num_batched_tokens=options["budget"],
-            max_model_len=512,
-            num_gpu_blocks_override=options["blocks"],
-            scheduling_policy=options["policy"],
-            async_scheduling=options["asynchronous"],
-            scheduler_cls=SCHEDULER,
-            seed=0,
-            kv_cache_memory_bytes=512 * 2**20,
-        )
-    )
+    config = EngineArgs(
+        model=options["model"],
+        dtype="float32",
+        enforce_eager=True,
+        block_size=32,
+        max_num_seqs=options["sequences"],
+        max_num_batched_tokens=options["budget"],
+        max_model_len=512,
+        num_gpu_blocks_override=options["blocks"],
+        scheduling_policy=options["policy"],
+        scheduler_cls=SCHEDULER,
+        seed=0,
+        kv_cache_memory_bytes=512 * 2**20,
+    ).create_engine_config()
+    # vLLM puts it off on a CPU, whatever is asked for.
+    config.scheduler_config.async_scheduling = options["asynchronous"]
+    engine = LLMEngine.from_vllm_config(config)
     core: Any = engine.engine_core
-    if core.engine_core.vllm_config.use_v2_model_runner is not (options["runner"] == 2):
-        raise RuntimeError("this is the other model runner")
     scheduler = core.engine_core.scheduler
+    if isinstance(scheduler, AsyncSteeringScheduler) is not options["asynchronous"]:
+        raise RuntimeError("this is the other scheduler")
+    if (core.engine_core.batch_queue is not None) is not options["asynchronous"]:
+        raise RuntimeError("this is the other loop")
+    if config.use_v2_model_runner is not (options["runner"] == 2):
+        raise RuntimeError("this is the other model runner")
     pool = scheduler.kv_cache_manager.block_pool
     free_before = pool.get_num_free_blocks()
     preempted, split = {"plain": 0, "steered": 0}, 0

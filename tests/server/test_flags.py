@@ -230,3 +230,8 @@ def test_flags_that_do_not_go_with_steering_are_refused_if_it_is_asked_for(flags
 def test_one_worker_runs_in_the_engine_s_process(flags: list[str], backend: str | None) -> None:
     args = parse_engine_args(Settings(model=str(DEMO_CHECKPOINT)), flags)
     assert args.distributed_executor_backend == backend
+
+
+def test_a_worker_that_is_bound_to_cores_has_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "auto")
+    assert parse_engine_args(Settings(model=str(DEMO_CHECKPOINT)), []).distributed_executor_backend is None

@@ -25,7 +25,11 @@ from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
 from metaalign_server.engine.steering.groups import GROUP, SCHEDULER, Branch, Group, pack
-from metaalign_server.engine.steering.scheduler import SteeringScheduler, steering_scheduler
+from metaalign_server.engine.steering.scheduler import (
+    AsyncSteeringScheduler,
+    SteeringScheduler,
+    steering_scheduler,
+)
 from tests.processes import ROOT
 
 BLOCK, BLOCKS, SEQUENCES, BUDGET, LONGEST = 16, 36, 12, 96, 256
@@ -61,14 +65,17 @@ class Engine:
             max_num_batched_tokens=BUDGET,
             max_model_len=LONGEST,
             scheduling_policy=policy,  # type: ignore[arg-type]
-            async_scheduling=asynchronous,
             scheduler_cls=SCHEDULER,
         ).create_engine_config()
+        config.scheduler_config.async_scheduling = (
+            asynchronous  # vLLM puts it off on a CPU, whatever is asked for
+        )
         config.cache_config.num_gpu_blocks = BLOCKS
         spec = FullAttentionSpec(block_size=BLOCK, num_kv_heads=1, head_size=1, dtype=torch.float32)
         cache = KVCacheConfig(BLOCKS, [], [KVCacheGroupSpec(["layer"], spec)])
         scheduler = steering_scheduler(config, cache, StructuredOutputManager(config), BLOCK)
         assert isinstance(scheduler, SteeringScheduler)
+        assert isinstance(scheduler, AsyncSteeringScheduler) is asynchronous
         self.scheduler = scheduler
         self.ahead = 2 if asynchronous else 1
         self.in_flight: deque[tuple[SchedulerOutput, dict[str, int]]] = deque()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -132,7 +133,10 @@ def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
     if current_platform.is_cpu():
         # Compiling costs more startup time than it saves; blocks of 32 let short Meta-Prompts hit the prefix cache.
         defaults += ["--enforce-eager", "--block-size", "32", "--max-num-seqs", "64"]
-        defaults += ["--distributed-executor-backend", _IN_THE_ENGINE]
+        if (
+            os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "nobind") == "nobind"
+        ):  # only a worker's process is bound
+            defaults += ["--distributed-executor-backend", _IN_THE_ENGINE]
     folder = Path(settings.model)
     if folder.is_dir() and read_manifest(folder) is not None:
         # Our template writes tool calls in this parser's format; a small model would fill JSON with whitespace.
@@ -144,7 +148,12 @@ def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
     parser = make_arg_parser(_Parser(prog="metaalign-server serve"))  # type: ignore[no-untyped-call]
     args: Namespace = parser.parse_args([*defaults, *_with_config(parser, flags)])
     _refuse_what_does_nothing(parser, args, settings)
-    workers = args.tensor_parallel_size * args.pipeline_parallel_size
+    workers = (
+        args.tensor_parallel_size
+        * args.pipeline_parallel_size
+        * args.prefill_context_parallel_size
+        * args.nnodes
+    )
     if workers > 1 and args.distributed_executor_backend == _IN_THE_ENGINE:
         args.distributed_executor_backend = None
     with refusals_in_one_line():

@@ -27,6 +27,13 @@ const page = {
   locked: false, // whether the server has asked for a key; until there is one, dry runs would only be refused
   columns: () => state.columns,
   changed: remember,
+
+  /** Ask again what profiles hold: another key sees others, and a version or a label may be new. */
+  forget() {
+    for (const column of state.columns) column.stored = null;
+    renderAll();
+  },
+
   removable: () => state.columns.length > MIN_COLUMNS,
   addable: () => state.columns.length < MAX_COLUMNS,
 
@@ -185,7 +192,7 @@ $("add-column").addEventListener("click", () => add(columnOf()));
 $("share").addEventListener("click", share);
 const tryKey = debounced(500, async () => {
   await look();
-  renderAll();
+  page.forget();
 });
 $("key").addEventListener("input", () => {
   setKey($("key").value);

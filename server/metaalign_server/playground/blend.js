@@ -87,11 +87,14 @@ export function blendEditor(column, known, changed) {
       type: "range", id: newId("share"), min: 0.01, max: 1, step: 0.01,
       oninput: () => {
         const ready = blend.filter(isReady);
-        before ??= ready.map((each) => each.weight);
+        if (before?.length !== ready.length) before = ready.map((each) => each.weight);
         moved(before, ready.indexOf(part), slider.valueAsNumber).forEach((weight, other) => {
           ready[other].weight = weight;
         });
         edited();
+      },
+      onpointerdown: () => {
+        before = null; // a slider that was moved back to where it began does not say that it has changed
       },
       onchange: () => {
         before = null;

@@ -196,7 +196,7 @@ export class Column {
       const { verify, strength, blend, candidates, ...preferences } = told.preferences;
       const steering = told.receipt?.steering;
       if (preferences.profile) Object.assign(preferences, { strength: 1, candidates: 1 }); // and not as stored
-      if (steering?.blend && !blend) {
+      if (steering?.blend && (!blend || this.column.stored?.blend)) {
         throw new Problem("The profile holds a blend, so the answer has no prompt of its own that could be scored.");
       }
       const tokens = await influence(told.body, told.query, told.text, preferences);

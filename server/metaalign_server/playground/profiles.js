@@ -52,8 +52,9 @@ export function profilesBench(section, page) {
   async function save() {
     if (!name.reportValidity()) return null;
     const wanted = name.value.trim();
-    const preferences = toPreferences(page.columns()[LETTERS.indexOf(column.value)], { stored: true });
-    const naming = (preferences.blend ?? []).findIndex((part) => part.profile);
+    const saved = page.columns()[LETTERS.indexOf(column.value)];
+    const preferences = toPreferences(saved, { stored: true });
+    const naming = saved.blend.findIndex((part) => part.profile?.trim());
     if (naming >= 0) {
       const why = "is a profile, and a profile cannot name others. Make it a text, or remove it.";
       throw new Problem(`Part ${naming + 1} of the blend ${why}`);
@@ -66,6 +67,7 @@ export function profilesBench(section, page) {
     opened = wanted;
     await list();
     await open();
+    page.forget();
     return `Column ${column.value} is saved as version ${version} of ${wanted}.`;
   }
 
@@ -94,6 +96,7 @@ export function profilesBench(section, page) {
       if (!label.reportValidity()) return null;
       await call("PUT", `${path(head.name)}/labels/${encodeURIComponent(label.value)}`, { version: Number(target.value) });
       await open();
+      page.forget();
       return `${head.name}@${label.value} is version ${target.value} now.`;
     }));
 

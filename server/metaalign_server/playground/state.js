@@ -110,10 +110,12 @@ export const isReady = (part) => part.profile === null || part.profile.trim() !=
 /** The blend of a request. Its weights sum to 1, whatever parts are not ready. */
 function blendPreferences(blend) {
   const ready = blend.filter(isReady);
-  const total = ready.reduce((sum, part) => sum + part.weight, 0);
+  const weights = ready.map((part) => part.weight);
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
   const even = Math.abs(total - 1) < 1e-9; // then a stored version stays as it is, to the last digit
-  return ready.map((part) => {
-    const weight = even ? part.weight : part.weight / total;
+  const shares = even ? weights : apportioned(weights); // what the page shows
+  return ready.map((part, index) => {
+    const weight = shares[index];
     if (part.profile !== null) return { weight, profile: part.profile.trim() };
     return { weight, user: { ...tierPreferences(part, false), ...(part.examples ? { examples: part.examples } : {}) } };
   });
