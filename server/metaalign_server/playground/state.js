@@ -110,6 +110,7 @@ export const isReady = (part) => part.profile === null || part.profile.trim() !=
 /** The blend of a request. Its weights sum to 1, whatever parts are not ready. */
 function blendPreferences(blend) {
   const ready = blend.filter(isReady);
+  if (!ready.length) return [];
   const weights = ready.map((part) => part.weight);
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   const even = Math.abs(total - 1) < 1e-9; // then a stored version stays as it is, to the last digit
