@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parents[2]
         {"requests": 200, "longest": 120, "tokens": 16, "floor": 0.1},
         {"requests": 40, "longest": 120, "tokens": 120, "blocks": 40, "seed": 12},
         {"requests": 40, "longest": 120, "tokens": 120, "blocks": 40, "seed": 13, "asynchronous": True},
-        {"requests": 40, "longest": 120, "tokens": 16, "floor": 0.1, "runner": 2},
+        {"requests": 40, "longest": 120, "tokens": 16, "abort": 0.4, "floor": 0.1, "runner": 2},
         {
             "requests": 30,
             "longest": 120,
