@@ -394,25 +394,33 @@ def running_server(
 
 
 def start_servers(
-    stack: ExitStack, model: str, flags: Sequence[str], env: dict[str, str], before: Path | None = None
+    stack: ExitStack,
+    model: str,
+    flags: Sequence[str],
+    env: dict[str, str],
+    before: Path | None = None,
+    before_flags: Sequence[str] = (),
 ) -> tuple[ServerProcesses, ServerProcesses, ServerProcesses | None]:
-    """Stock vLLM, this server, and the server of another working tree if one is named; none logs requests."""
+    """Stock vLLM, this server, and if one is named, that of another working tree with `before_flags`, too.
+
+    None logs requests.
+    """
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="metaalign-bench-")))
     common = ["--model", model, "--served-model-name", NAME]
     stock = ["-m", "vllm.entrypoints.openai.api_server", *common, *flags]
     stock += ["--disable-uvicorn-access-log", "--uvicorn-log-level", "warning"]
     ours = ["-m", "metaalign_server.cli", "serve", *common, "--log-level", "warning", *flags]
 
-    def serve(checkout: Path, name: str) -> ServerProcesses:
+    def serve(checkout: Path, name: str, *more: str) -> ServerProcesses:
         log = folder / f"{name}.log"
         return stack.enter_context(
-            running_server(ours, free_port(), log, ready="/readyz", env=env, checkout=checkout)
+            running_server([*ours, *more], free_port(), log, ready="/readyz", env=env, checkout=checkout)
         )
 
     return (
         stack.enter_context(running_server(stock, free_port(), folder / "stock.log", ready="/health")),
         serve(ROOT, "ours"),
-        serve(before, "before") if before is not None else None,
+        serve(before.resolve(), "before", *before_flags) if before is not None else None,
     )
 
 

@@ -4,7 +4,8 @@ Variants that send the same prompt (checked id by id) to the same model with the
 A stock vLLM with the tiers as messages; B this server with the same messages; C this server with `preferences`; D this
 server with its whole platform: a key of a tenant, limits of all kinds on both, and the preferences as a stored profile.
 `--litellm COMMAND` adds L: the request of A through LiteLLM's proxy. `--nginx COMMAND` adds N: that of C through nginx.
-`--before CHECKOUT` adds P: the request of C to the server of another working tree, run by its own environment.
+`--before CHECKOUT` adds P: the request of C to the server of another working tree, run by its own environment, with
+`--before-flags` if there are any.
 
 Workloads have a short or a long Meta-Prompt, and few different ones or one for each request, at several concurrencies.
 All servers run the whole time; an idle one costs nothing. Rounds go ABCD, BCDA, …; each measurement starts with as
@@ -294,6 +295,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--litellm", help="command of LiteLLM with its proxy, compared as L")
     parser.add_argument("--nginx", help="command of nginx, compared as N")
     parser.add_argument("--before", type=Path, help="another working tree with its .venv, compared as P")
+    parser.add_argument(
+        "--before-flags",
+        type=shlex.split,
+        default=[],
+        help="more flags for P; with `--before .` these are compared",
+    )
     parser.add_argument("--redis", help="URL of a Redis server that counts D's limits; default: in memory")
     parser.add_argument("--max-tokens", type=int, default=32, help="tokens of each answer")
     parser.add_argument(
@@ -345,7 +352,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     env = {"METAALIGN_API_KEYS": OPERATOR} | ({"METAALIGN_REDIS_URL": options.redis} if options.redis else {})
     try:
         with ExitStack() as stack:
-            stock, ours, before = start_servers(stack, options.model, flags, env, options.before)
+            stock, ours, before = start_servers(
+                stack, options.model, flags, env, options.before, options.before_flags
+            )
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="metaalign-bench-")))
             litellm = nginx = None
             if options.litellm:

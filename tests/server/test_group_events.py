@@ -67,9 +67,8 @@ class Engine:
             scheduling_policy=policy,  # type: ignore[arg-type]
             scheduler_cls=SCHEDULER,
         ).create_engine_config()
-        config.scheduler_config.async_scheduling = (
-            asynchronous  # vLLM puts it off on a CPU, whatever is asked for
-        )
+        # vLLM puts it off on a CPU, whatever is asked for.
+        config.scheduler_config.async_scheduling = asynchronous
         config.cache_config.num_gpu_blocks = BLOCKS
         spec = FullAttentionSpec(block_size=BLOCK, num_kv_heads=1, head_size=1, dtype=torch.float32)
         cache = KVCacheConfig(BLOCKS, [], [KVCacheGroupSpec(["layer"], spec)])

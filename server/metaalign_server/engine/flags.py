@@ -133,9 +133,8 @@ def parse_engine_args(settings: Settings, flags: Sequence[str]) -> Namespace:
     if current_platform.is_cpu():
         # Compiling costs more startup time than it saves; blocks of 32 let short Meta-Prompts hit the prefix cache.
         defaults += ["--enforce-eager", "--block-size", "32", "--max-num-seqs", "64"]
-        if (
-            os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "nobind") == "nobind"
-        ):  # only a worker's process is bound
+        # vLLM binds a worker's process to cores, but not the engine's.
+        if os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "nobind") == "nobind":
             defaults += ["--distributed-executor-backend", _IN_THE_ENGINE]
     folder = Path(settings.model)
     if folder.is_dir() and read_manifest(folder) is not None:

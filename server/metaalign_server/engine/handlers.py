@@ -48,7 +48,7 @@ HANDLER_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
     TypeError,
     OverflowError,
-    NotImplementedError,
+    NotImplementedError,  # vLLM's word for what a model or a flag leaves out
     jinja2.TemplateError,
 )
 """What vLLM's handlers raise for a request that they refuse. Raised anywhere else, these are defects of ours."""

@@ -38,8 +38,8 @@ def _draw(groups: _Groups, row_of: Mapping[str, int], logits: Any, stock: Callab
     """Let the stock sampler draw from the mixtures, and give all members of a group the leader's token.
 
     Args:
-        groups: Those of this step.
-        row_of: Each request's row.
+        groups: Those of this step, as `ANNOUNCED` has them.
+        row_of: Each request's row, by its id.
         logits: Of shape (rows, vocabulary).
         stock: vLLM's sampler, of the logits.
 
@@ -84,19 +84,20 @@ class _Second:
 
     def execute_model(self, stock: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
         groups = getattr(scheduler_output, ANNOUNCED, [])
-        sampler = self._runner.sampler
-        if not isinstance(sampler, _Sampler):
-            if not groups:
-                return stock(scheduler_output, *args, **kwargs)
-            sampler = self._runner.sampler = _Sampler(
-                sampler
-            )  # vLLM makes it with the model, after this hook
-        sampler.groups = groups
+        # vLLM makes its sampler with the model, after this hook is installed.
+        if groups and not isinstance(self._runner.sampler, _MixingSampler):
+            self._runner.sampler = _MixingSampler(self._runner.sampler)
+        if isinstance(self._runner.sampler, _MixingSampler):
+            self._runner.sampler.groups = groups
         return stock(scheduler_output, *args, **kwargs)
 
 
-class _Sampler:
-    """vLLM's sampler of the second generation, called with mixed logits."""
+class _MixingSampler:
+    """vLLM's sampler of the second generation, called with mixed logits.
+
+    Attributes:
+        groups: Those of the step that is computed; the next call takes them.
+    """
 
     def __init__(self, stock: Any) -> None:
         self._stock = stock

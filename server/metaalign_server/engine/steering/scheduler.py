@@ -332,9 +332,8 @@ class SteeringScheduler(Scheduler):
         for member in running:
             self._preempt(member, drop_output)
         if drop_output:
-            for (
-                member
-            ) in group.members:  # vLLM may have preempted one of them before, and would deliver its token
+            # vLLM may have preempted one of them before, and would deliver its token.
+            for member in group.members:
                 member.drop_stale_output |= member.num_stale_output_tokens > 0
         self.waiting.remove_requests(group.members)
         self.kv_holding_waiting.remove_requests(group.members)
