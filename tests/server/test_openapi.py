@@ -29,10 +29,11 @@ KEY = "openapi-test-key"
 def server_to_fuzz(folder: Path) -> Iterator[Server]:
     """A separate server, because the requests leave tenants, keys and limits behind that would disturb other tests.
 
-    No schema bounds how many tokens are asked for, so the model's context is short.
+    No schema bounds how many tokens are asked for, so the model's context is short and its answers are shorter.
     """
     port = free_port()
-    command = ["-m", "metaalign_server.cli", "serve", "--port", str(port), "--max-model-len", "256"]
+    flags = ["--max-model-len", "256", "--override-generation-config", '{"max_new_tokens": 16}']
+    command = ["-m", "metaalign_server.cli", "serve", "--port", str(port), *flags]
     settings = {"METAALIGN_API_KEYS": KEY, "METAALIGN_FEEDBACK": "true"}
     with running(command, f"http://127.0.0.1:{port}", folder / "server.log", env=settings) as server:
         yield server
