@@ -30,6 +30,7 @@ from metaalign_server.engine.forced_calls import hold_forced_calls
 from metaalign_server.engine.generation import wrap_generate
 from metaalign_server.engine.grammars import GrammarTrials
 from metaalign_server.engine.handlers import VllmEngine
+from metaalign_server.engine.idle_parsers import skip_idle_parsers
 from metaalign_server.engine.refusals import Allowances
 from metaalign_server.engine.rendering import (
     build_assembler,
@@ -42,11 +43,14 @@ from metaalign_server.platform.fair_queue import WAITED, FairQueue
 from metaalign_server.platform.startup import Platform
 from metaalign_server.settings import ConfigurationError, Settings
 
-__all__ = ["OTHER_CHUNKS", "SUPPORTED_VLLM", "IncompatibleEngine", "check_vllm", "install"]
+__all__ = ["OTHER_CHUNKS", "OTHER_PARSERS", "SUPPORTED_VLLM", "IncompatibleEngine", "check_vllm", "install"]
 
 logger = logging.getLogger(__name__)
 
 OTHER_CHUNKS = "this vLLM writes other chunks: streams are written by its own models, which takes more CPU"
+OTHER_PARSERS = (
+    "this vLLM parses answers in another way: streams without tools are parsed, too, which takes more CPU"
+)
 SUPPORTED_VLLM = "0.32."
 """The release whose methods the hooks replace. Change it together with the pin in pyproject.toml."""
 
@@ -115,6 +119,8 @@ async def install(
         logger.warning("this vLLM holds forced tool calls to their schema only if the tool says `strict`")
     if not write_chunks_as_text():
         logger.warning(OTHER_CHUNKS)
+    if not all(map(skip_idle_parsers, (state.openai_serving_chat, state.anthropic_serving_messages))):
+        logger.warning(OTHER_PARSERS)
     await _check_canary(state, aligner)
     service = Service(
         settings=settings,

@@ -218,7 +218,9 @@ def rename_request(request: BaseModel) -> None:
     """Replace the engine's request id, which is part of the answer's id, so that the client cannot choose it."""
     field = type(request).model_fields.get("request_id")
     if field is not None:
-        request.request_id = field.get_default(call_default_factory=True)  # type: ignore[attr-defined]
+        # Not by `field.get_default`, which looks at the factory's signature each time.
+        make: Any = field.default_factory
+        request.request_id = field.default if make is None else make()  # type: ignore[attr-defined]
 
 
 def user_of(request: BaseModel, signed: str | None = None) -> str | None:
