@@ -248,17 +248,18 @@ async def soak(
         mixture = Mixture(client, keys, seed)
         workers = [asyncio.create_task(mixture.worker()) for _ in range(connections)]
         started = time.monotonic()
+        rest = min(10.0, minutes * 2)
         while time.monotonic() - started < minutes * 60:
             mixture.resting.set()
             await asyncio.sleep(min(50.0, minutes * 6))
             mixture.resting.clear()
-            await asyncio.sleep(min(10.0, minutes * 2))
+            await asyncio.sleep(rest)
             pauses.append(await look(client, processes, (time.monotonic() - started) / 60))
             print(json.dumps(asdict(pauses[-1])), flush=True)
         mixture.stopped = True
         mixture.resting.set()
         await asyncio.gather(*workers)
-        await asyncio.sleep(5)
+        await asyncio.sleep(rest)
         pauses.append(await look(client, processes, (time.monotonic() - started) / 60))
         print(json.dumps(asdict(pauses[-1])), flush=True)
     return mixture, pauses
