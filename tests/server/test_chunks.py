@@ -14,7 +14,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionLogPr
 from vllm.entrypoints.serve.engine.protocol import UsageInfo
 from vllm.entrypoints.serve.utils.tool_calls_utils import maybe_filter_parallel_tool_calls
 
-from metaalign_server.engine.chunks import Choice, Chunk, write_chunks_as_text
+from metaalign_server.engine.chunks import Choice, Chunk, Text, write_chunks_as_text
 from metaalign_server.engine.installation import OTHER_CHUNKS
 from tests.server.conftest import Twin
 
@@ -23,6 +23,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 CALL = DeltaToolCall(index=0, id="a", type="function", function=DeltaFunctionCall(name="f", arguments="{"))
 DELTAS = st.one_of(
     st.builds(DeltaMessage, content=TEXTS),
+    st.builds(Text, TEXTS),
     st.builds(DeltaMessage, role=TEXTS, content=TEXTS),
     st.builds(DeltaMessage, reasoning=TEXTS),
     st.builds(DeltaMessage, content=TEXTS, reasoning=TEXTS),
@@ -47,7 +48,7 @@ ENDS: list[dict[str, Any]] = [{}, {"stop_reason": None}, {"stop_reason": 7}, {"s
     number=st.integers(0, 2**31),
 )
 def test_equal_bytes(
-    delta: DeltaMessage,
+    delta: DeltaMessage | Text,
     end: dict[str, Any],
     reason: str | None,
     ids: dict[str, Any],
@@ -58,11 +59,17 @@ def test_equal_bytes(
     number: int,
 ) -> None:
     written = []
-    for chunk, choice in (
-        (Chunk, Choice),
-        (protocol.ChatCompletionStreamResponse, protocol.ChatCompletionResponseStreamChoice),
+    for chunk, choice, its_delta in (
+        (Chunk, Choice, delta),
+        (
+            protocol.ChatCompletionStreamResponse,
+            protocol.ChatCompletionResponseStreamChoice,
+            delta.model() if isinstance(delta, Text) else delta,
+        ),
     ):
-        one: Any = choice(index=number, delta=delta, logprobs=logprobs, finish_reason=reason, **end, **ids)
+        one: Any = choice(
+            index=number, delta=its_delta, logprobs=logprobs, finish_reason=reason, **end, **ids
+        )
         made: Any = chunk(
             id=names[0], object="chat.completion.chunk", created=number, choices=[one], model=names[1], **rest
         )

@@ -14,6 +14,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 from vllm.parser.parser_manager import ParserManager
 from vllm.tool_parsers import ToolParserManager
 
+from metaalign_server.engine.chunks import Text
 from metaalign_server.engine.idle_parsers import skip_idle_parsers
 from metaalign_server.engine.installation import OTHER_PARSERS
 from metaalign_server.settings import DEMO_CHECKPOINT
@@ -42,11 +43,12 @@ def handler_of(tokenizer: PreTrainedTokenizerBase, tools: str | None, reasoning:
 
 
 def deltas(parser: Any, texts: list[str], request: ChatCompletionRequest) -> list[dict[str, Any] | None]:
-    made: list[DeltaMessage | None] = [
+    made: list[DeltaMessage | Text | None] = [
         parser.parse_delta(text, [place], request, [1, 2], finished=place == len(texts) - 1)
         for place, text in enumerate(texts)
     ]
-    return [None if delta is None else delta.model_dump(exclude_unset=True) for delta in made]
+    models = [delta.model() if isinstance(delta, Text) else delta for delta in made]
+    return [None if delta is None else delta.model_dump(exclude_unset=True) for delta in models]
 
 
 def skips(parser: Any) -> bool:

@@ -7,6 +7,7 @@ text goes through the models as before. `write_chunks_as_text` compares the byte
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from pydantic_core import to_json
@@ -18,7 +19,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 )
 from vllm.entrypoints.serve.engine.protocol import UsageInfo
 
-__all__ = ["Choice", "Chunk", "write_chunks_as_text"]
+__all__ = ["Choice", "Chunk", "Text", "write_chunks_as_text"]
 
 _UNSET: Any = object()
 _PLAIN = ({"content"}, {"role", "content"})
@@ -26,6 +27,31 @@ _PLAIN = ({"content"}, {"role", "content"})
 
 def _json(value: Any) -> str:
     return to_json(value).decode()
+
+
+def _is_plain(delta: Any) -> bool:
+    return type(delta) is DeltaMessage and delta.model_fields_set in _PLAIN and delta.content is not None
+
+
+@lru_cache(maxsize=4096)
+def _head(name: str, kind: str, created: int, model: str) -> str:
+    """What all chunks of an answer begin with."""
+    return f'{{"id":{_json(name)},"object":"{kind}","created":{created},"model":{_json(model)},"choices":['
+
+
+class Text:
+    """A delta of text and nothing else, where vLLM's `DeltaMessage` would be validated for each token."""
+
+    __slots__ = ("content",)
+    role = reasoning = None
+    tool_calls = ()
+
+    def __init__(self, content: str) -> None:
+        self.content = content
+
+    def model(self) -> DeltaMessage:
+        """The same as vLLM's model."""
+        return DeltaMessage(content=self.content)
 
 
 class Choice:
@@ -52,11 +78,17 @@ class Choice:
     def tool_calls(self, calls: Any) -> None:
         self.given["delta"].tool_calls = calls
 
+    def model(self) -> ChatCompletionResponseStreamChoice:
+        """The same as vLLM's model."""
+        delta = self.given["delta"]
+        plain = delta.model() if type(delta) is Text else delta
+        return ChatCompletionResponseStreamChoice(**self.given | {"delta": plain})
+
     def text(self) -> str | None:
         """The choice as JSON, as vLLM's model without its unset fields; None if it takes that model."""
         given = self.given
         delta = given["delta"]
-        if type(delta) is not DeltaMessage or delta.model_fields_set not in _PLAIN or delta.content is None:
+        if type(delta) is not Text and not _is_plain(delta):
             return None
         if given["logprobs"] is not None or given.get("token_ids") is not None:
             return None
@@ -104,16 +136,13 @@ class Chunk:
         name = ""
         if self.system_fingerprint is not _UNSET:
             name = f',"system_fingerprint":{_json(self.system_fingerprint)}'
-        return (
-            f'{{"id":{_json(given["id"])},"object":"{given["object"]}","created":{given["created"]}'
-            f',"model":{_json(given["model"])},"choices":[{choice}]{name}{rest}}}'
-        )
+        head = _head(given["id"], given["object"], given["created"], given["model"])
+        return f"{head}{choice}]{name}{rest}}}"
 
     def _model(self) -> ChatCompletionStreamResponse:
         given = dict(self.given)
         given["choices"] = [
-            ChatCompletionResponseStreamChoice(**choice.given) if isinstance(choice, Choice) else choice
-            for choice in given["choices"]
+            choice.model() if isinstance(choice, Choice) else choice for choice in given["choices"]
         ]
         given |= {
             name: value for name, value in vars(self).items() if name != "given" and value is not _UNSET

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm.entrypoints.generate.base.protocol import DeltaMessage
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.parser.abstract_parser import DelegatingParser
+
+from metaalign_server.engine.chunks import Text
 
 __all__ = ["skip_idle_parsers"]
 
@@ -31,8 +32,8 @@ def _is_idle(parser: Any, request: ChatCompletionRequest) -> bool:
     return parser._reasoning_parser is None and not engines and request.include_reasoning
 
 
-def _passed_on(delta_text: str, *_: object, **__: object) -> DeltaMessage | None:
-    return DeltaMessage(content=delta_text) if delta_text else None
+def _passed_on(delta_text: str, *_: object, **__: object) -> Text | None:
+    return Text(delta_text) if delta_text else None
 
 
 def _parsed(parser: Any, request: ChatCompletionRequest) -> list[dict[str, Any] | None]:
@@ -42,11 +43,15 @@ def _parsed(parser: Any, request: ChatCompletionRequest) -> list[dict[str, Any] 
         parser.parse_delta(text, [place], request, [1], finished=place == len(texts) - 1)
         for place, text in enumerate(texts)
     ]
-    return [None if delta is None else delta.model_dump(exclude_unset=True) for delta in made]
+    models = [delta.model() if isinstance(delta, Text) else delta for delta in made]
+    return [None if delta is None else delta.model_dump(exclude_unset=True) for delta in models]
 
 
 def skip_idle_parsers(handler: Any) -> bool:
-    """Let a chat handler of vLLM's pass texts on; return False if its parser would make something else of them."""
+    """Let a chat handler of vLLM's pass texts on; return False if its parser would make something else of them.
+
+    What is passed on fits into `chunks.Choice` only, so `chunks.write_chunks_as_text` comes first.
+    """
     if handler.parser_cls is None:
         return True
     stock = handler._make_parser

@@ -119,7 +119,7 @@ async def install(
         logger.warning("this vLLM holds forced tool calls to their schema only if the tool says `strict`")
     if not write_chunks_as_text():
         logger.warning(OTHER_CHUNKS)
-    if not all(map(skip_idle_parsers, (state.openai_serving_chat, state.anthropic_serving_messages))):
+    elif not all(map(skip_idle_parsers, (state.openai_serving_chat, state.anthropic_serving_messages))):
         logger.warning(OTHER_PARSERS)
     await _check_canary(state, aligner)
     service = Service(
