@@ -728,6 +728,35 @@ def test_a_version_keeps_how_it_is_steered(page: Page, server: Server) -> None:
             assert again["preferences"] == given
 
 
+def test_versions_are_those_of_the_profile_that_is_chosen(page: Page, server: Server) -> None:
+    """Also while they come, and if those of the profile before come late."""
+    section = page.get_by_role("region", name="Profiles")
+    for name in ("early", "late"):
+        store(server, name, {"user": {"info": f"I am {name}."}})
+    page.get_by_label("Key", exact=True).fill(f"{KEY} ")  # looks for profiles once more
+    expect(section.locator("option[value=late]").first).to_be_attached()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/v1/profiles/late/versions?*", hold)
+    load = section.get_by_role("button", name="Load version 1")
+    chosen = section.get_by_label("Open")
+    chosen.select_option("early")
+    expect(load).to_have_count(1)
+    chosen.select_option("late")
+    expect(load).to_have_count(0)
+    chosen.select_option("early")
+    expect(section).to_contain_text("Versions of early")
+    with page.expect_response("**/v1/profiles/late/versions?*"):
+        held[0].continue_()
+    page.wait_for_timeout(200)
+    expect(section).to_contain_text("Versions of early")
+    load.click()
+    expect(tier(page, "A", "User Info").get_by_role("textbox", name="User Info")).to_have_value("I am early.")
+
+
 def test_swap_test(page: Page) -> None:
     section = page.get_by_role("region", name="Swap test")
     section.get_by_role("button", name="Run the test").click()

@@ -64,17 +64,24 @@ export function profilesBench(section, page) {
     let version = 1;
     if (found.includes(wanted)) version = (await call("POST", `${path(wanted)}/versions`, body)).version;
     else await call("POST", "v1/profiles", { name: wanted, ...body });
-    opened = wanted;
+    choose(wanted);
     await list();
     await open();
     page.forget();
     return `Column ${column.value} is saved as version ${version} of ${wanted}.`;
   }
 
+  /** Versions of another profile must not stay: who is quick would load one of them. */
+  function choose(profile) {
+    if (profile !== opened) details.replaceChildren();
+    opened = profile;
+  }
+
   async function open() {
-    if (!opened) return details.replaceChildren();
-    const [head, versions] = await Promise.all([call("GET", path(opened)), call("GET", `${path(opened)}/versions?limit=50`)]);
-    return details.replaceChildren(...show(head, versions.data));
+    const wanted = opened;
+    if (!wanted) return;
+    const [head, versions] = await Promise.all([call("GET", path(wanted)), call("GET", `${path(wanted)}/versions?limit=50`)]);
+    if (wanted === opened) details.replaceChildren(...show(head, versions.data));
   }
 
   function show(head, versions) {
@@ -142,7 +149,7 @@ export function profilesBench(section, page) {
   }
 
   which.addEventListener("change", () => {
-    opened = which.value || null;
+    choose(which.value || null);
     attempt(open);
   });
   which.addEventListener("focus", () => attempt(list), { once: true });
