@@ -188,7 +188,7 @@ async def measure_all(
                 name,
                 servers[name],
                 lambda number: {"preferences": SHORT_FEW.preferences(SHORT_FEW.key(number))},
-                {"Authorization": f"Bearer {OPERATOR}"},
+                _HEADERS,
             )
             for name in ("N", "W")
         )

@@ -747,6 +747,8 @@ def test_versions_are_those_of_the_profile_that_is_chosen(page: Page, server: Se
     expect(load).to_have_count(1)
     chosen.select_option("late")
     expect(load).to_have_count(0)
+    while not held:
+        page.wait_for_timeout(20)
     chosen.select_option("early")
     expect(section).to_contain_text("Versions of early")
     with page.expect_response("**/v1/profiles/late/versions?*"):
