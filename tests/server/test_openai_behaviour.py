@@ -180,20 +180,48 @@ def test_no_tools_are_no_tools(client: openai.OpenAI) -> None:
 
 @pytest.mark.parametrize("kind", [{"type": "any"}, {"type": "tool", "name": "look_up"}])
 def test_a_forced_call_of_anthropics(http: httpx.Client, kind: dict[str, str]) -> None:
+    answer = http.post("/v1/messages", json=forced(kind))
+    assert answer.status_code == 200, answer.text
+    calls = calls_of(answer)
+    # `any` asks for one call or several, and the answer is sampled.
+    assert calls if kind["type"] == "any" else len(calls) == 1
+    assert {call["input"]["legs"] for call in calls} == {4}
+    cut = http.post("/v1/messages", json=forced(kind) | {"max_tokens": 2}).json()
+    assert (cut["stop_reason"], [part["type"] for part in cut["content"]]) == ("max_tokens", ["text"])
+
+
+def test_several_calls_can_be_forbidden(client: openai.OpenAI, http: httpx.Client) -> None:
+    """At this temperature about a quarter of the answers has several calls where that is allowed."""
+
+    def calls(seed: int, **choice: bool) -> int:
+        options = {"temperature": 2, "seed": seed}
+        return len(calls_of(http.post("/v1/messages", json=forced({"type": "any", **choice}) | options)))
+
+    seed = next(seed for seed in range(40) if calls(seed) > 1)
+    assert calls(seed, disable_parallel_tool_use=True) == 1
+
+    def most(**choice: bool) -> int:
+        options = {"tools": [TOOL], "tool_choice": "required", "max_completion_tokens": 400}
+        answer = chat(client, **options, temperature=2, seed=0, n=16, **choice)
+        return max(len(choice.message.tool_calls) for choice in answer.choices)
+
+    assert most() > 1
+    assert most(parallel_tool_calls=False) == 1
+
+
+def forced(kind: dict[str, Any]) -> dict[str, Any]:
     tool = {"name": "look_up", "description": "Find.", "input_schema": SCHEMA}
-    body = {
-        "model": "metaalign-demo",
+    return {
+        "model": MODEL,
         "max_tokens": 400,
         "messages": MESSAGES,
         "tools": [tool],
         "tool_choice": kind,
     }
-    answer = http.post("/v1/messages", json=body)
-    assert answer.status_code == 200, answer.text
-    (call,) = (part for part in answer.json()["content"] if part["type"] == "tool_use")
-    assert call["input"]["legs"] == 4
-    cut = http.post("/v1/messages", json=body | {"max_tokens": 2}).json()
-    assert (cut["stop_reason"], [part["type"] for part in cut["content"]]) == ("max_tokens", ["text"])
+
+
+def calls_of(answer: httpx.Response) -> list[dict[str, Any]]:
+    return [part for part in answer.json()["content"] if part["type"] == "tool_use"]
 
 
 def test_one_model(client: openai.OpenAI, http: httpx.Client) -> None:
