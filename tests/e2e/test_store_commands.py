@@ -72,7 +72,7 @@ def test_back_to_a_server_without_user_tokens(database_url: str) -> None:
     code, _, said = command(database_url, "migrate", "0001")
     assert code == 1
     assert "api_keys 1" in said
-    assert command(database_url, "migrate", "0001", "--yes")[1] == "schema 0004 -> 0001\n"
+    assert command(database_url, "migrate", "0001", "--yes")[1] == "schema 0005 -> 0001\n"
     assert command(database_url, "migrate")[1] == f"schema 0001 -> {head_revision()}\n"
     (key,) = command(database_url, "keys", "list", "--json")[1].splitlines()
     assert (json.loads(key)["name"], json.loads(key)["state"]) == ("kept", "live")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from metaalign import Preferences, ProfileNotFound
 from metaalign_server.callers import OPEN_CALLER, ApiKey, Caller, Limits, SignedUser, StaticKeys, Tenant
 from metaalign_server.platform import profiles, tenants
+from metaalign_server.platform.changes import Changes
 from metaalign_server.platform.profiles import DEFAULT_LABEL, Head
 from metaalign_server.platform.server_secret import Secret
 from metaalign_server.platform.stale_cache import StaleCache
@@ -68,7 +69,7 @@ class Lookups:
         secret: Parses keys.
         static_keys: Keys from the environment, accepted in addition to those in the store.
         open_allowed: Treat every caller as the operator if there is no key at all (development).
-        ttl: Seconds after which a change made by another server takes effect.
+        ttl: Seconds after which a change made by another server takes effect at the latest.
         key_limits, tenant_limits: Defaults for keys and tenants that set none.
         user_limits: Limits of each user who holds a signed token.
     """
@@ -92,14 +93,16 @@ class Lookups:
         self._key_limits = key_limits or Limits()
         self._tenant_limits = tenant_limits or Limits()
         self._user_limits = user_limits or Limits()
-        self._keys = StaleCache(self._load_key, ttl, 10_000, "keys")
-        self._tenants = StaleCache(self._load_tenant, ttl, 10_000, "tenants")
-        self._any_key = StaleCache(self._load_any_key, ttl, 1, "any_key")
-        self._heads = StaleCache(self._load_head, ttl, 10_000, "profiles")
+        # A caller is kept on top of the key and the tenant that it was made of: each may be half as old.
+        self._seconds = ttl / 2
+        self.changes = Changes(database, self._seconds)
+        self._keys = StaleCache(self._load_key, self._seconds, 10_000, "keys", self.changes)
+        self._tenants = StaleCache(self._load_tenant, self._seconds, 10_000, "tenants", self.changes)
+        self._any_key = StaleCache(self._load_any_key, self._seconds, 1, "any_key", self.changes)
+        self._heads = StaleCache(self._load_head, ttl, 10_000, "profiles", self.changes)
         self._versions = StaleCache(self._load_version, float("inf"), 10_000, "profile_versions")
         self._callers: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
         self._round = 0
-        self._ttl = ttl
 
     # Callers
 
@@ -127,14 +130,16 @@ class Lookups:
     async def _find_caller(self, token: bytes) -> tuple[Caller | None, float]:
         """Return the caller, and the number of seconds for which the result is valid."""
         if (static := self._static.find(token)) is not None:
-            return await self._static_caller(static), self._ttl
+            return await self._static_caller(static), self._seconds
         if (signed := read_user_token(token)) is not None and not await self._is_open():
             return await self._user_caller(signed)
         read = self._secret.read_key(token)
         if read is None:
             if await self._is_open():
                 tenant = await self._tenants.get("default")
-                return (replace(OPEN_CALLER, tenant=tenant) if tenant is not None else OPEN_CALLER), self._ttl
+                return (
+                    replace(OPEN_CALLER, tenant=tenant) if tenant is not None else OPEN_CALLER
+                ), self._seconds
             return None, 0.0
         key_id, digest = read
         key = await self._keys.get(key_id)
@@ -150,7 +155,9 @@ class Lookups:
         tenant = await self._tenants.get(key.tenant_id) if key.live(now) else None
         if tenant is None:
             return None, 0.0
-        seconds = self._ttl if key.expires_at is None else min(self._ttl, (key.expires_at - now) / 1000)
+        seconds = (
+            self._seconds if key.expires_at is None else min(self._seconds, (key.expires_at - now) / 1000)
+        )
         return Caller(key.scopes, key.id, tenant, key.limits.or_default(self._key_limits)), seconds
 
     async def _user_caller(self, token: UserToken) -> tuple[Caller | None, float]:

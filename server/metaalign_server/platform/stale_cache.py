@@ -1,4 +1,4 @@
-"""In-memory cache of store values: refreshed after a TTL, served stale while the store is away or slow."""
+"""In-memory cache of store values: refreshed after a TTL or a change, served stale while the store is away or slow."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from prometheus_client import Counter
 
+from metaalign_server.platform.changes import Changes
 from metaalign_server.store.database import StoreUnavailable
 
 __all__ = ["StaleCache"]
@@ -41,6 +42,8 @@ class _Entry(Generic[V]):
     value: V
     fresh_until: float
     round: int
+    read_at: float
+    mark: int | None
 
 
 class StaleCache(Generic[K, V]):
@@ -51,13 +54,22 @@ class StaleCache(Generic[K, V]):
         ttl: Seconds; infinity for values that never change.
         entries: Maximum number of entries; the least recently used one is evicted first.
         name: What it keeps, for the metric.
+        changes: If given, values that have not changed in the store are not reloaded.
     """
 
-    def __init__(self, load: Callable[[K], Awaitable[V]], ttl: float, entries: int, name: str) -> None:
+    def __init__(
+        self,
+        load: Callable[[K], Awaitable[V]],
+        ttl: float,
+        entries: int,
+        name: str,
+        changes: Changes | None = None,
+    ) -> None:
         self._hits, self._misses = LOOKUPS.labels(name, "hit"), LOOKUPS.labels(name, "miss")
         self._load = load
         self._ttl = ttl
         self._size = entries
+        self._changes = changes
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
         self._loading: dict[tuple[K, int], asyncio.Task[V]] = {}
         self._round = 0
@@ -73,7 +85,7 @@ class StaleCache(Generic[K, V]):
         if entry is not None:
             self._entries.move_to_end(key)
             if entry.round == self._round:
-                if entry.fresh_until > now:
+                if entry.fresh_until > now or self._unchanged(entry):
                     self._hits.inc()
                     return entry.value
                 entry.fresh_until = now + self._ttl  # others use the old value while this call reloads it
@@ -91,8 +103,11 @@ class StaleCache(Generic[K, V]):
             return entry.value
         except Exception:
             if entry is not None:
-                entry.fresh_until = 0.0
+                entry.fresh_until, entry.mark = 0.0, None
             raise
+
+    def _unchanged(self, entry: _Entry[V]) -> bool:
+        return self._changes is not None and self._changes.vouch_for(entry.mark, entry.read_at)
 
     async def _read(self, key: K) -> V:
         """Load a value once for all concurrent callers; loading continues if one of them is cancelled."""
@@ -113,8 +128,10 @@ class StaleCache(Generic[K, V]):
             entry.round = _GONE  # a deleted profile must not live on because the store is slow
 
     async def _keep(self, key: K, asked_in: int) -> V:
+        mark = self._changes.mark() if self._changes is not None else None
+        read_at = time.monotonic()
         value = await self._load(key)
-        self._entries[key] = _Entry(value, time.monotonic() + self._ttl, asked_in)
+        self._entries[key] = _Entry(value, time.monotonic() + self._ttl, asked_in, read_at, mark)
         self._entries.move_to_end(key)
         while len(self._entries) > self._size:
             self._entries.popitem(last=False)

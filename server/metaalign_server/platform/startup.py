@@ -73,8 +73,8 @@ class Platform:
                 pass
 
     async def run(self) -> None:
-        """Until cancelled, write queued exchanges, delete expired data, and ask whether store and Redis are up."""
-        await asyncio.gather(self._write(), self._look())
+        """Until cancelled, write queued exchanges, delete expired data, and look at the store and Redis."""
+        await asyncio.gather(self._write(), self._look(), self.lookups.changes.watch())
 
     async def _write(self) -> None:
         clock = asyncio.get_running_loop().time

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 __all__ = [
     "api_keys",
     "audit",
+    "changes",
     "exchanges",
     "feedback",
     "idempotency",
@@ -46,6 +47,14 @@ server_state = sa.Table(
     metadata,
     sa.Column("name", sa.String(63), primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
+)
+
+# How often keys, tenants, profiles and labels have changed: the sum over all rows. Triggers write it (migration 0005).
+changes = sa.Table(
+    "changes",
+    metadata,
+    sa.Column("slot", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("count", sa.BigInteger, nullable=False),
 )
 
 tenants = sa.Table(
