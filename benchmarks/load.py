@@ -196,7 +196,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Load:
-    """How one measurement is made; `tokens` is the length of an answer.
+    """How one measurement is made; `tokens` is the length of an answer, or the middle of the lengths if they vary.
 
     The loop is closed: each of `concurrency` connections sends its next request when the last one is answered. With
     `arrivals` it is open: these are the seconds at which requests are sent, whatever has been answered by then.
@@ -208,6 +208,13 @@ class Load:
     stream: bool
     objective: Objective
     arrivals: Sequence[float] | None = None
+    varied: bool = False
+
+    def length(self, number: int) -> int:
+        """Tokens of the answer to the request of this number."""
+        if not self.varied:
+            return self.tokens
+        return random.Random(number).randint(max(1, self.tokens // 8), 2 * self.tokens - self.tokens // 8)
 
 
 def arrivals(rate: float, count: int, seed: int) -> list[float]:
@@ -225,7 +232,7 @@ async def _ask(
     due: float | None = None,
 ) -> tuple[Sample, list[float]]:
     """One request, and the milliseconds between the pieces of its answer; its times count from when it was due."""
-    body = json.dumps(variant.body(number, load.tokens, stream=load.stream)).encode()
+    body = json.dumps(variant.body(number, load.length(number), stream=load.stream)).encode()
     headers = {"Content-Type": "application/json"} | variant.headers
     pieces: list[float] = []
     tail = b""
@@ -289,7 +296,7 @@ async def measure(variant: Variant, load: Load, numbers: Iterator[int]) -> Measu
     total = [s.total for s in samples]
     good = [
         s.ttft <= load.objective.ttft
-        and (s.total - s.ttft) / max(1, load.tokens - 1) <= load.objective.per_token
+        and (s.total - s.ttft) / max(1, load.length(s.number) - 1) <= load.objective.per_token
         for s in samples
     ]
     result = Result(

@@ -93,7 +93,14 @@ async def measure_loops(
     rate = options.rate
     for number in range(options.rounds):
         for loop in LOOPS:
-            load = Load(options.concurrency, options.requests, options.max_tokens, True, OBJECTIVE)
+            load = Load(
+                options.concurrency,
+                options.requests,
+                options.max_tokens,
+                True,
+                OBJECTIVE,
+                varied=options.varied,
+            )
             if loop == "open":
                 if rate is None:
                     answered = rounds[LOOPS[0]][0]["A fresh"]["result"]["requests_per_second"]
@@ -199,6 +206,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, help="the same in requests per second, instead of --load")
     parser.add_argument("--seed", type=int, default=1, help="of the arrivals; each round has its own")
     parser.add_argument("--max-tokens", type=int, default=32, help="tokens of each answer")
+    parser.add_argument(
+        "--varied",
+        action="store_true",
+        help="answers of 1/8 to 15/8 of these tokens; those of one length end together",
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("build/bench"), help="folder of loops.json and loops.md"
     )
