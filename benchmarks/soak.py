@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import re
 import signal
+import statistics
 import sys
 import time
 from collections import Counter
@@ -35,7 +37,7 @@ from metaalign_server.cli import prepare_environment
 
 OPERATOR = "soak-operator"
 GROWTH = {"server_mib": 16.0, "engine_mib": 16.0, "files": 8, "threads": 2, "tasks": 4, "connections": 2}
-"""How much more the last pause may have than the first one after the warm-up."""
+"""How much may be added from the first pause after the warm-up to the last one."""
 STEERING: list[dict[str, Any]] = [
     {"strength": 1.5},
     {"strength": {"user": 2}, "candidates": 2},
@@ -284,14 +286,26 @@ async def soak(
     return mixture, pauses
 
 
+def growth(pauses: list[Pause], name: str) -> float:
+    """How much more there is at the end; of memory, by the median slope between two pauses (Theil-Sen).
+
+    A single look at memory comes up to half a minute after the heap's free part was given back to the system.
+    """
+    points = [(pause.minute, getattr(pause, name)) for pause in pauses]
+    if not name.endswith("_mib"):
+        return float(points[-1][1] - points[0][1])
+    slopes = [(b - a) / (end - begin) for (begin, a), (end, b) in itertools.combinations(points, 2)]
+    return float(statistics.median(slopes)) * (points[-1][0] - points[0][0])
+
+
 def verdict(pauses: list[Pause], outcomes: Counter[str]) -> list[str]:
     """What went wrong; empty if all is well."""
-    warm = pauses[max(1, len(pauses) // 3)]
+    after_warm_up = pauses[max(1, len(pauses) // 3) :]
     last = pauses[-1]
     found = [
-        f"{name} grew from {getattr(warm, name)} to {getattr(last, name)}, more than {allowed}"
+        f"{name} grew by {grown:.1f} to {getattr(last, name)}, more than {allowed}"
         for name, allowed in GROWTH.items()
-        if getattr(last, name) - getattr(warm, name) > allowed
+        if (grown := growth(after_warm_up, name)) > allowed
     ]
     found += [
         f"{name} is {getattr(last, name)} at the end, not {expected}"
