@@ -62,7 +62,9 @@ async def test_every_change_is_counted(database: Database) -> None:
     for number in (1, 2):
         async with counted(database, f"move a label to {number}"):
             to = ((number, 1),)
-            await change(partial(labels.move_label, caller=ADMIN, name="support", label_name="stable", targets=to))
+            await change(
+                partial(labels.move_label, caller=ADMIN, name="support", label_name="stable", targets=to)
+            )
     async with counted(database, "roll a label back"):
         await change(lambda c: labels.roll_back(c, ADMIN, "support", "stable"))
     async with counted(database, "delete a label"):

@@ -134,7 +134,9 @@ async def test_a_schema_that_is_not_ours_is_refused_and_left_alone(
 async def test_a_newer_schema_is_not_migrated_and_an_unknown_revision_is_no_target(
     database: Database,
 ) -> None:
-    with pytest.raises(WrongSchema, match="no revision 'nope'; there are 0005, 0004, 0003, 0002, 0001 and base"):
+    with pytest.raises(
+        WrongSchema, match="no revision 'nope'; there are 0005, 0004, 0003, 0002, 0001 and base"
+    ):
         await migrate(database, "nope")
     async with database.write() as connection:
         await connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
