@@ -44,7 +44,10 @@ class Changes:
         return self._count
 
     def vouch_for(self, mark: int | None, read_at: float) -> bool:
-        """Return whether a value is known to be as it was at `read_at` (monotonic), when the count was `mark`."""
+        """Return whether a value is known to be as it was at `read_at` (monotonic), when the count was `mark`.
+
+        The question itself keeps `watch` asking for another minute.
+        """
         now = time.monotonic()
         self._wanted_until = now + _TRUST_SECONDS
         return (
@@ -63,7 +66,8 @@ class Changes:
         began = time.monotonic()
         try:
             async with self._database.read() as connection:
-                self._count = await connection.scalar(sa.select(sa.func.sum(changes.c.count)))
+                count = await connection.scalar(sa.select(sa.func.sum(changes.c.count)))
         except (MetaAlignError, SQLAlchemyError):  # reported where requests meet it; or an older schema
             return
+        self._count = None if count is None else int(count)  # PostgreSQL's sum is a decimal number
         self._good_until = began + self._seconds

@@ -137,9 +137,8 @@ class Lookups:
         if read is None:
             if await self._is_open():
                 tenant = await self._tenants.get("default")
-                return (
-                    replace(OPEN_CALLER, tenant=tenant) if tenant is not None else OPEN_CALLER
-                ), self._seconds
+                caller = OPEN_CALLER if tenant is None else replace(OPEN_CALLER, tenant=tenant)
+                return caller, self._seconds
             return None, 0.0
         key_id, digest = read
         key = await self._keys.get(key_id)
@@ -155,9 +154,8 @@ class Lookups:
         tenant = await self._tenants.get(key.tenant_id) if key.live(now) else None
         if tenant is None:
             return None, 0.0
-        seconds = (
-            self._seconds if key.expires_at is None else min(self._seconds, (key.expires_at - now) / 1000)
-        )
+        left = float("inf") if key.expires_at is None else (key.expires_at - now) / 1000
+        seconds = min(self._seconds, left)
         return Caller(key.scopes, key.id, tenant, key.limits.or_default(self._key_limits)), seconds
 
     async def _user_caller(self, token: UserToken) -> tuple[Caller | None, float]:
