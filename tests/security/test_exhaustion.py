@@ -26,6 +26,16 @@ def properties(number: int) -> dict[str, Any]:
     return {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(number)}}
 
 
+def ranges(number: int) -> dict[str, Any]:
+    """A schema that takes xgrammar more than a millisecond for each of its properties, only to read it."""
+    return {
+        "type": "object",
+        "properties": {
+            f"k{n}": {"type": "integer", "minimum": n - 10**15, "maximum": 10**17 - n} for n in range(number)
+        },
+    }
+
+
 def user(content: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": content}]}
 
@@ -83,6 +93,18 @@ BOMBS: dict[str, dict[str, Any]] = {
         }
     },
     "structural tag, schema": tag({"type": "json_schema", "json_schema": properties(20_000)}),
+    "structural tag, ranges": tag({"type": "json_schema", "json_schema": ranges(9_000)}),
+    "structural tag as format": {
+        "response_format": {
+            "type": "structural_tag",
+            "format": {
+                "type": "tag",
+                "begin": "<a>",
+                "content": {"type": "json_schema", "json_schema": ranges(9_000)},
+                "end": "</a>",
+            },
+        }
+    },
     "structural tag, expression": tag({"type": "regex", "pattern": ".*" * 2000}),
     "structural tag, grammar": tag(
         {"type": "grammar", "grammar": "root ::= " + " | ".join(f'"{n}"' for n in range(50_000))}
@@ -146,12 +168,7 @@ SLOW_SCHEMAS: dict[str, dict[str, Any]] = {
             f"k{n}": {"type": "string", "pattern": "^([a-z]{1,50}[0-9]?){1,50}$"} for n in range(70)
         },
     },
-    "ranges": {
-        "type": "object",
-        "properties": {
-            f"k{n}": {"type": "integer", "minimum": n - 10**15, "maximum": 10**17 - n} for n in range(900)
-        },
-    },
+    "ranges": ranges(900),
 }
 
 
@@ -185,6 +202,35 @@ def test_constraints_that_take_minutes_are_refused(world: World, slow: str) -> N
             assert "the output constraint takes" in error["message"]  # too long to read, or to compile
             assert error["param"] == field
     assert world.ask("acme", max_tokens=20, **schema(properties(3))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"type": "structural_tag"}',
+        '{"type": "structural_tag", "format": {"type": "nothing"}}',
+        '{"structures": [{"begin": "<a>"}], "triggers": ["<a>"]}',
+        json.dumps({"type": "structural_tag", "format": {"type": "regex", "pattern": "("}}),
+        7,
+        {"type": "structural_tag"},
+    ],
+    ids=str,
+)
+def test_malformed_structural_tags(world: World, malformed: Any) -> None:
+    """They are read in a trial, not while the request is parsed, and still they are the client's mistake."""
+    for path, prompt in (("/v1/chat/completions", {}), ("/v1/completions", {"prompt": "hi"})):
+        for stream in (False, True):
+            body = {"structured_outputs": {"structural_tag": malformed}, "stream": stream, **prompt}
+            answer = world.ask("acme", path, **body)
+            assert answer.status_code == 400, (path, stream, answer.text)
+            error = answer.json()["error"]
+            assert (error["code"], error["param"]) == ("invalid_request", "structured_outputs")
+        assert world.ask("acme", path, **prompt, **tag({"type": "regex", "pattern": "x"})).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -236,6 +282,44 @@ def test_huge_numbers(world: World, huge: dict[str, Any]) -> None:
     answer = world.ask("acme", **huge)
     assert answer.status_code in (200, 400), answer.text
     assert world.ask("acme").status_code == 200
+
+
+NOTHING = {"x": 1}
+MANY: list[tuple[str, dict[str, Any], Any]] = [
+    ("/v1/chat/completions", {"messages": "*"}, NOTHING),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "*"}]}, NOTHING),
+    ("/v1/chat/completions", {"messages": [{"role": "assistant", "tool_calls": "*"}]}, NOTHING),
+    ("/v1/chat/completions", {"messages": HI, "tools": "*"}, NOTHING),
+    ("/v1/completions", {"prompt": "*"}, NOTHING),
+    ("/v1/messages", {"messages": "*"}, HI[0]),
+    ("/v1/messages", {"messages": [{"role": "user", "content": "*"}]}, {"type": "text", "text": "a"}),
+    ("/v1/messages", {"messages": HI, "system": "*"}, NOTHING),
+    ("/v1/messages/count_tokens", {"messages": "*"}, NOTHING),
+    ("/v1/responses", {"input": "*"}, HI[0]),
+    ("/v1/responses", {"input": "*"}, NOTHING),
+    ("/v1/responses", {"input": "*"}, {"type": "function_call"}),
+    ("/v1/responses", {"input": [{"role": "user", "content": "*"}]}, NOTHING),
+    ("/v1/responses", {"input": [{"type": "reasoning", "summary": "*"}]}, NOTHING),
+    ("/v1/responses", {"input": "hi", "tools": "*"}, NOTHING),
+    ("/v1/responses", {"input": "hi", "include": "*"}, NOTHING),
+    ("/v1/align", {"query": "hi", "preferences": {"user": {"examples": "*"}}}, NOTHING),
+    ("/v1/feedback", {"id": "x", "tags": "*"}, NOTHING),
+    ("/v1/profiles", {"name": "x", "preferences": {"user": {"examples": "*"}}}, NOTHING),
+    ("/v1/preferences/render", {"messages": "*"}, NOTHING),
+    ("/tokenize", {"messages": "*"}, NOTHING),
+    ("/detokenize", {"tokens": "*"}, NOTHING),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "item"), MANY, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize("number", [4_000, 100_000])
+def test_many_items(world: World, number: int, path: str, body: dict[str, Any], item: Any) -> None:
+    """A list of things that are not what it may hold is refused for the first; a list that is too long, unread."""
+    content = dumps({"model": MODEL, "max_tokens": 1} | body).replace(b'"*"', dumps([item] * number))
+    with world.stays_responsive(2):
+        answer = world.client("acme").post(path, content=content, headers=JSON)
+    assert answer.status_code in (400, 413, 422), answer.text[:300]
+    assert answer.elapsed.total_seconds() < 2
 
 
 def test_many_prompts(world: World) -> None:

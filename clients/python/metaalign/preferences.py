@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     StringConstraints,
     ValidationError,
@@ -22,6 +23,7 @@ from pydantic import (
 
 from metaalign.dimensions import DIMENSIONS
 from metaalign.errors import InvalidPreferences
+from metaalign.surrogates import has_surrogates
 
 __all__ = [
     "LIMITS",
@@ -62,8 +64,7 @@ PROFILE_REFERENCE = r"^[a-z0-9][a-z0-9_-]{0,62}([@:][A-Za-z0-9_.-]{1,63})?$"
 
 
 def _no_surrogates(value: str) -> str:
-    # A lone surrogate (JSON "\ud800") is not Unicode text: it has no UTF-8 encoding and no tokens.
-    if any("\ud800" <= c <= "\udfff" for c in value):
+    if has_surrogates(value):
         raise ValueError("must be valid Unicode without lone surrogates")
     return value
 
@@ -158,7 +159,7 @@ class SystemPreferences(_TierPreferences):
 class UserPreferences(_TierPreferences):
     """The user's own preferences: the User tier."""
 
-    examples: Annotated[tuple[Example, ...], Field(max_length=LIMITS["examples"])] = ()
+    examples: Annotated[tuple[Example, ...], FailFast(), Field(max_length=LIMITS["examples"])] = ()
 
 
 class Strength(_Model):
@@ -220,6 +221,7 @@ class Preferences(_Model):
     version: Literal["1"] = "1"
     profile: Annotated[
         tuple[ProfileReference, ...],
+        FailFast(),
         BeforeValidator(_one_profile_is_a_list),
         WithJsonSchema(
             {
@@ -264,6 +266,7 @@ class Preferences(_Model):
     ] = None
     blend: Annotated[
         tuple[BlendPart, ...],
+        FailFast(),
         Field(max_length=LIMITS["blend"], description="User tiers to mix; the weights sum to 1"),
     ] = ()
     candidates: Annotated[

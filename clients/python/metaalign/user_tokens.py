@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from metaalign.errors import MetaAlignError
+from metaalign.surrogates import has_surrogates
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -62,7 +63,7 @@ def user_token(api_key: str, user: str, seconds: int = 3600) -> str:
             "api_key: only a key that the server made (`ma_…`) signs tokens; others may be guessed from one",
             param="api_key",
         )
-    if not 1 <= len(user) <= LONGEST_USER or any("\ud800" <= character <= "\udfff" for character in user):
+    if not 1 <= len(user) <= LONGEST_USER or has_surrogates(user):
         raise MetaAlignError(
             f"user: must be 1 to {LONGEST_USER} characters without lone surrogates", param="user"
         )

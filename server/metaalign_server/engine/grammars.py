@@ -17,6 +17,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import socket
@@ -33,8 +34,9 @@ from typing import Any
 
 import msgspec
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.generate.base import protocol
 from vllm.exceptions import VLLMValidationError
-from vllm.sampling_params import SamplingParams, StructuredOutputsParams
+from vllm.sampling_params import SamplingParams, StructuredOutputsParams, check_json_nesting
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.structured_output import StructuredOutputManager
 from vllm.v1.structured_output.request import StructuredOutputRequest
@@ -43,7 +45,7 @@ from metaalign_server.alignment.context import RequestContext
 from metaalign_server.engine.process import belong_to_parent
 from metaalign_server.platform.fair_queue import FairQueue
 
-__all__ = ["GrammarTrials", "grammar_trials"]
+__all__ = ["GrammarTrials", "grammar_trials", "read_tags_later"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ _MEMORY_BYTES = 1 << 30
 _WALL = 5
 """How many times the CPU limit a trial may last on a busy machine."""
 _LENGTH = struct.Struct("!Q")
+_PLACE = re.compile(r"\[\d\d:\d\d:\d\d\] \S+:\d+: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ class GrammarTrials:
         The request gives its place in the engine to others meanwhile.
 
         Raises:
-            VLLMValidationError: it is too slow, or cannot be compiled.
+            VLLMValidationError: it is too slow, or cannot be read or compiled.
         """
         digest = hashlib.sha256(repr(sampling_params.structured_outputs).encode("utf-8", "replace")).digest()
         outcome = self._outcomes.get(digest)
@@ -137,7 +140,7 @@ class GrammarTrials:
                 measured_slow=True,
             )
         if measured["error"] is not None:
-            return _Outcome(f"the output constraint cannot be compiled: {measured['error']}")
+            return _Outcome(measured["error"])
         return _Outcome()
 
 
@@ -167,6 +170,23 @@ def grammar_trials(args: Namespace, seconds: float) -> Iterator[GrammarTrials]:
             os.kill(helper, signal.SIGKILL)
         with suppress(ChildProcessError):
             os.waitpid(helper, 0)
+
+
+def read_tags_later() -> None:
+    """Keep vLLM from reading structural tags while it parses a request, which it does on the event loop.
+
+    One of 700 kB held it for 17 s. They are read as other constraints are, when parameters for sampling are checked:
+    after the bounds on size, and after a trial where there are trials.
+    """
+
+    def check_depth(payload: Any, *, parameter: str) -> None:
+        if not isinstance(payload, str) or not payload:
+            raise VLLMValidationError(
+                f"{parameter}: a structural tag is a JSON object, written as a text", parameter=parameter
+            )
+        check_json_nesting(payload, structural_tag=True)
+
+    protocol.validate_structural_tag_payload = check_depth
 
 
 # In the helper process
@@ -251,21 +271,20 @@ class _Compilers:
 
 
 def _measure(compilers: _Compilers, told: socket.socket) -> dict[str, Any]:
-    """Return CPU seconds to read the constraint and for its slowest mask, and why it cannot be compiled."""
+    """Return CPU seconds to read the constraint and for its slowest mask, and why it cannot be read or compiled."""
     length = _LENGTH.unpack(_exactly(told, _LENGTH.size))[0]
     sampling_params = msgspec.msgpack.decode(_exactly(told, length), type=SamplingParams)
     result: dict[str, Any] = {"read": 0.0, "mask": 0.0, "error": None}
-    readable = False
     started = time.process_time()
-    with suppress(Exception):  # vLLM says what is wrong when the server reads it
+    try:
         compilers.read(sampling_params)
-        readable = True
-    result["read"] = time.process_time() - started
-    if not readable:
+    except Exception as error:  # noqa: BLE001 - in a child process, which answers only whether it can be read
+        result["error"] = f"the output constraint cannot be read: {_reason(error)}"
         return result
+    result["read"] = time.process_time() - started
     grammar = compilers.compile(sampling_params)
     if isinstance(grammar, Exception):
-        result["error"] = str(grammar).partition("\n")[0][:200]
+        result["error"] = f"the output constraint cannot be compiled: {_reason(grammar)}"
         return result
     mask = compilers.mask()
     for step in range(_MASKS):
@@ -279,6 +298,17 @@ def _measure(compilers: _Compilers, told: socket.socket) -> dict[str, Any]:
         if grammar.is_terminated():
             break
     return result
+
+
+def _reason(error: BaseException) -> str:
+    """Say in a line why a constraint was refused, without the place in the compiler's source that xgrammar adds.
+
+    vLLM's own message is often about the kind of constraint alone, and its cause says what is wrong.
+    """
+    lines = [_PLACE.sub("", str(one)).strip().partition("\n")[0] for one in (error, error.__cause__) if one]
+    if len(lines) == 2 and lines[1] in lines[0]:
+        lines.pop()
+    return ": ".join(line.rstrip(".") for line in lines)[:300]
 
 
 def _allowed(mask: Any) -> list[int]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import inspect
 import logging
+from types import ModuleType
 from typing import Any
 
+from vllm.entrypoints.generate.base import protocol
 from vllm.renderers.hf import HfRenderer
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -28,7 +30,7 @@ from metaalign_server.engine.branches import capacity_of
 from metaalign_server.engine.chunks import write_chunks_as_text
 from metaalign_server.engine.forced_calls import hold_forced_calls
 from metaalign_server.engine.generation import wrap_generate
-from metaalign_server.engine.grammars import GrammarTrials
+from metaalign_server.engine.grammars import GrammarTrials, read_tags_later
 from metaalign_server.engine.handlers import VllmEngine
 from metaalign_server.engine.idle_parsers import skip_idle_parsers
 from metaalign_server.engine.refusals import Allowances
@@ -54,7 +56,7 @@ OTHER_PARSERS = (
 SUPPORTED_VLLM = "0.32."
 """The release whose methods the hooks replace. Change it together with the pin in pyproject.toml."""
 
-_REPLACED: tuple[tuple[str, type, tuple[str, ...]], ...] = (
+_REPLACED: tuple[tuple[str, type | ModuleType, tuple[str, ...]], ...] = (
     ("render_messages_async", HfRenderer, ("self", "messages", "params")),
     (
         "preprocess_completion",
@@ -65,6 +67,7 @@ _REPLACED: tuple[tuple[str, type, tuple[str, ...]], ...] = (
     ("add_request_async", AsyncMPClient, ("self", "request")),
     ("_finish_request", OutputProcessor, ("self", "req_state")),
     ("abort_requests", OutputProcessor, ("self", "request_ids", "internal")),
+    ("validate_structural_tag_payload", protocol, ("payload", "parameter")),
 )
 
 
@@ -114,6 +117,7 @@ async def install(
     await _check_roles(aligner.assembler, platform)
     install_renderer(state.online_renderer, aligner)
     engine = state.engine_client
+    read_tags_later()
     wrap_generate(engine, settings.max_logprobs, trials, capacity_of(engine.vllm_config))
     if not hold_forced_calls():
         logger.warning("this vLLM holds forced tool calls to their schema only if the tool says `strict`")

@@ -23,6 +23,8 @@ from vllm.entrypoints.serve.engine.protocol import ModelCard, ModelList
 from vllm.exceptions import VLLMValidationError
 
 from metaalign import Preferences, Receipt
+from metaalign.surrogates import has_surrogates
+from metaalign_server.engine.bounded_validation import refuse_many_items, stop_at_first_error
 from metaalign_server.engine.mistaken_fields import refuse_mistaken_fields
 from metaalign_server.platform.refusal import Refusal
 
@@ -82,11 +84,17 @@ StoreInput = Annotated[
 class _Lenient(BaseModel):
     """vLLM's validators access values before checking their types; an error there means a malformed request."""
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        stop_at_first_error(cls)
+
     @model_validator(mode="wrap")
     @classmethod
     def _validated(cls, body: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if isinstance(body, dict):
             refuse_mistaken_fields(body, cls.model_fields)
+            refuse_many_items(body)
         try:
             return handler(body)
         except (AttributeError, IndexError, KeyError, OverflowError, TypeError) as error:
@@ -240,7 +248,7 @@ def user_of(request: BaseModel, signed: str | None = None) -> str | None:
     }
     named = {name: user for name, user in fields.items() if isinstance(user, str) and user}
     for name, user in named.items():
-        if any("\ud800" <= character <= "\udfff" for character in user):
+        if has_surrogates(user):
             raise Refusal(
                 "value_not_storable", f"{name}: must be valid Unicode without lone surrogates", param=name
             )

@@ -15,6 +15,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from metaalign.surrogates import has_surrogates
 from metaalign.user_tokens import LONGEST_SECONDS, LONGEST_USER
 
 __all__ = ["SKEW_SECONDS", "UserToken", "read_user_token"]
@@ -67,7 +68,7 @@ def read_user_token(token: bytes) -> UserToken | None:
     key_id, user = header["kid"], claims["sub"]
     if (header["alg"], header["typ"]) != ("EdDSA", "JWT") or not isinstance(key_id, str):
         return None
-    if not isinstance(user, str) or not 1 <= len(user) <= LONGEST_USER or _has_surrogates(user):
+    if not isinstance(user, str) or not 1 <= len(user) <= LONGEST_USER or has_surrogates(user):
         return None
     if any(type(claims[name]) is not int or not 0 <= claims[name] < _LATEST for name in ("iat", "exp")):
         return None
@@ -76,10 +77,6 @@ def read_user_token(token: bytes) -> UserToken | None:
 
 def _has(tree: Any, names: str) -> bool:
     return isinstance(tree, dict) and tree.keys() == set(names.split())
-
-
-def _has_surrogates(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _decoded(part: bytes) -> bytes:
