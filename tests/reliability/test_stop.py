@@ -23,6 +23,8 @@ from tests.processes import Server, command
 from tests.reliability.serving import (
     ADMIN,
     LONG,
+    MODEL,
+    QUESTION,
     Answer,
     client,
     exit_code,
@@ -92,6 +94,52 @@ async def test_a_second_sigterm_ends_at_once(tmp_path: Path) -> None:
             assert said_at(server, "stopped") - again_at < 3
         assert "Traceback" not in server.log_text()
     assert "data: [DONE]" not in answer.lines
+    assert answer.data()[-1]["error"]["code"] == "unavailable"
+
+
+ASKED = [{"role": "user", "content": QUESTION}]
+CUT_OFF: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": ASKED},
+    "/v1/completions": {"prompt": QUESTION, "max_tokens": 500, "ignore_eos": True},
+    "/v1/messages": {"messages": ASKED, "max_tokens": 500},
+    "/v1/responses": {"input": QUESTION},
+}
+
+
+async def test_what_the_drain_does_not_wait_for_is_told(tmp_path: Path) -> None:
+    """On every route: streams that have begun, whole answers, and what waits for a place; the engine hangs."""
+    with serving(tmp_path, "--max-num-seqs", "8", drain_seconds=1) as server:
+        engine = process_named(server, "EngineCore")
+        async with client(server) as http:
+            bodies = {path: {"model": MODEL, "temperature": 0} | body for path, body in CUT_OFF.items()}
+            streams = {path: Answer() for path in CUT_OFF}
+            tasks = [
+                asyncio.create_task(read_stream(http, path, bodies[path], answer))
+                for path, answer in streams.items()
+            ]
+            await until(lambda: all(len(one.lines) > 6 for one in streams.values()), 30, "answers have begun")
+            engine.suspend()
+            wholes = [
+                asyncio.create_task(http.post(path, json=bodies[path])) for path in (*CUT_OFF, *CUT_OFF)
+            ]
+
+            async def some_wait() -> bool:
+                return await metric(http, "metaalign_queue_waiting") > 0
+
+            await until(some_wait, 30, "some wait")
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(asyncio.gather(*tasks, *wholes), 30)
+            assert await exit_code(server) == 0
+        assert "Traceback" not in server.log_text()
+    for path, answer in streams.items():
+        last = answer.data()[-1]
+        told = last.get("error") or last.get("response", {}).get("error") or last
+        assert "send the request again" in told["message"], (path, last)
+        assert not any("[DONE]" in line for line in answer.lines), path
+    for whole in wholes:
+        response = whole.result()
+        assert response.status_code == 503, response.text
+        assert "send the request again" in response.text
 
 
 @contextmanager

@@ -104,8 +104,9 @@ async def test_what_a_handler_of_vllm_raises_is_the_clients() -> None:
         openai_serving_chat=SimpleNamespace(create_chat_completion=create_chat_completion)
     )
     raw_request: Any = None
+    no_sequences: Any = None
     with pytest.raises(EngineRefusal) as caught:
-        await VllmEngine(state, Allowances()).chat(None, raw_request)
+        await VllmEngine(state, Allowances(), no_sequences).chat(None, raw_request)
     assert (caught.value.status, caught.value.message) == (400, "top_k: not a number")
 
 
@@ -126,6 +127,7 @@ async def test_a_bug_in_a_hook_is_not_the_clients(monkeypatch: pytest.MonkeyPatc
         openai_serving_chat=SimpleNamespace(create_chat_completion=create_chat_completion)
     )
     raw_request: Any = None
+    no_sequences: Any = None
     with pytest.raises(HookFailed) as caught:
-        await VllmEngine(state, Allowances()).chat(None, raw_request)
+        await VllmEngine(state, Allowances(), no_sequences).chat(None, raw_request)
     assert SECRET not in str(caught.value)

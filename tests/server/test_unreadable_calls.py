@@ -36,7 +36,8 @@ def test_whose_mistake_it_is(fault: Any, status: int) -> None:
 
     state = SimpleNamespace(anthropic_serving_messages=SimpleNamespace(create_messages=create_messages))
     request: Any = None
+    no_sequences: Any = None
     with pytest.raises(EngineRefusal) as refused:
-        asyncio.run(VllmEngine(state, Allowances()).messages(None, request))
+        asyncio.run(VllmEngine(state, Allowances(), no_sequences).messages(None, request))
     assert refused.value.status == status
     assert ("raise `max_tokens`" in refused.value.message) == (status == 500)

@@ -216,7 +216,7 @@ _TABLE = (
         "unavailable",
         503,
         "",
-        "The server is draining, or its engine does not answer.",
+        "The server drains, stops before the answer is complete, or its engine does not answer.",
         "Try another server, or again after `Retry-After` seconds.",
     ),
     ErrorKind(

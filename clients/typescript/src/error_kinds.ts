@@ -327,7 +327,7 @@ export const ERRORS = {
   unavailable: {
     status: 503,
     param: "",
-    when: "The server is draining, or its engine does not answer.",
+    when: "The server drains, stops before the answer is complete, or its engine does not answer.",
     remedy: "Try another server, or again after `Retry-After` seconds.",
   },
   overloaded: {
@@ -674,7 +674,7 @@ export class NotSupported extends ServerError {
   declare readonly code: "not_supported";
 }
 
-/** The server is draining, or its engine does not answer. */
+/** The server drains, stops before the answer is complete, or its engine does not answer. */
 export class Unavailable extends ServerError {
   declare readonly code: "unavailable";
 }

@@ -76,6 +76,7 @@ class RequestContext:
         verify: Checks of the answer; True for those that the applied dimensions imply.
         verified: What they said.
         broke_off: Whether the answer is a stream in which the engine failed after its status was sent.
+        cut_off: Whether the server stops before the engine has finished the answer.
         refused_late: The code of a refusal that came after the status was sent.
         steered: By its token ids, what steers a prompt; empty if nothing is steered.
         beams: Whether the client asks for beam search, which no steering goes with.
@@ -97,6 +98,7 @@ class RequestContext:
     logprobs_asked: bool = False
     logprobs: int = 0
     broke_off: bool = False
+    cut_off: bool = False
     refused_late: str | None = None
     verify: tuple[Check, ...] | Literal[True] | None = None
     verified: tuple[VerifiedAnswer, ...] = ()

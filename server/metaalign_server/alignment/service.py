@@ -51,6 +51,10 @@ class Engine(Protocol):
         """The Prometheus registry to scrape, with the engine's metrics and ours."""
         ...
 
+    def cut_off(self) -> None:
+        """End all answers with an error, because the server stops."""
+        ...
+
     async def ping(self) -> None:
         """Return once the engine has answered a call between two of its steps."""
         ...

@@ -15,6 +15,7 @@ from metaalign.errors import ERRORS
 
 __all__ = [
     "ANTHROPIC",
+    "CUT_OFF",
     "OPENAI_CHAT",
     "OPENAI_COMPLETIONS",
     "OPENAI_RESPONSES",
@@ -39,6 +40,7 @@ def code_of_status(status: int) -> str:
 
 
 _BROKE_OFF = "the answer broke off: the engine failed; send the request again"
+CUT_OFF = "the server stops, and this answer was not complete in time; send the request again"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,10 @@ from metaalign_server.engine.tiered_salt import tiered_salt
 __all__ = ["wrap_generate"]
 
 
-def wrap_generate(engine: Any, max_logprobs: int, trials: GrammarTrials | None, capacity: Capacity) -> None:
-    """Wrap generation for our routes; other users of the engine are not affected.
+def wrap_generate(
+    engine: Any, max_logprobs: int, trials: GrammarTrials | None, capacity: Capacity
+) -> Sequences:
+    """Wrap generation for our routes, and return what they have in the engine; its other users are not affected.
 
     Args:
         engine: vLLM's engine.
@@ -80,6 +82,7 @@ def wrap_generate(engine: Any, max_logprobs: int, trials: GrammarTrials | None, 
         return choose(outputs, params, own.bare, context, score, request_id, logprobs=asked)
 
     engine.generate = generate
+    return sequences
 
 
 async def _after(check: Awaitable[None], outputs: Any) -> AsyncGenerator[Any, None]:

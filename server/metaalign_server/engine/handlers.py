@@ -27,10 +27,11 @@ from vllm.v1.metrics.prometheus import get_prometheus_registry
 from vllm.version import __version__ as VLLM_VERSION
 
 from metaalign.errors import ERRORS
-from metaalign_server.alignment.context import RequestContext
-from metaalign_server.engine.dialects import code_of_status
+from metaalign_server.alignment.context import RequestContext, current_request
+from metaalign_server.engine.dialects import CUT_OFF, code_of_status
 from metaalign_server.engine.generation import salt
 from metaalign_server.engine.refusals import Allowances
+from metaalign_server.engine.sequences import Sequences
 
 __all__ = [
     "ENGINE_ERRORS",
@@ -82,6 +83,12 @@ class EngineRefusal(Exception):
         """Wrap the error that a handler returned instead of an answer."""
         return cls(code_of_status(int(error.code)), error.message, error.param)
 
+    def in_(self, context: RequestContext | None) -> EngineRefusal:
+        """Return what the client of a request is told: why the server has ended it, if it has."""
+        return (
+            EngineRefusal("unavailable", CUT_OFF, None) if context is not None and context.cut_off else self
+        )
+
     @property
     def status(self) -> int:
         """The HTTP status."""
@@ -97,9 +104,9 @@ async def _ask(handler: Callable[[Any, Request], Awaitable[Any]], request: Any, 
     try:
         result = await handler(request, raw_request)
     except HANDLER_ERRORS as error:
-        raise EngineRefusal.of(error) from error
+        raise EngineRefusal.of(error).in_(current_request.get()) from error
     if isinstance(result, ErrorResponse):
-        raise EngineRefusal.told(result.error)
+        raise EngineRefusal.told(result.error).in_(current_request.get())
     return result
 
 
@@ -120,10 +127,12 @@ class VllmEngine:
     Args:
         state: The state that `init_app_state` filled.
         allowances: What the operator allows.
+        sequences: What our requests have in the engine.
     """
 
-    def __init__(self, state: Any, allowances: Allowances) -> None:
+    def __init__(self, state: Any, allowances: Allowances, sequences: Sequences) -> None:
         self._state = state
+        self._sequences = sequences
         self.allowances = allowances
 
     # Answers
@@ -223,6 +232,10 @@ class VllmEngine:
         """vLLM's registry, which also holds our metrics; aggregated if vLLM runs several processes."""
         registry: CollectorRegistry = get_prometheus_registry()
         return registry
+
+    def cut_off(self) -> None:
+        """End all answers with an error, because the server stops."""
+        self._sequences.cut_off()
 
     async def ping(self) -> None:
         """Return once the engine has answered a call between two of its steps."""

@@ -118,7 +118,7 @@ async def install(
     install_renderer(state.online_renderer, aligner)
     engine = state.engine_client
     read_tags_later()
-    wrap_generate(engine, settings.max_logprobs, trials, capacity_of(engine.vllm_config))
+    sequences = wrap_generate(engine, settings.max_logprobs, trials, capacity_of(engine.vllm_config))
     if not hold_forced_calls():
         logger.warning("this vLLM holds forced tool calls to their schema only if the tool says `strict`")
     if not write_chunks_as_text():
@@ -129,7 +129,7 @@ async def install(
     service = Service(
         settings=settings,
         aligner=aligner,
-        engine=VllmEngine(state, Allowances.of(settings)),
+        engine=VllmEngine(state, Allowances.of(settings), sequences),
         queue=fair_queue(engine.vllm_config.scheduler_config.max_num_seqs, settings.max_waiting),
         platform=platform,
     )

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
+
+from vllm.exceptions import GracefulHTTPError
 
 from metaalign_server.alignment.context import RequestContext
 from metaalign_server.platform.fair_queue import Ticket
@@ -49,6 +52,7 @@ class Sequences:
         self._ranked = engine.vllm_config.scheduler_config.policy == "priority"
         self._expected: dict[str, _Expected] = {}
         self._running: dict[str, _Sequence] = {}
+        self._over = False
         self._stock_add, core.add_request_async = core.add_request_async, self._add
         self._stock_finish, self._processor._finish_request = self._processor._finish_request, self._finish
         self._stock_abort, self._processor.abort_requests = self._processor.abort_requests, self._abort
@@ -72,6 +76,15 @@ class Sequences:
         for sequence in expected.begun if expected is not None else ():
             self._ended(sequence)
 
+    def cut_off(self) -> None:
+        """End what runs and whatever comes with an error, because the server stops."""
+        self._over = True
+        for sequence in self._running.values():
+            sequence.context.cut_off = True
+        for expected in self._expected.values():
+            expected.context.cut_off = True
+        self._processor.propagate_error(_stops())
+
     async def _add(self, request: Any) -> None:
         expected = self._expected.get(request.external_req_id)
         if expected is None:
@@ -82,6 +95,9 @@ class Sequences:
         try:
             if context.places is not None:
                 ticket = await context.places.take(expected.branches)
+                if self._over:
+                    context.cut_off = True
+                    raise _stops()
                 if self._ranked:
                     request.priority = context.places.rank
             state = self._processor.request_states.get(request.request_id)
@@ -120,3 +136,7 @@ class Sequences:
                 usage.cached += state.num_cached_tokens
             if sequence.ticket is not None:
                 sequence.ticket()
+
+
+def _stops() -> GracefulHTTPError:
+    return GracefulHTTPError("the server stops", HTTPStatus.SERVICE_UNAVAILABLE)

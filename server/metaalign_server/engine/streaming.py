@@ -12,7 +12,7 @@ from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
 from metaalign_server.alignment.context import RequestContext
 from metaalign_server.alignment.verification import verify
-from metaalign_server.engine.dialects import Dialect, code_of_status
+from metaalign_server.engine.dialects import CUT_OFF, Dialect, code_of_status
 from metaalign_server.engine.handlers import ENGINE_ERRORS, HANDLER_ERRORS, EngineRefusal
 from metaalign_server.engine.texts import StreamedTexts
 
@@ -80,9 +80,9 @@ async def open_stream(
     try:
         first = await anext(events, None)
     except HANDLER_ERRORS as error:
-        raise EngineRefusal.of(error) from error
+        raise EngineRefusal.of(error).in_(context) from error
     if first is not None and (told := _error_of(first)) is not None:
-        raise _refusal(told)
+        raise _refusal(told).in_(context)
     return _stream(first, events, dialect, fingerprint, context)
 
 
@@ -155,8 +155,12 @@ async def _stream(
 def _broken(refusal: EngineRefusal | None, last: str, dialect: Dialect, context: RequestContext) -> str:
     """Return the event that ends a stream, and tell the request; without a refusal the engine has failed.
 
+    Neither if the server has ended the stream, because it stops.
     On `/v1/responses` a refusal can come late: vLLM sends its first events before the engine has seen the request.
     """
+    if context.cut_off:
+        context.refused_late = "unavailable"
+        return dialect.error_event(last, "unavailable", CUT_OFF)
     if refusal is not None and refusal.status < 500:
         context.refused_late = refusal.code
     else:

@@ -117,7 +117,8 @@ _INTERNAL = "internal error; the log names the place under this request id"
 async def _on_engine_refusal(request: Request, error: Any) -> Response:
     """Return vLLM's message about a request; for vLLM's own failures, only where to look."""
     message = error.message
-    if error.status >= 500 and error.__cause__ is not None:
+    # The reason `unavailable` is always our own.
+    if error.status >= 500 and error.code != "unavailable" and error.__cause__ is not None:
         _log(request, error.__cause__)
         message = _INTERNAL
     return error_response(request.scope, error.code, message, param=error.param)

@@ -41,6 +41,8 @@ ENGINE_FAILED = 70
 _BACKLOG = 2048
 _LAST_WORDS_SECONDS = 2.0
 """Time at shutdown for requests in flight to report that the engine has failed, and for spans to be exported."""
+_CUT_OFF_SECONDS = 1.0
+"""Time for requests that the drain did not wait for to say so; part of the time to stop."""
 _STOP_SECONDS = 3.5
 """Time after the drain in which everything has to stop. Supervisors are told 5 s, because freeing memory takes time."""
 
@@ -152,6 +154,10 @@ async def _serve_until_stopped(service: Service, gate: Gate, bound: socket.socke
     if code:
         await _idle(gate, _LAST_WORDS_SECONDS)
     _exit_after(_STOP_SECONDS, code)
+    if gate.in_flight and not code:
+        logger.warning("time is up; cutting requests off", extra={"fields": {"in_flight": gate.in_flight}})
+        service.engine.cut_off()
+        await _idle(gate, _CUT_OFF_SECONDS)
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # the end of the process closes them all
     server.should_exit = True
     config.timeout_graceful_shutdown = (
@@ -159,7 +165,6 @@ async def _serve_until_stopped(service: Service, gate: Gate, bound: socket.socke
     )
     if gate.in_flight:
         config.timeout_graceful_shutdown = 0  # the wait is over: cancel them
-        logger.warning("time is up; cutting requests off", extra={"fields": {"in_flight": gate.in_flight}})
         for each_of_them in ("asyncio", "uvicorn.error"):
             logging.getLogger(each_of_them).setLevel(logging.CRITICAL)
     for task in (watching, working, warming, stopping):

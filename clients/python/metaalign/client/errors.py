@@ -287,8 +287,8 @@ class InternalError(ServerError):
 
 
 class Unavailable(ServerError):
-    """The server is draining, or its engine does not answer. Try another server, or again after `Retry-After`
-    seconds.
+    """The server drains, stops before the answer is complete, or its engine does not answer. Try another server, or
+    again after `Retry-After` seconds.
     """
 
     code = "unavailable"
