@@ -6,13 +6,17 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from vllm.config import ParallelConfig, VllmConfig
 from vllm.entrypoints.launchers.cli_args import FrontendArgs, make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from metaalign_server.cli import _parser
+from metaalign_server.engine.branches import UNSTEERABLE, capacity_of
 from metaalign_server.engine.flags import NOT_CARRIED_OUT, parse_engine_args
+from metaalign_server.engine.steering.groups import SCHEDULER
 from metaalign_server.settings import DEMO_CHECKPOINT, ConfigurationError, Settings
 
 PARSER = make_arg_parser(FlexibleArgumentParser())
@@ -205,6 +209,7 @@ def test_a_checkpoint_is_served_under_the_name_of_its_recipe(tmp_path: Path) -> 
     [
         ["--speculative-config", '{"method": "ngram", "num_speculative_tokens": 2}'],
         ["--pipeline-parallel-size", "2"],
+        ["--kv-transfer-config", '{"kv_connector": "OffloadingConnector", "kv_role": "kv_both"}'],
         ["--watermark-config", '{"algorithm": "gumbel"}'],
         ["--enable-batch-sharded-sampling"],
         ["--scheduler-cls", "vllm.v1.core.sched.scheduler.Scheduler"],
@@ -215,6 +220,30 @@ def test_flags_that_do_not_go_with_steering_are_refused_if_it_is_asked_for(flags
     with pytest.raises(ConfigurationError, match=f"^{flags[0]}: .*METAALIGN_STEERING=true; leave out one"):
         parse_engine_args(Settings(model=str(DEMO_CHECKPOINT), steering=True), flags)
     parse_engine_args(Settings(model=str(DEMO_CHECKPOINT)), flags)
+
+
+def test_what_steering_does_not_go_with_is_found_in_vllms_configuration_too() -> None:
+    """A field under another name would never be seen."""
+    parts = {name for kind in (VllmConfig, ParallelConfig) for name in kind.__dataclass_fields__}
+    for one in UNSTEERABLE:
+        assert one.flag[2:].replace("-", "_") in parts
+    config = SimpleNamespace(
+        cache_config=SimpleNamespace(block_size=32, num_gpu_blocks=10),
+        scheduler_config=SimpleNamespace(scheduler_cls=SCHEDULER, max_num_seqs=64),
+        model_config=SimpleNamespace(
+            is_diffusion=False, is_hybrid=False, is_attention_free=False, max_model_len=9
+        ),
+        parallel_config=SimpleNamespace(pipeline_parallel_size=1, enable_batch_sharded_sampling=False),
+        speculative_config=None,
+        kv_transfer_config=None,
+        watermark_config=None,
+    )
+    assert capacity_of(config).refusal == ""
+    config.parallel_config.pipeline_parallel_size = 2
+    assert "pipeline parallelism" in capacity_of(config).refusal
+    config.parallel_config.pipeline_parallel_size = 1
+    config.kv_transfer_config = object()
+    assert "a KV connector" in capacity_of(config).refusal
 
 
 @pytest.mark.parametrize(

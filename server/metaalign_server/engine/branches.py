@@ -15,7 +15,7 @@ from metaalign import RefusedField
 from metaalign_server.alignment.context import RequestContext, SteeredPrompt
 from metaalign_server.engine.steering.groups import GROUP, SCHEDULER, Branch, Group, pack
 
-__all__ = ["Capacity", "attach_group", "capacity_of", "refuse_unsteerable", "steered_prompt"]
+__all__ = ["UNSTEERABLE", "Capacity", "attach_group", "capacity_of", "refuse_unsteerable", "steered_prompt"]
 
 PLAUSIBLE = 0.1
 """How likely a token must be in one of the branches that it is drawn for, compared with the likeliest one there."""
@@ -24,6 +24,33 @@ BRANCHES = Counter(
     "metaalign_steered_prompts_total",
     "Prompts that were steered, by how many branches drew each token and how many candidates were sampled.",
     ["branches", "candidates"],
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsteerable:
+    """What steering does not go with.
+
+    Attributes:
+        flag: The flag of vLLM that turns it on.
+        name: What it is called in a message.
+    """
+
+    flag: str
+    name: str
+
+    def is_on(self, options: Any) -> bool:
+        """Whether vLLM's arguments, or a part of its configuration, turn it on."""
+        value = getattr(options, self.flag[2:].replace("-", "_"), None)
+        return value is True or value not in (None, False, 1)  # one stage is no pipeline
+
+
+UNSTEERABLE = (
+    Unsteerable("--speculative-config", "speculative decoding"),
+    Unsteerable("--pipeline-parallel-size", "pipeline parallelism"),
+    Unsteerable("--kv-transfer-config", "a KV connector"),
+    Unsteerable("--watermark-config", "watermarking"),
+    Unsteerable("--enable-batch-sharded-sampling", "sampling in shards of the batch"),
 )
 
 
@@ -53,16 +80,15 @@ def capacity_of(config: Any) -> Capacity:
     if scheduler.scheduler_cls != SCHEDULER:
         refusal = "this server does not steer; the operator turns it on with METAALIGN_STEERING=true"
     else:
-        met = {
-            "speculative decoding": config.speculative_config is not None,
-            "pipeline parallelism": config.parallel_config.pipeline_parallel_size > 1,
-            "a KV connector": config.kv_transfer_config is not None,
-            "watermarking": config.watermark_config is not None,
-            "sampling in shards of the batch": bool(config.parallel_config.enable_batch_sharded_sampling),
+        kinds = {
             "a diffusion model": model.is_diffusion,
             "a model with a state besides its KV cache": model.is_hybrid or model.is_attention_free,
         }
-        if found := [name for name, there in met.items() if there]:
+        found = [
+            *(one.name for one in UNSTEERABLE if one.is_on(config) or one.is_on(config.parallel_config)),
+            *(name for name, there in kinds.items() if there),
+        ]
+        if found:
             refusal = f"this server runs {found[0]}, which does not go with it"
     return Capacity(
         refusal,

@@ -18,6 +18,7 @@ from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from metaalign.prompt import read_manifest
+from metaalign_server.engine.branches import UNSTEERABLE
 from metaalign_server.engine.steering.groups import SCHEDULER
 from metaalign_server.settings import ConfigurationError, Settings
 
@@ -192,19 +193,13 @@ def _check_steering(args: Namespace, settings: Settings) -> None:
     """Refuse flags that do not go with steering, if the operator asks for it."""
     if not settings.steering:
         return
-    met = {
-        "--speculative-config": args.speculative_config is not None,
-        "--pipeline-parallel-size": args.pipeline_parallel_size > 1,
-        "--kv-transfer-config": args.kv_transfer_config is not None,
-        "--watermark-config": args.watermark_config is not None,
-        "--enable-batch-sharded-sampling": bool(args.enable_batch_sharded_sampling),
-        "--scheduler-cls": args.scheduler_cls != SCHEDULER,
-    }
-    for flag, given in met.items():
-        if given:
-            raise ConfigurationError(
-                f"{flag}: does not go with METAALIGN_STEERING=true; leave out one of the two"
-            )
+    met = [one.flag for one in UNSTEERABLE if one.is_on(args)]
+    if args.scheduler_cls != SCHEDULER:
+        met.append("--scheduler-cls")
+    if met:
+        raise ConfigurationError(
+            f"{met[0]}: does not go with METAALIGN_STEERING=true; leave out one of the two"
+        )
 
 
 def _check_files(args: Namespace) -> None:
