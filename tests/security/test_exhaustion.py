@@ -109,7 +109,7 @@ BOMBS: dict[str, dict[str, Any]] = {
     "structural tag, grammar": tag(
         {"type": "grammar", "grammar": "root ::= " + " | ".join(f'"{n}"' for n in range(50_000))}
     ),
-    "legacy expression": {"guided_regex": "(a+)+$", "guided_json": properties(20_000)},
+    "legacy expression": {"guided_regex": "(a+)+$", "guided_json": properties(1_000)},
     "preferences": {"preferences": "x" * MIB},
     "attributes": {"preferences": {"user": {"attributes": {f"a{n}": "x" for n in range(100_000)}}}},
     "examples": {"preferences": {"user": {"examples": [{"query": "q", "preferred": "p"}] * 50_000}}},
@@ -306,6 +306,32 @@ MANY: list[tuple[str, dict[str, Any], Any]] = [
     ("/v1/feedback", {"id": "x", "tags": "*"}, NOTHING),
     ("/v1/profiles", {"name": "x", "preferences": {"user": {"examples": "*"}}}, NOTHING),
     ("/v1/preferences/render", {"messages": "*"}, NOTHING),
+    ("/v1/preferences/render", {"messages": [{"role": "user", "content": "*"}]}, {}),
+    ("/v1/preferences/render", {"messages": "*"}, 1),
+    ("/v1/chat/completions", {"messages": HI, "structured_outputs": {"choice": "*"}}, {}),
+    ("/v1/chat/completions", {"messages": HI, "tools": [{"function": {"parameters": {"a": "*"}}}]}, []),
+    (
+        "/v1/chat/completions",
+        {"messages": HI, "response_format": {"type": "structural_tag", "format": "*"}},
+        [],
+    ),
+    ("/v1/chat/completions", {"messages": HI, "preferences": {"verify": "*"}}, {}),
+    ("/v1/chat/completions", {"messages": HI, "preferences": {"system": {"priorities": "*"}}}, {}),
+    (
+        "/v1/responses",
+        {
+            "input": [
+                {
+                    "type": "message",
+                    "role": "assistant",
+                    "content": [{"type": "output_text", "text": "a", "annotations": "*"}],
+                }
+            ]
+        },
+        {},
+    ),
+    ("/v1/profiles:import", {"profiles": [{"name": "a", "versions": "*"}]}, {}),
+    ("/tokenize", {"messages": [{"role": "user", "content": "*"}]}, {}),
     ("/tokenize", {"messages": "*"}, NOTHING),
     ("/detokenize", {"tokens": "*"}, NOTHING),
 ]
@@ -320,6 +346,115 @@ def test_many_items(world: World, number: int, path: str, body: dict[str, Any], 
         answer = world.client("acme").post(path, content=content, headers=JSON)
     assert answer.status_code in (400, 413, 422), answer.text[:300]
     assert answer.elapsed.total_seconds() < 2
+
+
+KEYS: list[tuple[str, dict[str, Any], Any]] = [
+    ("/v1/chat/completions", {"messages": HI, "vllm_xargs": "*"}, {}),
+    ("/v1/chat/completions", {"messages": HI, "logit_bias": "*"}, "x"),
+    ("/v1/chat/completions", {"messages": HI, "documents": ["*"]}, 1),
+    ("/v1/completions", {"prompt": "hi", "vllm_xargs": "*"}, {}),
+    ("/v1/responses", {"input": "hi", "metadata": "*"}, {}),
+    ("/v1/responses", {"input": [{"type": "local_shell_call", "action": {"type": "exec", "env": "*"}}]}, {}),
+    ("/v1/align", {"query": "hi", "preferences": {"user": {"attributes": "*"}}}, 1),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "value"), KEYS, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize("number", [4_000, 100_000])
+def test_many_keys(world: World, number: int, path: str, body: dict[str, Any], value: Any) -> None:
+    keys = dumps({f"K {n}": value for n in range(number)})
+    content = dumps({"model": MODEL} | body).replace(b'"*"', keys)
+    with world.stays_responsive(2):
+        answer = world.client("acme").post(path, content=content, headers=JSON)
+    assert answer.status_code == 400, answer.text[:300]
+    assert len(answer.content) < 3_000
+
+
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        ("/v1/profiles/x", "PATCH"),
+        ("/v1/profiles", "POST"),
+        ("/v1/profiles/x/labels/a", "PUT"),
+        ("/v1/align", "POST"),
+    ],
+)
+def test_many_unknown_fields(world: World, path: str, method: str) -> None:
+    content = dumps({f"k{n}": {} for n in range(100_000)})
+    with world.stays_responsive(2):
+        answer = world.client("acme").request(method, path, content=content, headers=JSON)
+    assert answer.status_code == 400, answer.text[:300]
+
+
+def test_many_query_parameters_and_header_fields(world: World) -> None:
+    """FastAPI takes time that grows with the square of their number."""
+    client = world.client("acme")
+    query = "&".join(f"a{n}" for n in range(5_000))
+    with world.stays_responsive(1):
+        assert client.get(f"/v1/profiles?{query}").status_code == 400
+        many = {f"x-{n}": "" for n in range(3_000)}
+        assert client.patch("/v1/profiles/x", json={}, headers=many).status_code in (400, 431)
+    assert client.get("/v1/profiles?limit=1").status_code == 200
+
+
+def test_repeated_log_probabilities_of_the_prompt(world: World) -> None:
+    """A request of 3 kB made an answer of 48 MB, in one piece: each choice repeats those of the prompt."""
+    body = {"prompt": "a " * 1500, "echo": True, "logprobs": 5, "n": 60, "temperature": 1, "max_tokens": 0}
+    with world.stays_responsive(2):
+        answer = world.ask("acme", "/v1/completions", **body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] in ("logprobs", "prompt_logprobs")
+
+
+SURROGATE = "\ud800"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"model": SURROGATE},
+        {"model": "a" * 1_000_000},
+        {"stop": SURROGATE},
+        {"stop": [SURROGATE]},
+        {"bad_words": [SURROGATE]},
+        {"vllm_xargs": {SURROGATE: 1}},
+        {"logit_bias": {"9" * 1_000_000: 1}},
+        {"preferences": {"user": {"attributes": {"a" * 1_000_000: "x"}}}},
+        {"preferences": {"user": {"attributes": {SURROGATE: "x"}}}},
+        {SURROGATE: 1},
+    ],
+    ids=lambda body: str(body)[:40],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_texts_that_cannot_be_repeated(world: World, body: dict[str, Any], stream: bool) -> None:
+    """An error quotes a little of what the client sent, and never what no answer can hold."""
+    answer = world.ask("acme", **body, stream=stream)
+    assert answer.status_code in (400, 404), answer.text
+    assert len(answer.content) < 3_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"model": SURROGATE},
+        {"metadata": {"a": SURROGATE}},
+        {"reasoning": {"x": SURROGATE}},
+        {"text": {"format": {"type": "text"}, "x": SURROGATE}},
+        {"tools": [{"type": "function", "name": "f", "x": SURROGATE}]},
+    ],
+    ids=str,
+)
+def test_responses_that_would_repeat_a_surrogate(world: World, body: dict[str, Any]) -> None:
+    """Nothing is generated for an answer that could not be written."""
+    answer = world.ask("acme", "/v1/responses", input="hi", max_tokens=None, **body)
+    assert answer.status_code in (400, 404), answer.text
+
+
+@pytest.mark.parametrize("path", ["/v1/align", "/tokenize", "/v1/preferences/render"])
+def test_short_bodies_with_a_surrogate(world: World, path: str) -> None:
+    for body in ({"model": SURROGATE}, {"stop": SURROGATE}, {"query": SURROGATE}):
+        answer = world.client("acme").post(path, content=dumps({"query": "hi"} | body), headers=JSON)
+        assert answer.status_code in (400, 404), answer.text
 
 
 def test_many_prompts(world: World) -> None:
@@ -375,6 +510,7 @@ YAML = {
     "wide": "{" + "a," * 1_000_000 + "}",
     "sixties": "a: " + ":".join(["59"] * 500_000),
     "digits": "a: " + "9" * 3_000_000,
+    "directives": "".join(f"%TAG !{n:x}! x\n" for n in range(40_000)) + "---\na",
     "objects": "!!python/object/apply:os.system ['id']",
     "documents": "--- a\n" * 100_000,
 }

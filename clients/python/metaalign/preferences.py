@@ -135,10 +135,12 @@ class SystemPreferences(_TierPreferences):
 
     priorities: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=r"^[^\r\n]{1,64}$")], ...],
+        FailFast(),
         Field(max_length=LIMITS["priorities"], description="most important first"),
     ] = ()
     locked: Annotated[
         tuple[DimensionName, ...],
+        FailFast(),
         Field(max_length=LIMITS["attributes"], description="dimensions that no later layer may change"),
     ] = ()
 
@@ -251,7 +253,7 @@ class Preferences(_Model):
     ) = None
 
     verify: Annotated[
-        Annotated[tuple[NamedCheck, ...], Field(min_length=1, max_length=LIMITS["verify"])]
+        Annotated[tuple[NamedCheck, ...], Field(min_length=1, max_length=LIMITS["verify"], fail_fast=True)]
         | Annotated[Literal[True], BeforeValidator(_true), WithJsonSchema({"const": True})]
         | None,
         Field(

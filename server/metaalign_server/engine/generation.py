@@ -155,7 +155,8 @@ def bound_logprobs(
         return  # beam search asks for its own, and returns none of them
     if of_prompt is not None and isinstance(prompt, dict):
         tokens = len(prompt.get("prompt_token_ids") or ())
-        context.logprobs += tokens * (1 + (vocabulary if of_prompt == -1 else of_prompt))
+        # Each choice repeats those of the prompt.
+        context.logprobs += sampling_params.n * tokens * (1 + (vocabulary if of_prompt == -1 else of_prompt))
     each = 0
     if asked is not None:
         each = sampling_params.n * (1 + (vocabulary if asked == -1 else asked))

@@ -24,7 +24,11 @@ from vllm.exceptions import VLLMValidationError
 
 from metaalign import Preferences, Receipt
 from metaalign.surrogates import has_surrogates
-from metaalign_server.engine.bounded_validation import refuse_many_items, stop_at_first_error
+from metaalign_server.engine.bounded_validation import (
+    refuse_large_body,
+    refuse_surrogates,
+    stop_at_first_error,
+)
 from metaalign_server.engine.mistaken_fields import refuse_mistaken_fields
 from metaalign_server.platform.refusal import Refusal
 
@@ -94,7 +98,8 @@ class _Lenient(BaseModel):
     def _validated(cls, body: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if isinstance(body, dict):
             refuse_mistaken_fields(body, cls.model_fields)
-            refuse_many_items(body)
+            refuse_large_body(body)
+            refuse_surrogates(body)
         try:
             return handler(body)
         except (AttributeError, IndexError, KeyError, OverflowError, TypeError) as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from metaalign_server.callers import Caller
@@ -69,7 +69,7 @@ class ProfileDocument(_Document):
     """One exported profile."""
 
     name: str
-    versions: Annotated[list[VersionDocument], Field(min_length=1)]
+    versions: Annotated[list[VersionDocument], FailFast(), Field(min_length=1)]
     labels: dict[str, LabelDocument] = Field(default_factory=dict)
     archived: bool = False
     learn_examples: Annotated[int, Field(ge=0, le=8)] = 0

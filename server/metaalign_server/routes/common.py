@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import Depends, Header, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from metaalign.errors import ERRORS
 from metaalign_server.alignment.service import Service
 from metaalign_server.callers import OPEN_CALLER, Caller
+from metaalign_server.engine.bounded_validation import MOST_VALUES, refuse_large_body
 from metaalign_server.platform.profiles import NAME
 from metaalign_server.platform.refusal import Refusal
 from metaalign_server.platform.startup import Platform
@@ -40,6 +41,7 @@ class Body(BaseModel):
     """A request body: unknown keys are errors, and numbers must be numbers, not strings."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+    most_values: ClassVar[int] = MOST_VALUES
 
     @model_validator(mode="before")
     @classmethod
@@ -47,6 +49,7 @@ class Body(BaseModel):
         """Accept 3.0 as an integer, as JSON does."""
         if not isinstance(body, dict):
             return body
+        refuse_large_body(body, cls.most_values)
         return {
             name: int(value) if isinstance(value, float) and value.is_integer() else value
             for name, value in body.items()

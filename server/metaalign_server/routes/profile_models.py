@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 from metaalign import Preferences
 from metaalign_server.platform.portability import ProfileDocument
@@ -155,7 +155,8 @@ class LabelMove(Body):
 class ProfilesDocument(Body):
     """Profiles with their versions and labels, as JSON or YAML."""
 
-    profiles: Annotated[list[ProfileDocument], Field(max_length=1000)]
+    most_values: ClassVar[int] = 200_000
+    profiles: Annotated[list[ProfileDocument], FailFast(), Field(max_length=1000)]
 
 
 def _time(milliseconds: int) -> datetime:

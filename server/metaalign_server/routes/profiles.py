@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -241,6 +242,10 @@ def _read_yaml(body: bytes) -> Any:
     Events arrive one by one, but building a value from them recurses in C. Without checking the events first, a deeply
     nested document crashes the process, and one with aliases takes unbounded time and memory.
     """
+    if re.search(
+        r"(?m)^%", body.decode()
+    ):  # libyaml reads directives in quadratic time, before the first event
+        raise ValueError("a directive")
     depth = 0
     for number, event in enumerate(yaml.parse(body, _YAML)):
         if number > _YAML_EVENTS or isinstance(event, yaml.AliasEvent):

@@ -45,6 +45,8 @@ INFERENCE_PATHS = frozenset(
         "/v1/responses",
     }
 )
+_MOST_QUERIES = 32
+_MOST_HEADERS = 256
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _PORT = re.compile(rb":\d*$")
 _REQUEST_ID = re.compile(rb"[\w-]{1,64}")
@@ -204,6 +206,12 @@ class Gate:
             MetaAlignError: the request may not go on.
         """
         path = scope["path"]
+        # FastAPI reads both in time that grows with the square of their number.
+        if scope["query_string"].count(b"&") >= _MOST_QUERIES or len(scope["headers"]) > _MOST_HEADERS:
+            raise Refusal(
+                "invalid_request",
+                f"at most {_MOST_QUERIES} query parameters and {_MOST_HEADERS} header fields",
+            )
         if path in self._public:
             return
         token = token_of(headers)
