@@ -25,7 +25,7 @@ _KEYS = 4_096
 """Of one object."""
 _NUMBERS = frozenset({"allowed_token_ids", "logprob_token_ids", "prompt", "stop_token_ids", "tokens"})
 """Fields that hold as many numbers as a prompt or a vocabulary has tokens."""
-_CHECKED = frozenset({"input", "messages", "metadata.user_id", "preferences", "prompt", "system", "user"})
+_CHECKED = frozenset({"input", "messages", "preferences", "prompt", "system", "user"})
 """Fields whose texts are checked where they are read, with errors of their own."""
 MOST_VALUES = 16_384
 """Of one field: 4,096 messages or parts with all that is in them."""
