@@ -511,6 +511,7 @@ YAML = {
     "sixties": "a: " + ":".join(["59"] * 500_000),
     "digits": "a: " + "9" * 3_000_000,
     "directives": "".join(f"%TAG !{n:x}! x\n" for n in range(40_000)) + "---\na",
+    "directives, other breaks": "".join(f"%TAG !{n:x}! x\r" for n in range(40_000)) + "---\ra",
     "objects": "!!python/object/apply:os.system ['id']",
     "documents": "--- a\n" * 100_000,
 }

@@ -83,7 +83,7 @@ class EngineRefusal(Exception):
         """Wrap the error that a handler returned instead of an answer."""
         return cls(code_of_status(int(error.code)), error.message, error.param)
 
-    def in_(self, context: RequestContext | None) -> EngineRefusal:
+    def for_request(self, context: RequestContext | None) -> EngineRefusal:
         """Return what the client of a request is told: why the server has ended it, if it has."""
         return (
             EngineRefusal("unavailable", CUT_OFF, None) if context is not None and context.cut_off else self
@@ -104,9 +104,9 @@ async def _ask(handler: Callable[[Any, Request], Awaitable[Any]], request: Any, 
     try:
         result = await handler(request, raw_request)
     except HANDLER_ERRORS as error:
-        raise EngineRefusal.of(error).in_(current_request.get()) from error
+        raise EngineRefusal.of(error).for_request(current_request.get()) from error
     if isinstance(result, ErrorResponse):
-        raise EngineRefusal.told(result.error).in_(current_request.get())
+        raise EngineRefusal.told(result.error).for_request(current_request.get())
     return result
 
 

@@ -80,9 +80,9 @@ async def open_stream(
     try:
         first = await anext(events, None)
     except HANDLER_ERRORS as error:
-        raise EngineRefusal.of(error).in_(context) from error
+        raise EngineRefusal.of(error).for_request(context) from error
     if first is not None and (told := _error_of(first)) is not None:
-        raise _refusal(told).in_(context)
+        raise _refusal(told).for_request(context)
     return _stream(first, events, dialect, fingerprint, context)
 
 
@@ -155,7 +155,7 @@ async def _stream(
 def _broken(refusal: EngineRefusal | None, last: str, dialect: Dialect, context: RequestContext) -> str:
     """Return the event that ends a stream, and tell the request; without a refusal the engine has failed.
 
-    Neither if the server has ended the stream, because it stops.
+    A server that stops has ended the stream itself, whatever the refusal.
     On `/v1/responses` a refusal can come late: vLLM sends its first events before the engine has seen the request.
     """
     if context.cut_off:

@@ -16,7 +16,7 @@ from metaalign_server.platform.refusal import Refusal
 __all__ = ["error_response", "metaalign_error_response"]
 
 _LONGEST = 1_000
-"""Characters of a message."""
+"""Characters of a message, or of the name of a field."""
 
 
 def error_response(

@@ -210,7 +210,7 @@ class Gate:
         if scope["query_string"].count(b"&") >= _MOST_QUERIES or len(scope["headers"]) > _MOST_HEADERS:
             raise Refusal(
                 "invalid_request",
-                f"at most {_MOST_QUERIES} query parameters and {_MOST_HEADERS} header fields",
+                f"a request has at most {_MOST_QUERIES} query parameters and {_MOST_HEADERS} header fields; send fewer",
             )
         if path in self._public:
             return
